@@ -1,0 +1,210 @@
+"""Dataclasses as strict JSON records.
+
+A record is a frozen dataclass whose annotations carry a check: ``size: Annotated[int, integer()]``. A field without a
+default is required; ``None`` as default makes it optional, and it is left out when written. :func:`decode` builds the
+record from a JSON object or raises :class:`~.errors.Malformed` naming the field; :func:`encode` is its inverse.
+Signed payloads are decoded strictly (unknown fields refused), all else ignores them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from .encoding import from_base64url, is_hex
+from .errors import LocalError, Malformed
+from .limits import INTEGER_MAX
+
+Check = Callable[[Any, str, bool], Any]
+"""``check(value, path, strict)`` gives the checked value or raises Malformed naming ``path``."""
+
+T = TypeVar("T")
+
+_DEVICE_ID = re.compile(r"fd-[a-z2-7]{24}\Z")
+_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*\Z")
+
+
+def integer(minimum: int = 0, maximum: int = INTEGER_MAX) -> Check:
+    def check(value: Any, path: str, strict: bool) -> int:
+        if type(value) is not int or not minimum <= value <= maximum:
+            raise Malformed(f"{path}: a whole number from {minimum} to {maximum} is wanted")
+        return value
+
+    return check
+
+
+def boolean() -> Check:
+    def check(value: Any, path: str, strict: bool) -> bool:
+        if type(value) is not bool:
+            raise Malformed(f"{path}: true or false is wanted")
+        return value
+
+    return check
+
+
+def text(length_max: int, length_min: int = 0) -> Check:
+    def check(value: Any, path: str, strict: bool) -> str:
+        if not isinstance(value, str) or not length_min <= len(value) <= length_max:
+            raise Malformed(f"{path}: text of {length_min} to {length_max} characters is wanted")
+        return value
+
+    return check
+
+
+def matching(pattern: re.Pattern[str], wanted: str, length_max: int = 128) -> Check:
+    def check(value: Any, path: str, strict: bool) -> str:
+        if not isinstance(value, str) or len(value) > length_max or not pattern.match(value):
+            raise Malformed(f"{path}: {wanted} is wanted")
+        return value
+
+    return check
+
+
+def word(length_max: int = 64) -> Check:
+    """An identifier: letters, digits, ``. _ : -``."""
+    return matching(_WORD, "an identifier (letters, digits, . _ : -)", length_max)
+
+
+def device_id() -> Check:
+    return matching(_DEVICE_ID, "a device id (fd- and 24 of a-z2-7)")
+
+
+def uuid7() -> Check:
+    return matching(_UUID7, "a UUIDv7")
+
+
+def one_of(*values: str) -> Check:
+    def check(value: Any, path: str, strict: bool) -> str:
+        if not isinstance(value, str) or value not in values:
+            raise Malformed(f"{path}: one of {', '.join(values)} is wanted")
+        return value
+
+    return check
+
+
+def hexadecimal(length: int = 64) -> Check:
+    """Lower-case hexadecimal digits; 64 of them are a SHA-256."""
+
+    def check(value: Any, path: str, strict: bool) -> str:
+        if not isinstance(value, str) or not is_hex(value, length):
+            raise Malformed(f"{path}: {length} lower-case hexadecimal digits are wanted")
+        return value
+
+    return check
+
+
+def base64url_bytes(length: int) -> Check:
+    """base64url text of exactly ``length`` bytes; the value stays text."""
+
+    def check(value: Any, path: str, strict: bool) -> str:
+        if not isinstance(value, str) or len(from_base64url(value)) != length:
+            raise Malformed(f"{path}: base64url of {length} bytes is wanted")
+        return value
+
+    return check
+
+
+def items(check_item: Check, count_max: int, count_min: int = 0) -> Check:
+    """A JSON array, read as a tuple."""
+
+    def check(value: Any, path: str, strict: bool) -> tuple[Any, ...]:
+        if not isinstance(value, list) or not count_min <= len(value) <= count_max:
+            raise Malformed(f"{path}: an array of {count_min} to {count_max} is wanted")
+        return tuple(check_item(item, f"{path}[{i}]", strict) for i, item in enumerate(value))
+
+    return check
+
+
+def mapping(check_key: Check, check_value: Check, count_max: int) -> Check:
+    """A JSON object with free keys, read as a dict."""
+
+    def check(value: Any, path: str, strict: bool) -> dict[str, Any]:
+        if not isinstance(value, dict) or len(value) > count_max:
+            raise Malformed(f"{path}: an object of at most {count_max} members is wanted")
+        return {
+            check_key(key, path, strict): check_value(item, f"{path}.{key[:64]}", strict) for key, item in value.items()
+        }
+
+    return check
+
+
+def record(cls: type[Any]) -> Check:
+    """A nested record."""
+
+    def check(value: Any, path: str, strict: bool) -> Any:
+        return _decode(cls, value, path, strict)
+
+    return check
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    check: Check
+    required: bool
+    nullable: bool
+
+
+@functools.cache
+def _fields_of(cls: type[Any]) -> tuple[_Field, ...]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    found = []
+    for field in dataclasses.fields(cls):
+        checks = [c for c in getattr(hints[field.name], "__metadata__", ()) if callable(c)]
+        if len(checks) != 1:
+            raise LocalError(f"{cls.__name__}.{field.name} wants exactly one check")
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        found.append(_Field(field.name, checks[0], required, field.default is None))
+    return tuple(found)
+
+
+def _decode(cls: type[T], value: Any, path: str, strict: bool) -> T:
+    if not isinstance(value, Mapping):
+        raise Malformed(f"{path or 'payload'}: an object is wanted")
+    fields = _fields_of(cls)  # type: ignore[arg-type]  # classes are hashable; mypy doubts it
+    found: dict[str, Any] = {}
+    for field in fields:
+        where = f"{path}.{field.name}" if path else field.name
+        if field.name in value:
+            item = value[field.name]
+            if item is None and field.nullable:
+                if strict:
+                    raise Malformed(f"{where}: leave it out instead of null")
+                continue
+            found[field.name] = field.check(item, where, strict)
+        elif field.required:
+            raise Malformed(f"{where}: is missing")
+    if strict:
+        unknown = value.keys() - {field.name for field in fields}
+        if unknown:
+            raise Malformed(f"{path or 'payload'}: unknown field {min(unknown)[:64]!r}")
+    return cls(**found)
+
+
+def decode(cls: type[T], value: Any, *, strict: bool) -> T:
+    """Build record ``cls`` from a JSON object.
+
+    :param strict: refuse unknown fields (signed payloads); else they are ignored.
+    :raises Malformed: naming the field and what is wanted there.
+    """
+    return _decode(cls, value, "", strict)
+
+
+def encode(value: Any) -> Any:
+    """The JSON value of a record (and of tuples, dicts and plain values in it). ``None`` fields are left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: encode(item)
+            for field in dataclasses.fields(value)
+            if (item := getattr(value, field.name)) is not None
+        }
+    if isinstance(value, (tuple, list)):
+        return [encode(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: encode(item) for key, item in value.items()}
+    return value
