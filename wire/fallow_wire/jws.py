@@ -80,11 +80,10 @@ def split(token: str | bytes, kind: Kind) -> Unverified:
     """
     if len(token) > kind.size_max:
         raise TooLarge(f"{len(token)} bytes; the limit of {kind.typ} is {kind.size_max}")
+    if not token.isascii():
+        raise Malformed("a compact JWS is ASCII text")
     if isinstance(token, bytes):
-        try:
-            token = token.decode("ascii")
-        except UnicodeDecodeError:
-            raise Malformed("a compact JWS is ASCII text") from None
+        token = token.decode("ascii")
     parts = token.split(".")
     if len(parts) != 3:
         raise Malformed("a compact JWS has three parts")

@@ -1,0 +1,183 @@
+"""Session messages, enrolment and dial-back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fallow_wire import session
+from fallow_wire.encoding import base64url, from_base64url
+from fallow_wire.enrolment import Enrolment, verify_enrolment
+from fallow_wire.errors import Malformed, PeerError
+from fallow_wire.jws import Kind, sign
+from fallow_wire.keys import JwkSet
+from fallow_wire.session import (
+    Cancel,
+    Challenge,
+    Content,
+    DialBack,
+    Disk,
+    Environment,
+    Heartbeat,
+    Hello,
+    Line,
+    Policy,
+    Processor,
+    ServicePort,
+    Source,
+    Task,
+    TaskStatus,
+    hello_input,
+    read_downward,
+    read_upward,
+    sign_hello,
+    verify_hello,
+    write,
+)
+from fallow_wire.strict import dumps
+from hypothesis import given
+from hypothesis import strategies as st
+from support import key
+
+DEVICE = key(2)
+LINE = Line(20_000_000, 100_000_000, "configured", 1, 2, 3, 4, 5, 6, rtt_ms=12)
+HEARTBEAT = Heartbeat(
+    "active",
+    LINE,
+    tuple(range(24)),
+    Disk(10**10, 0, 10**11, "ssd"),
+    Processor(4, "aarch64", 90, 10**8, 51),
+    Environment((ServicePort("tcp", 32557, "ipv4", "203.0.113.5", "manual"),), "private", "Linux", "Pi 4", "0.1.0"),
+    ("object", "fill"),
+)
+UPWARD = [
+    HEARTBEAT,
+    Hello(DEVICE.public.device_id(), base64url(bytes(64)), "0.1.0"),
+    TaskStatus("t-1", "running", 5),
+    TaskStatus("t-1", "failed", 0, "disk full"),
+    Content(("a" * 64,), (), True),
+]
+DOWNWARD = [
+    Challenge("n" * 20, 1_700_000_000),
+    Task("t-1", "fill", "a" * 64, "manifest", (Source("http://x/o/a", "ticket"), Source("http://x/o"))),
+    Cancel("t-1"),
+    Policy(JwkSet((key(1).public.jwk(with_kid=True),)), "http://ledger", now=5),
+    DialBack("n" * 20),
+]
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 2**60) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize("message", UPWARD, ids=lambda m: m.TYPE)
+def test_upward_messages_are_read_back(message: Any) -> None:
+    assert read_upward(write(message)) == message
+
+
+@pytest.mark.parametrize("message", DOWNWARD, ids=lambda m: m.TYPE)
+def test_downward_messages_are_read_back(message: Any) -> None:
+    assert read_downward(write(message)) == message
+
+
+@pytest.mark.parametrize("read", [read_upward, read_downward])
+@given(data=st.one_of(st.binary(max_size=100), st.text(max_size=100), st.dictionaries(st.text(), values).map(str)))
+def test_any_frame_is_a_message_or_a_named_error(read: Any, data: bytes | str) -> None:
+    with pytest.raises(PeerError):
+        read(data)
+
+
+@given(
+    st.sampled_from(sorted(session._UP)),
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "id",
+                "status",
+                "line",
+                "disk",
+                "added",
+                "dropped",
+                "state",
+                "device_id",
+                "signature",
+                "version",
+                "snapshot",
+            ]
+        ),
+        values,
+    ),
+)
+def test_any_fields_are_a_message_or_a_named_error(kind: str, members: dict[str, Any]) -> None:
+    try:
+        text = dumps({**members, "type": kind})
+    except UnicodeError:
+        return
+    try:
+        read_upward(text)
+    except PeerError as error:
+        assert error.slug == "malformed"
+
+
+def test_unknown_types_have_their_own_slug_and_unknown_fields_are_ignored() -> None:
+    with pytest.raises(Malformed) as caught:
+        read_upward('{"type":"dance"}')
+    assert caught.value.slug == "unknown-type"
+    assert read_downward('{"type":"cancel","id":"x","later":{"a":[1]}}') == Cancel("x")
+
+
+def test_directions_do_not_mix() -> None:
+    with pytest.raises(Malformed):
+        read_upward(write(DialBack("n" * 20)))
+    with pytest.raises(Malformed):
+        read_downward(write(HEARTBEAT))
+
+
+def test_a_content_message_of_the_largest_size_fits() -> None:
+    message = Content(tuple(f"{i:064x}" for i in range(1000)), ())
+    assert read_upward(write(message)) == message
+    with pytest.raises(Malformed):
+        read_upward(write(Content(tuple(f"{i:064x}" for i in range(1001)), ())))
+
+
+def test_hello_names_the_host_that_was_dialled() -> None:
+    challenge = Challenge("n" * 20, 0)
+    hello = sign_hello(challenge, "scheduler.test", DEVICE, "0.1.0")
+    assert verify_hello(hello, challenge.nonce, ("scheduler.test",), DEVICE.public)
+    assert not verify_hello(hello, challenge.nonce, ("other.test",), DEVICE.public)
+    assert not verify_hello(hello, "m" * 20, ("scheduler.test",), DEVICE.public)
+    assert not verify_hello(hello, challenge.nonce, ("scheduler.test",), key(3).public)
+
+
+def test_dial_back_cannot_be_turned_into_a_hello() -> None:
+    answer = session.sign_dial_back("n" * 20, DEVICE)
+    DEVICE.public.verify(from_base64url(answer.signature), session.dial_back_input("n" * 20))
+    assert session.dial_back_input("n" * 20) != hello_input("n" * 20, "")
+
+
+def make_enrolment(**changes: Any) -> Enrolment:
+    fields = {
+        "did": DEVICE.public.device_id(),
+        "jwk": DEVICE.public.jwk(),
+        "claim_token": "claim-token",
+        "model": "Pi 4",
+        "version": "0.1.0",
+        "iat": 0,
+        "nonce": "n" * 20,
+    }
+    return Enrolment(**{**fields, **changes})
+
+
+def test_an_enrolment_proves_the_key_of_its_id() -> None:
+    did = DEVICE.public.device_id()
+    assert verify_enrolment(sign(Kind.ENROLMENT, make_enrolment(), DEVICE, kid=did)).kid == did
+    other = key(3)
+    for enrolment, signer, kid in (
+        (make_enrolment(), other, did),
+        (make_enrolment(jwk=other.public.jwk()), other, did),
+        (make_enrolment(), DEVICE, other.public.device_id()),
+    ):
+        with pytest.raises(PeerError):
+            verify_enrolment(sign(Kind.ENROLMENT, enrolment, signer, kid=kid))
