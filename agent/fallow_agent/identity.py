@@ -1,0 +1,62 @@
+"""The device key: made once, kept in its own file, so that the identity survives the loss of the database."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fallow_wire.encoding import base64url, from_base64url
+from fallow_wire.errors import LocalError, PeerError
+from fallow_wire.keys import PrivateKey
+
+KEY_FILE = "device.key"
+
+
+class IdentityError(LocalError):
+    """The key file is there but cannot be used. It is never replaced by itself: points belong to the key."""
+
+    slug = "identity"
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}; restore it from a copy, or move it away to become a new device")
+
+
+def load_or_create_identity(state_dir: Path) -> PrivateKey:
+    """The key in ``state_dir``, made at the first start (mode 0600, complete on the disk before this returns).
+
+    :raises IdentityError: when the file is unreadable or damaged.
+    """
+    path = state_dir / KEY_FILE
+    try:
+        text = path.read_text("ascii")
+    except FileNotFoundError:
+        key = PrivateKey.generate()
+        write_private(path, base64url(key.seed) + "\n")
+        return key
+    except (OSError, UnicodeDecodeError) as error:
+        raise IdentityError(path, str(error)) from None
+    try:
+        return PrivateKey(from_base64url(text.strip()))
+    except PeerError as error:
+        raise IdentityError(path, error.detail) from None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600 atomically: after a power cut there is the old one or the whole new one."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

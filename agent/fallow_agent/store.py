@@ -1,0 +1,155 @@
+"""The agent's SQLite database: settings, the lifecycle, and the outbox of proofs.
+
+All tables of the agent are made here, so that one number (``PRAGMA user_version``) says what a file holds. The device
+key is not in it (:mod:`.identity`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+from fallow_wire.errors import LocalError
+
+_log = logging.getLogger(__name__)
+
+DATABASE_FILE = "agent.sqlite"
+CACHE_KIB = 512
+"""Page cache: the database is small, and so is a router's memory."""
+WAL_PAGES_MAX = 256
+"""The write-ahead log is folded back every MiB, so that it stays small on flash."""
+BUSY_TIMEOUT_MS = 2000
+"""The command line may read while the agent writes."""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+    -- One row a ticket that was served. open: still in use; sealed: waits for a batch; batched: in the batch that
+    -- waits for its ack; spent: answered by the ledger (micro_points, or the
+    -- reason of a refusal), or nothing to claim. Spent rows go when the ticket has expired.
+    CREATE TABLE tickets (
+        jti TEXT PRIMARY KEY,
+        token TEXT NOT NULL,
+        countersigned INTEGER NOT NULL,
+        max_bytes INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        ms INTEGER NOT NULL DEFAULT 0,
+        started_at INTEGER NOT NULL DEFAULT 0,
+        ended_at INTEGER NOT NULL DEFAULT 0,
+        receipt TEXT,
+        receipt_n INTEGER NOT NULL DEFAULT 0,
+        receipt_bytes INTEGER NOT NULL DEFAULT 0,
+        spans TEXT NOT NULL DEFAULT '[]',
+        state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'sealed', 'batched', 'spent')),
+        sealed_at INTEGER,
+        batch_seq INTEGER,
+        micro_points INTEGER,
+        reason TEXT
+    ) WITHOUT ROWID;
+    CREATE INDEX tickets_by_state ON tickets (state);
+
+    -- The chain of batches: the last acknowledged one and, at most, one that waits for its ack. token is the JWS as
+    -- sent; it is cleared by the ack, the hash stays as the next one's prev.
+    CREATE TABLE batches (
+        seq INTEGER PRIMARY KEY,
+        hash TEXT NOT NULL,
+        token TEXT,
+        acked INTEGER NOT NULL DEFAULT 0
+    );
+    """,
+)
+
+
+class StoreError(LocalError):
+    """The database cannot be used, and moving it aside would lose what may be whole."""
+
+    slug = "store"
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open or create the database at ``path``, in autocommit mode, migrated to the newest version.
+
+    A commit survives the death of the process; ``Settings.set(durable=True)`` makes one survive a power cut too. A
+    corrupt file is moved aside (``<name>.corrupt-<time>``) and a new one is started.
+
+    :raises StoreError: when a newer version made it, or the disk refuses.
+    """
+    try:
+        return _open(path)
+    except sqlite3.OperationalError as error:
+        raise StoreError(f"{path}: {error}; check the disk and the rights of the state directory") from None
+    except sqlite3.DatabaseError as error:
+        aside = _move_aside(path)
+        _log.error("%s is corrupt (%s); moved to %s, starting with a new one: activate again", path, error, aside.name)
+    return _open(path)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    os.close(descriptor)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+    try:
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+        _migrate(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise StoreError(f"{path} was made by a newer fallow-agent; install that version again")
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+
+def _move_aside(path: Path) -> Path:
+    suffix = f".corrupt-{int(time.time())}"
+    for name in (path.name, path.name + "-wal", path.name + "-shm"):
+        file = path.with_name(name)
+        if file.exists():
+            file.replace(file.with_name(name + suffix))
+    return path.with_name(path.name + suffix)
+
+
+class Settings:
+    """Small JSON values by name."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def get(self, name: str) -> Any | None:
+        """The value, or None when it was never set."""
+        row = self._connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def set(self, name: str, value: Any, *, durable: bool = False) -> None:
+        """Keep a JSON value. It survives the death of the process; with ``durable`` a power cut too (one fsync)."""
+        statement = "INSERT INTO settings VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+        values = (name, json.dumps(value, separators=(",", ":"), ensure_ascii=False))
+        if not durable:
+            self._connection.execute(statement, values)
+            return
+        self._connection.execute("PRAGMA synchronous = FULL")
+        try:
+            self._connection.execute(statement, values)
+        finally:
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+
+    def delete(self, name: str) -> None:
+        self._connection.execute("DELETE FROM settings WHERE name = ?", (name,))
