@@ -1,0 +1,347 @@
+"""The door of both applications: who may call what, how large a body may be, and how errors are said.
+
+Deny by default: a route names its roles when it is added, and a request whose route was not added here is refused.
+Every error leaves as a problem document (RFC 9457); an unexpected one is logged and says nothing about itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+from aiohttp import web
+from fallow_wire import strict
+from fallow_wire.errors import PeerError
+from fallow_wire.fields import decode, encode
+from fallow_wire.http import PROBLEM_MEDIA_TYPE, Problem
+
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+BODY_BYTES_MAX = 64 * 1024
+"""Of JSON calls that name no other limit; the largest legal one is a few KiB."""
+BODY_TIMEOUT_S = 30
+"""For a whole body that is read into memory."""
+TOKEN_CHARS_MAX = 128
+_log = logging.getLogger(__name__)
+
+_PRINCIPAL = "fallow.principal"
+_CALLER = "fallow.caller"
+_RULE = "fallow.rule"
+_STARTED = "fallow.started"
+
+_STATUS_OF_SLUG = {
+    "malformed": 400,
+    "unknown-type": 400,
+    "too-large": 413,
+    "bad-key": 400,
+    "bad-signature": 403,
+    "chunk-mismatch": 400,
+    "range-not-satisfiable": 416,
+}
+_TITLE_OF_SLUG = {
+    "malformed": "The request is not well-formed",
+    "too-large": "The request is too large",
+    "bad-key": "The public key is not acceptable",
+    "bad-signature": "The signature does not verify",
+    "range-not-satisfiable": "The range lies outside of the object",
+}
+
+
+class Role(StrEnum):
+    """Who may call. ``ANYONE`` also stands where a signed body proves the caller, and the handler checks it."""
+
+    ANYONE = "anyone"
+    DEVICE = "device"
+    OWNER = "owner"
+    PUBLISHER = "publisher"
+    OPERATOR = "operator"
+    LINK = "link"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The caller. For a device, ``account`` is its owner's and ``device`` its id."""
+
+    account: str
+    role: Role
+    device: str | None = None
+
+
+ANYONE = Principal("", Role.ANYONE)
+
+
+class Authenticator(Protocol):
+    async def principal_of(self, token: str) -> Principal | None:
+        """Whose bearer token this is; None when nobody's."""
+
+
+class ApiProblem(Exception):
+    """Ends a request with ``problem``; ``headers`` go with it."""
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"{problem.status} {problem.type}: {problem.detail or problem.title}")
+        self.problem = problem
+        self.headers = dict(headers or {})
+
+
+def refusal(
+    status: int,
+    slug: str,
+    title: str,
+    detail: str = "",
+    *,
+    fault: str = "caller",
+    remedy: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> ApiProblem:
+    """The exception for a problem: ``raise refusal(409, "already-bound", "…")``."""
+    return ApiProblem(Problem(status, slug, title, detail, fault, remedy), headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One route: who may call it and how large a body it takes (None: the handler limits its own stream)."""
+
+    method: str
+    path: str
+    roles: frozenset[Role]
+    body_bytes_max: int | None
+    loopback: bool
+
+
+class Api:
+    """An aiohttp application whose routes all have a rule.
+
+    :param trusted_proxies: addresses whose ``X-Forwarded-For`` is believed (a TLS proxy in front of this server).
+    """
+
+    def __init__(self, authenticator: Authenticator, *, trusted_proxies: tuple[str, ...] = ()) -> None:
+        self._authenticator = authenticator
+        self._trusted_proxies = frozenset(trusted_proxies)
+        self._rules: dict[web.AbstractRoute, Rule] = {}
+        self.application = web.Application(middlewares=[self._guard], client_max_size=BODY_BYTES_MAX)
+        self.application.on_response_prepare.append(_remember_start)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return tuple(self._rules.values())
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        *roles: Role,
+        body_bytes_max: int | None = BODY_BYTES_MAX,
+        loopback: bool = False,
+    ) -> None:
+        """Add a route.
+
+        :param roles: who may call; at least one.
+        :param body_bytes_max: larger bodies are refused with 413; None for handlers that stream and count themselves.
+        :param loopback: callers from this machine need no token.
+        """
+        assert roles, f"{method} {path}: a route without roles cannot be called by anyone"
+        assert Role.ANYONE not in roles or len(roles) == 1, f"{method} {path}: anyone already contains the others"
+        rule = Rule(method, path, frozenset(roles), body_bytes_max, loopback)
+        self._rules[self.application.router.add_route(method, path, handler)] = rule
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            request[_CALLER] = self._caller_address(request)
+            await self._admit(request)
+            return await handler(request)
+        except ApiProblem as error:
+            return _answer(request, error.problem, error.headers)
+        except PeerError as error:
+            return _answer(request, problem_of(error))
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            return _answer(request, _problem_of_status(error.status, error.reason), headers)
+        except (ConnectionError, TimeoutError) as error:
+            if request.transport is None or request.transport.is_closing():
+                raise
+            _log.warning("%s %s: %s", request.method, request.path, error or type(error).__name__)
+            return _answer(request, _INTERNAL)
+        except Exception:  # noqa: BLE001  # the outermost place of a request
+            _log.exception("%s %s failed", request.method, request.path)
+            return _answer(request, _INTERNAL)
+
+    async def _admit(self, request: web.Request) -> None:
+        mismatch = request.match_info.http_exception
+        if mismatch is not None:
+            raise mismatch
+        rule = self._rules.get(request.match_info.route)
+        if rule is None:
+            raise refusal(403, "forbidden", "This route is not open to anyone")
+        request[_RULE] = rule
+        request[_PRINCIPAL] = await self._principal(request, rule)
+        if rule.body_bytes_max is not None and (request.content_length or 0) > rule.body_bytes_max:
+            raise _too_large(rule.body_bytes_max)
+
+    async def _principal(self, request: web.Request, rule: Rule) -> Principal:
+        if Role.ANYONE in rule.roles:
+            return ANYONE
+        header = request.headers.get("Authorization")
+        if header is None:
+            if rule.loopback and ipaddress.ip_address(caller_address(request)).is_loopback:
+                return ANYONE
+            raise refusal(
+                401,
+                "token-missing",
+                "This call needs a token",
+                remedy="Send Authorization: Bearer <token>.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        scheme, _, token = header.partition(" ")
+        token = token.strip()
+        found = None
+        if scheme.lower() == "bearer" and 0 < len(token) <= TOKEN_CHARS_MAX:
+            found = await self._authenticator.principal_of(token)
+        if found is None:
+            raise refusal(
+                401,
+                "token-unknown",
+                "The token is not known here",
+                remedy="Check that it is complete and was not revoked; the operator can issue a new one.",
+                headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+            )
+        if found.role not in rule.roles:
+            wanted = ", ".join(sorted(rule.roles))
+            raise refusal(403, "forbidden", "The token's role may not do this", f"for {wanted}; this is {found.role}")
+        return found
+
+    def _caller_address(self, request: web.Request) -> str:
+        address = request.remote or "0.0.0.0"
+        if address not in self._trusted_proxies:
+            return address
+        # The last address that is not a proxy of ours; what stands left of it anyone can write.
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", []))
+        for part in reversed(forwarded.split(",")):
+            try:
+                address = str(ipaddress.ip_address(part.strip()))
+            except ValueError:
+                break
+            if address not in self._trusted_proxies:
+                break
+        return address
+
+
+def principal(request: web.Request) -> Principal:
+    """The caller, as the middleware admitted it."""
+    found: Principal = request[_PRINCIPAL]
+    return found
+
+
+def caller_address(request: web.Request) -> str:
+    """The caller's IP address as text, seen through the trusted proxies."""
+    found: str = request[_CALLER]
+    return found
+
+
+async def read_body(request: web.Request, size_max: int | None = None) -> bytes:
+    """The whole body.
+
+    :param size_max: in bytes; the route's own limit when None.
+    :raises ApiProblem: 413 when it is larger, 408 when it does not arrive within 30 s.
+    """
+    if size_max is None:
+        rule: Rule = request[_RULE]
+        size_max = rule.body_bytes_max if rule.body_bytes_max is not None else BODY_BYTES_MAX
+    if (request.content_length or 0) > size_max:
+        raise _too_large(size_max)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > size_max:
+                    raise _too_large(size_max)
+    except TimeoutError:
+        raise refusal(408, "too-slow", "The body did not arrive in time") from None
+    return bytes(body)
+
+
+async def json_body(request: web.Request, size_max: int | None = None) -> dict[str, Any]:
+    """The body as a JSON object, read strictly.
+
+    :raises ApiProblem: 415 when it does not say that it is JSON; as :func:`read_body`.
+    :raises PeerError: when it is not the strict form (answered with 400).
+    """
+    if request.content_type != "application/json":
+        raise refusal(415, "json-only", "The body must be JSON", remedy="Send Content-Type: application/json.")
+    body = await read_body(request, size_max)
+    return strict.loads_object(body, len(body))
+
+
+async def record_body(request: web.Request, cls: type[T], size_max: int | None = None) -> T:
+    """The body as record ``cls``; unknown fields are ignored. Raises as :func:`json_body`."""
+    return decode(cls, await json_body(request, size_max), strict=False)
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A record or JSON value. Not to be cached unless ``headers`` say so: answers carry tokens and live state."""
+    return web.Response(
+        body=strict.dumps(encode(value)),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def problem_of(error: PeerError) -> Problem:
+    """The problem that answers a :class:`PeerError`, status by slug."""
+    status = _STATUS_OF_SLUG.get(error.slug, 400)
+    return Problem(status, error.slug, _TITLE_OF_SLUG.get(error.slug, "The request was refused"), error.detail)
+
+
+_INTERNAL = Problem(
+    500,
+    "internal",
+    "The server failed",
+    fault="here",
+    remedy="Try again later; the server's log tells the operator more.",
+)
+_SLUG_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 417: "expectation-failed"}
+
+
+def _problem_of_status(status: int, reason: str) -> Problem:
+    return Problem(status, _SLUG_OF_STATUS.get(status, "refused"), reason, fault="caller" if status < 500 else "here")
+
+
+def _too_large(size_max: int) -> ApiProblem:
+    return refusal(413, "too-large", "The request is too large", f"the limit is {size_max} bytes")
+
+
+async def _remember_start(request: web.Request, response: web.StreamResponse) -> None:
+    request[_STARTED] = response
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+
+
+def _answer(request: web.Request, problem: Problem, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
+    started: web.StreamResponse | None = request.get(_STARTED)
+    if started is not None:
+        # Half of another answer is on the wire: cutting the connection is the only way left to say that it failed.
+        started.force_close()
+        if request.transport is not None:
+            request.transport.abort()
+        return started
+    response = web.Response(
+        body=strict.dumps(problem.as_json()),
+        status=problem.status,
+        content_type=PROBLEM_MEDIA_TYPE,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+    if problem.status in (408, 413):
+        # The rest of the body is not worth reading.
+        response.force_close()
+    return response
