@@ -1,0 +1,51 @@
+"""Which devices serve this request now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .filters import Config, Request, routing_refusal
+from .views import DeviceView
+
+DRAWS_FOR_ONE = 2
+"""The power of two choices: of two drawn at random the one with more left, which keeps the fullest far from full."""
+
+
+def eligible(devices: Iterable[DeviceView], request: Request, config: Config) -> list[DeviceView]:
+    return [device for device in devices if routing_refusal(device, request, config) is None]
+
+
+def pick_one(candidates: Sequence[DeviceView], draws: Sequence[float]) -> DeviceView | None:
+    """Of two candidates drawn at random the one with more idle upload left.
+
+    :param draws: two numbers in [0, 1).
+    """
+    if not candidates:
+        return None
+    count = len(candidates)
+    first = int(draws[0] * count)
+    if count == 1:
+        return candidates[first]
+    # The second draw is among the others, so that two candidates are always compared.
+    second = int(draws[1] * (count - 1))
+    second += second >= first
+    return max(candidates[first], candidates[second], key=lambda device: device.remaining_up_bps)
+
+
+def pick_several(candidates: Sequence[DeviceView], count: int, draws: Sequence[float]) -> list[DeviceView]:
+    """At most ``count`` candidates, drawn without replacement and weighted by what they have left, best first.
+
+    :param draws: one number in [0, 1) for each candidate (Efraimidis and Spirakis, 2006).
+    """
+    keyed = []
+    for device, draw in zip(candidates, draws, strict=True):
+        weight = device.remaining_up_bps
+        keyed.append((draw ** (1 / weight) if weight else -1.0, device))
+    keyed.sort(key=lambda entry: entry[0], reverse=True)
+    return sorted((device for _, device in keyed[:count]), key=lambda device: -device.remaining_up_bps)
+
+
+def assumed_bps(size_bytes: int, heartbeat_s: int, bps_max: int) -> int:
+    """What a routed request is counted with until the next heartbeat shows it: its bytes over one heartbeat, capped,
+    for a small object is served in a moment and a large one at the line's share."""
+    return min(bps_max, size_bytes * 8 // max(1, heartbeat_s))

@@ -1,0 +1,73 @@
+"""What placement and routing see of a device and of an object."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+NOTHING: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A connected device as of its last heartbeat. Rates in bit/s.
+
+    ``service_urls``: addresses that a dial-back has proven. ``idle_up_bps``: what the household leaves of the line,
+    ``own_up_bps`` of which Fallow itself uses. ``disk_free_bytes``: room under the owner's quota and on the disk.
+    ``committed_bytes``: fills that were assigned and are not on the disk yet. ``routed_bps`` and
+    ``routed_requests``: what was sent to it since the heartbeat, which the heartbeat therefore does not show.
+    """
+
+    device_id: str
+    owner: str
+    state: str
+    heartbeat_age_s: float
+    service_urls: tuple[str, ...]
+    services: Set[str]
+    idle_up_bps: int
+    own_up_bps: int
+    forecast_idle_up_bps: tuple[int, ...]
+    disk_free_bytes: int
+    disk_quota_bytes: int
+    spare_percent: int
+    connections: int
+    connections_max: int
+    temperature_c: int | None = None
+    held: Set[str] = NOTHING
+    committed_bytes: int = 0
+    routed_bps: int = 0
+    routed_requests: int = 0
+
+    @property
+    def remaining_up_bps(self) -> int:
+        """Idle upload that nobody uses yet."""
+        return max(0, self.idle_up_bps - self.own_up_bps - self.routed_bps)
+
+    @property
+    def disk_room_bytes(self) -> int:
+        return max(0, self.disk_free_bytes - self.committed_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """``replicas`` further copies of an object are wanted.
+
+    ``holders``: devices that hold it or are filling it, with their owners in ``owners``. ``excluded``: devices that
+    failed at it.
+    """
+
+    task_id: str
+    object_id: str
+    size_bytes: int
+    replicas: int
+    holders: frozenset[str] = NOTHING
+    owners: frozenset[str] = NOTHING
+    excluded: frozenset[str] = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    task_id: str
+    object_id: str
+    device_id: str
+    size_bytes: int
