@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 from fallow_wire import strict
-from fallow_wire.errors import PeerError
+from fallow_wire.errors import Malformed, PeerError
 from fallow_wire.fields import decode, encode
 from fallow_wire.http import PROBLEM_MEDIA_TYPE, Problem
 
@@ -177,6 +177,8 @@ class Api:
             return _answer(request, _INTERNAL)
 
     async def _admit(self, request: web.Request) -> None:
+        if "\0" in request.path:
+            raise Malformed("the path contains a NUL")  # which PostgreSQL would not take as text
         mismatch = request.match_info.http_exception
         if mismatch is not None:
             raise mismatch
@@ -286,6 +288,20 @@ async def json_body(request: web.Request, size_max: int | None = None) -> dict[s
 async def record_body(request: web.Request, cls: type[T], size_max: int | None = None) -> T:
     """The body as record ``cls``; unknown fields are ignored. Raises as :func:`json_body`."""
     return decode(cls, await json_body(request, size_max), strict=False)
+
+
+def page_of(request: web.Request, limit_max: int) -> tuple[str, int]:
+    """``after`` and ``limit`` of a list call's query; from the start and ``limit_max`` when left out.
+
+    :raises Malformed: when ``limit`` is not a number from 1 to ``limit_max``.
+    """
+    limit = request.query.get("limit", str(limit_max))
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 1 <= int(limit) <= limit_max):
+        raise Malformed(f"limit: a whole number from 1 to {limit_max} is wanted")
+    after = request.query.get("after", "")
+    if "\0" in after:
+        raise Malformed("after: an id is wanted")
+    return after, int(limit)
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -1,0 +1,77 @@
+"""Which of a device's claimed service addresses the scheduler may connect to. Pure.
+
+A device names addresses, and the scheduler connects to them: without rules, any device could make the scheduler
+knock on the scheduler's own services or on a third party. So a public address is tried only where the session itself
+came from it, and a private one only where the operator allows private addresses (laboratories, a LAN).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from fallow_wire.session import ServicePort
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+TARGETS_MAX = 4
+"""Addresses tried for one device: more serve no consumer."""
+_WELL_KNOWN_PORTS = frozenset({80, 443})
+"""Below 1024 only these: a dial-back must not knock on mail or DNS servers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An address that a dial-back may try."""
+
+    address: str
+    port: int
+
+    def url(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{host}:{self.port}"
+
+
+def parse_address(text: str) -> Address | None:
+    """An IP address, IPv4 also where it is written inside of IPv6; None for anything else, names and zones included."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.scope_id is not None:
+            return None
+        return found.ipv4_mapped or found
+    return found
+
+
+def may_connect(address: Address, *, allow_private: bool) -> bool:
+    """True for public unicast addresses, and for private and loopback ones where they are allowed."""
+    if address.is_loopback:
+        return allow_private
+    if address.is_multicast or address.is_unspecified or address.is_link_local or address.is_reserved:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and (address.sixtofour or address.teredo):
+        return False  # they carry an IPv4 address that none of these rules would see
+    return allow_private or address.is_global
+
+
+def dial_back_targets(
+    ports: tuple[ServicePort, ...], session_address: str, *, allow_private: bool
+) -> tuple[Target, ...]:
+    """What to try for a device that claims ``ports`` and whose session came from ``session_address``.
+
+    The address behind a home's NAT need not be known to the device: the session's own address is tried with each
+    claimed port, whatever address the claim names.
+    """
+    session = parse_address(session_address)
+    found: dict[Target, None] = {}
+    for claim in ports:
+        if claim.protocol != "tcp" or not (claim.port >= 1024 or claim.port in _WELL_KNOWN_PORTS):
+            continue
+        claimed = parse_address(claim.address)
+        if allow_private and claimed is not None and not claimed.is_global and may_connect(claimed, allow_private=True):
+            found[Target(str(claimed), claim.port)] = None
+        if session is not None and may_connect(session, allow_private=allow_private):
+            found[Target(str(session), claim.port)] = None
+    return tuple(found)[:TARGETS_MAX]
