@@ -1,0 +1,93 @@
+"""The ledger's API. Amounts are micro-points (µp)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from fallow_wire.errors import PeerError
+from fallow_wire.jws import Kind, verify
+from fallow_wire.keys import JwkSet, PublicKey
+from fallow_wire.tariff import Tariff
+
+from .errors import BadAnswer
+from .transport import Api, path_of
+
+
+def new_key() -> dict[str, str]:
+    """An ``Idempotency-Key`` header for one intention of the caller."""
+    return {"Idempotency-Key": str(uuid.uuid4())}
+
+
+class Ledger(Api):
+    """:param token: an account's; what is for anyone needs none."""
+
+    async def keys(self) -> dict[str, PublicKey]:
+        found = await self.record(JwkSet, "GET", "/.well-known/jwks.json")
+        keys = [PublicKey.from_jwk(jwk) for jwk in found.keys]
+        return {key.thumbprint(): key for key in keys}
+
+    async def account(self, account_id: str) -> dict[str, Any]:
+        """``held, vested, redeeming, redeemed``; of a publisher ``escrow, reserved, spent``."""
+        return await self.mapping("GET", path_of("v1", "accounts", account_id))
+
+    async def entries(self, account_id: str, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
+        """Oldest first, those with ``seq`` beyond ``after``."""
+        params = {"after": str(after), "limit": str(limit)}
+        return await self.listing(path_of("v1", "accounts", account_id, "entries"), "entries", params=params)
+
+    async def statement(self, account_id: str, month: str) -> Any:
+        """:param month: such as ``2025-01``. The signed statement, as the ledger gives it."""
+        return await self.call("GET", path_of("v1", "accounts", account_id, "statements", month))
+
+    async def settlement(self, jti: str) -> dict[str, Any]:
+        """Every input, factor and the result."""
+        return await self.mapping("GET", path_of("v1", "settlements", jti))
+
+    async def tariff(self, tariff_id: str | None = None) -> tuple[str, Tariff]:
+        """A tariff's id and its verified content; the one in force where no id is given.
+
+        :raises BadAnswer: it is not signed by the ledger, or not the one that was asked for.
+        """
+        path = path_of("v1", "tariffs", tariff_id or "current")
+        answer = await self.mapping("GET", path)
+        keys = await self.keys()
+        try:
+            tariff = verify(str(answer.get("tariff", "")), Kind.TARIFF, Tariff, keys.get).value
+        except PeerError as error:
+            raise BadAnswer(self.base_url + path, error.detail) from error
+        if tariff.tariff_id() != answer.get("id") or tariff_id not in (None, answer["id"]):
+            raise BadAnswer(self.base_url + path, "the tariff does not have the id that it is given under")
+        return tariff.tariff_id(), tariff
+
+    async def add_tariff(self, tariff: dict[str, Any]) -> dict[str, Any]:
+        """:param tariff: ``valid_from, rates, weights, legacy_caps``; it applies to later service only."""
+        return await self.mapping("POST", "/v1/tariffs", tariff)
+
+    async def head(self) -> Any:
+        return await self.call("GET", "/v1/head")
+
+    async def deposit(self, publisher: str, micro_points: int, key: dict[str, str] | None = None) -> Any:
+        body = {"publisher": publisher, "micro_points": micro_points}
+        return await self.call("POST", "/v1/deposits", body, headers=key or new_key())
+
+    async def rewards(self) -> list[dict[str, Any]]:
+        return await self.listing("/v1/rewards", "rewards")
+
+    async def add_reward(self, title: str, micro_points: int, stock: int | None = None) -> dict[str, Any]:
+        body: dict[str, Any] = {"title": title, "micro_points": micro_points}
+        return await self.mapping("POST", "/v1/rewards", body if stock is None else body | {"stock": stock})
+
+    async def redeem(self, reward: str, key: dict[str, str] | None = None) -> dict[str, Any]:
+        return await self.mapping("POST", "/v1/redemptions", {"reward": reward}, headers=key or new_key())
+
+    async def redemptions(self) -> list[dict[str, Any]]:
+        return await self.listing("/v1/redemptions", "redemptions")
+
+    async def resolve_redemption(self, redemption_id: str, outcome: str) -> Any:
+        """:param outcome: ``fulfilled``, ``voided`` or ``unknown``."""
+        return await self.call("POST", path_of("v1", "redemptions", redemption_id, "resolution"), {"outcome": outcome})
+
+    async def reconciliation(self) -> dict[str, Any]:
+        """``sum, accounts, settlements, booked, recomputed, differences``."""
+        return await self.mapping("GET", "/v1/reconciliation")
