@@ -1,7 +1,7 @@
-"""The agent's SQLite database: settings, the lifecycle, and the outbox of proofs.
+"""The agent's SQLite database: settings, the lifecycle among them, and the outbox of proofs.
 
-All tables of the agent are made here, so that one number (``PRAGMA user_version``) says what a file holds. The device
-key is not in it (:mod:`.identity`).
+All migrations of the agent are listed here, so that one number (``PRAGMA user_version``) says what a file holds. The
+device key is not in it (:mod:`.identity`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 from fallow_wire.errors import LocalError
 
+from .proofs.outbox import OUTBOX_TABLES
+
 _log = logging.getLogger(__name__)
 
 DATABASE_FILE = "agent.sqlite"
@@ -26,45 +28,8 @@ WAL_PAGES_MAX = 256
 BUSY_TIMEOUT_MS = 2000
 """The command line may read while the agent writes."""
 
-MIGRATIONS = (
-    """
-    CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-
-    -- One row a ticket that was served. open: still in use; sealed: waits for a batch; batched: in the batch that
-    -- waits for its ack; spent: answered by the ledger (micro_points, or the
-    -- reason of a refusal), or nothing to claim. Spent rows go when the ticket has expired.
-    CREATE TABLE tickets (
-        jti TEXT PRIMARY KEY,
-        token TEXT NOT NULL,
-        countersigned INTEGER NOT NULL,
-        max_bytes INTEGER NOT NULL,
-        expires_at INTEGER NOT NULL,
-        bytes INTEGER NOT NULL DEFAULT 0,
-        ms INTEGER NOT NULL DEFAULT 0,
-        started_at INTEGER NOT NULL DEFAULT 0,
-        ended_at INTEGER NOT NULL DEFAULT 0,
-        receipt TEXT,
-        receipt_n INTEGER NOT NULL DEFAULT 0,
-        receipt_bytes INTEGER NOT NULL DEFAULT 0,
-        spans TEXT NOT NULL DEFAULT '[]',
-        state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'sealed', 'batched', 'spent')),
-        sealed_at INTEGER,
-        batch_seq INTEGER,
-        micro_points INTEGER,
-        reason TEXT
-    ) WITHOUT ROWID;
-    CREATE INDEX tickets_by_state ON tickets (state);
-
-    -- The chain of batches: the last acknowledged one and, at most, one that waits for its ack. token is the JWS as
-    -- sent; it is cleared by the ack, the hash stays as the next one's prev.
-    CREATE TABLE batches (
-        seq INTEGER PRIMARY KEY,
-        hash TEXT NOT NULL,
-        token TEXT,
-        acked INTEGER NOT NULL DEFAULT 0
-    );
-    """,
-)
+MIGRATIONS = ("CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;" + OUTBOX_TABLES,)
+"""Scripts in order; a file holds the results of the first ``user_version`` of them. Released ones never change."""
 
 
 class StoreError(LocalError):

@@ -17,11 +17,10 @@ from fallow_wire.http import Problem
 from fallow_wire.lan import TERMS_VERSION, Activation, Limits, Pause
 from fallow_wire.limits import LAN_BODY_BYTES_MAX
 
+from ..life import PAUSED, Life
 from ..lifecycle import (
-    PAUSED,
     ActivationRequested,
     LeaveRequested,
-    Life,
     PauseRequested,
     Request,
     RequestRefused,
