@@ -18,7 +18,7 @@ from ..clock import Clock
 from ..database import Database
 from ..fleet.tables import devices
 from ..http import Principal, Role, refusal
-from ..link import TOKENS_PER_ACCOUNT_MAX
+from ..limits import TOKENS_PER_ACCOUNT_MAX
 from ..outbox import Outbox
 from .tables import accounts, claims, tokens
 
