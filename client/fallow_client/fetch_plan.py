@@ -250,14 +250,14 @@ class FetchPlan:
             return [Finish()]
         commands: list[Command] = []
         self._close_exhausted(now_ms)
+        if self._wants_replan(now_ms):
+            self._replanning = True
+            commands.append(Replan())
         while self.in_flight < self._config.requests_max:
             command = self._assign(now_ms) or self._hedge(now_ms)
             if command is None:
                 break
             commands.append(command)
-        if self._wants_replan(now_ms):
-            self._replanning = True
-            commands.append(Replan())
         if not commands and not self._requests and self._is_hopeless():
             return [GiveUp()]
         return commands

@@ -1,0 +1,236 @@
+"""The download's machine: no chunk is lost, no window is exceeded, it always ends."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fallow_client.fetch_plan import (
+    ORIGIN,
+    Abort,
+    Command,
+    Config,
+    Failure,
+    Fetch,
+    FetchPlan,
+    Finish,
+    GiveUp,
+    Replan,
+    TicketSource,
+)
+
+MIB = 1024 * 1024
+FAR_MS = 900_000
+
+
+def ticket(key: str, device: str | None = None, max_bytes: int = 2**40, expires_ms: int = FAR_MS) -> TicketSource:
+    return TicketSource(key, device or f"fd-{key}", max_bytes, expires_ms)
+
+
+def fetches(commands: list[Command]) -> list[Fetch]:
+    return [command for command in commands if isinstance(command, Fetch)]
+
+
+def machine_of(chunks: int, *sources: TicketSource, config: Config | None = None, now_ms: int = 0) -> FetchPlan:
+    machine = FetchPlan(chunks * MIB, MIB, config=config)
+    machine.planned(sources, now_ms)
+    return machine
+
+
+def test_an_empty_object_is_finished_at_once() -> None:
+    assert FetchPlan(0, MIB).poll(0) == [Finish()]
+
+
+def test_a_new_ticket_is_asked_for_two_steps_and_then_for_what_receipts_allow() -> None:
+    machine = machine_of(100, ticket("a"))
+    first = fetches(machine.poll(0))
+    assert [command.chunk for command in first] == [0, 1]
+    assert machine.poll(1) == []
+    machine.verified(first[0].request, 100)
+    assert len(fetches(machine.poll(101))) == 1
+    assert machine.unconfirmed("a") == 2 * MIB
+
+
+def test_the_window_grows_with_what_was_confirmed_up_to_the_depth() -> None:
+    machine = machine_of(200, ticket("a"), config=Config(requests_per_source_max=16))
+    active = fetches(machine.poll(0))
+    widest = 0
+    for step in range(150):
+        machine.verified(active.pop(0).request, step * 10)
+        active += fetches(machine.poll(step * 10))
+        widest = max(widest, len(active))
+    assert widest == 16  # two steps of 8 MiB, after 64 MiB and more were confirmed
+
+
+def test_a_ticket_is_not_asked_for_more_than_it_allows_and_a_new_plan_is_wanted_then() -> None:
+    machine = machine_of(4, ticket("a", max_bytes=2 * MIB))
+    for command in fetches(machine.poll(0)):
+        machine.verified(command.request, 10)
+    assert machine.poll(3000) == [Replan()]
+
+
+def test_chunks_spread_over_devices_and_the_origin_is_left_alone() -> None:
+    machine = machine_of(8, ticket("a"), ticket("b"), ticket("c"))
+    assert [command.source for command in fetches(machine.poll(0))] == ["a", "b", "c", "a", "b", "c"]
+
+
+def test_the_origin_serves_when_there_is_no_device() -> None:
+    machine = machine_of(2)
+    assert {command.source for command in fetches(machine.poll(0))} == {ORIGIN}
+
+
+def test_a_wrong_chunk_bans_the_device_for_later_plans_too() -> None:
+    machine = machine_of(3, ticket("a"))
+    command = fetches(machine.poll(0))[0]
+    machine.failed(command.request, Failure.WRONG, 1)
+    machine.planned([ticket("a2", "fd-a"), ticket("b")], 2)
+    assert {command.source for command in fetches(machine.poll(2))} == {"b"}
+
+
+def test_a_refused_request_leaves_the_window_as_it_was() -> None:
+    machine = machine_of(3, ticket("a"))
+    for command in fetches(machine.poll(0)):
+        machine.failed(command.request, Failure.BUSY, 1, retry_after_ms=3000)
+    assert machine.unconfirmed("a") == 0
+    assert {command.source for command in fetches(machine.poll(2))} == {ORIGIN}
+    assert fetches(machine.poll(4000)) != []
+
+
+def test_at_the_end_a_slow_chunk_is_asked_of_another_and_the_first_answer_counts() -> None:
+    machine = machine_of(2, ticket("slow"), ticket("fast"))
+    slow, fast = fetches(machine.poll(0))
+    machine.verified(fast.request, 200)
+    assert machine.poll(900) == []
+    (hedge,) = fetches(machine.poll(1100))
+    assert (hedge.source, hedge.chunk) == ("fast", slow.chunk)
+    assert machine.verified(hedge.request, 1300) == [Abort(slow.request)]
+    assert machine.poll(1301) == [Finish()]
+    assert machine.verified(slow.request, 1302) == []
+
+
+def test_a_single_slow_device_is_helped_by_the_origin_in_the_end() -> None:
+    machine = machine_of(1, ticket("slow"))
+    machine.poll(0)
+    assert machine.poll(3999) == []
+    assert [command.source for command in fetches(machine.poll(4000))] == [ORIGIN]
+
+
+def test_output_in_order_is_not_run_ahead_of() -> None:
+    machine = machine_of(50, ticket("a"), ticket("b"), config=Config(ahead_chunks_max=3))
+    active = fetches(machine.poll(0))
+    assert [command.chunk for command in active] == [0, 1, 2]
+    machine.verified(active[1].request, 10)
+    assert machine.poll(11) == []
+    machine.verified(active[0].request, 12)
+    assert [command.chunk for command in fetches(machine.poll(13))] == [3, 4]
+
+
+def test_expiring_tickets_are_replaced_in_time() -> None:
+    machine = machine_of(50, ticket("a", expires_ms=60_000))
+    for command in fetches(machine.poll(0)):
+        machine.verified(command.request, 10)
+    assert machine.poll(45_000) == [Replan()]
+    machine.planned([ticket("b", expires_ms=600_000)], 45_100)
+    assert {command.source for command in fetches(machine.poll(45_100))} == {"b"}
+
+
+def test_barren_plans_come_later_and_later() -> None:
+    machine = machine_of(10_000)
+    asked_at = []
+    for now_ms in range(0, 400_000, 250):
+        for command in machine.poll(now_ms):
+            if isinstance(command, Replan):
+                asked_at.append(now_ms)
+                machine.planned([], now_ms)
+    assert asked_at == [2000, 10_000, 42_000, 170_000]
+
+
+def test_an_origin_that_keeps_sending_one_wrong_chunk_ends_it() -> None:
+    machine = machine_of(2)
+    now_ms = 0
+    for _ in range(50):
+        for command in machine.poll(now_ms):
+            if isinstance(command, GiveUp):
+                return
+            if isinstance(command, Replan):
+                machine.replan_failed(now_ms)
+            elif isinstance(command, Fetch) and command.chunk == 0:
+                machine.failed(command.request, Failure.WRONG, now_ms)
+            elif isinstance(command, Fetch):
+                machine.verified(command.request, now_ms)
+        now_ms += 10_000
+    pytest.fail("it went on for ever")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_whatever_sources_do_no_chunk_is_lost_and_it_ends(data: st.DataObject) -> None:
+    chunks = data.draw(st.integers(0, 30), "chunks")
+    tail = data.draw(st.integers(1, MIB), "tail")
+    size = max(0, (chunks - 1) * MIB + tail) if chunks else 0
+    held = data.draw(st.sets(st.integers(0, max(0, chunks - 1)), max_size=chunks), "held") if chunks else set()
+    ahead = data.draw(st.none() | st.integers(1, 8), "ahead")
+    config = Config(requests_max=data.draw(st.integers(1, 8), "requests"), ahead_chunks_max=ahead)
+    machine = FetchPlan(size, MIB, held, config)
+    serial = iter(range(10_000))
+
+    def plan(now_ms: int) -> None:
+        devices = data.draw(st.lists(st.integers(0, 4), max_size=4, unique=True), "devices")
+        offered = [
+            ticket(
+                f"t{next(serial)}",
+                f"fd-{device}",
+                data.draw(st.integers(0, 12), "allowed") * MIB,
+                now_ms + data.draw(st.integers(1, 60)) * 1000,
+            )
+            for device in devices
+        ]
+        machine.planned(offered, now_ms)
+
+    now_ms = 0
+    plan(now_ms)
+    verified: set[int] = set(held)
+    wrong_devices = 0
+    active: dict[int, Fetch] = {}
+    for turn in range(3000):
+        machine.check()
+        commands = machine.poll(now_ms)
+        for command in commands:
+            if isinstance(command, Fetch):
+                active[command.request] = command
+                chunk_asks = sum(other.chunk == command.chunk for other in active.values())
+                assert command.chunk not in verified
+                assert chunk_asks <= 2
+                if ahead is not None:
+                    missing = next(c for c in range(chunks) if c not in verified)
+                    assert command.chunk < missing + ahead
+            elif isinstance(command, Abort):
+                raise AssertionError("poll aborts nothing")
+        machine.check()
+        assert len(active) == machine.in_flight <= config.requests_max
+        if Finish() in commands:
+            assert verified == set(range(chunks))
+            return
+        if GiveUp() in commands:
+            assert not active
+            return
+        if Replan() in commands:
+            if data.draw(st.booleans(), "replan works"):
+                plan(now_ms)
+            else:
+                machine.replan_failed(now_ms)
+        now_ms += data.draw(st.sampled_from([1, 250, 3000]), "later") if turn < 300 else 3000
+        if active and (turn >= 300 or data.draw(st.booleans(), "an answer")):
+            number = data.draw(st.sampled_from(sorted(active)), "which") if turn < 300 else min(active)
+            command = active.pop(number)
+            outcome = data.draw(st.sampled_from([None, None, None, *Failure]), "outcome") if turn < 300 else None
+            if outcome is None:
+                verified.add(command.chunk)
+                for abort in machine.verified(number, now_ms):
+                    assert isinstance(abort, Abort)
+                    del active[abort.request]
+            else:
+                wrong_devices += outcome is Failure.WRONG
+                machine.failed(number, outcome, now_ms)
+    raise AssertionError("it did not end")
