@@ -16,7 +16,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fallow_wire.errors import LocalError
 from fallow_wire.lan import LAN_PORT
@@ -78,6 +78,7 @@ def read_model() -> str:
 # ------------------------------------------------------------------ loading
 
 Layer = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def load(flags: Layer, environment: Mapping[str, str], file: Path | None = None) -> Config:
@@ -195,7 +196,7 @@ def _merge(values: dict[str, Any], layer: Layer) -> None:
             values[name] = value
 
 
-def _built(cls: type[Any], values: Layer) -> Any:
+def _built(cls: type[T], values: Layer) -> T:
     hints = typing.get_type_hints(cls)
     made = {
         name: _built(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value

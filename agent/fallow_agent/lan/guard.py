@@ -159,7 +159,7 @@ def decide(call: Call, lan: Lan, body_bytes_max: int) -> Problem | None:
             "Another web page tried to call this device.",
             remedy="Open the device's own address in the browser.",
         )
-    if call.body_bytes == 0 and call.content_type is None:
+    if call.body_bytes == 0:
         return None
     media_type = (call.content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
