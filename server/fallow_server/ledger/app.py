@@ -1,0 +1,95 @@
+"""The ledger's composition root: builds its parts, wires them, runs the sweep, closes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import web
+
+from ..clock import Clock
+from ..database import Database
+from ..http import Api, Role, json_response
+from ..signing import SigningKeys
+from .config import LedgerConfig
+from .directory import Directory, LedgerAuthenticator
+from .escrow import Escrow
+from .reconciliation import Reconciliation
+from .rewards import Rewards
+from .settlement import Settlement
+from .statements import Statements
+from .tariffs import Tariffs
+from .vesting import vest
+
+_log = logging.getLogger(__name__)
+
+
+class LedgerService:
+    """The ledger. ``api.application`` is to be served at ``config.public_url``.
+
+    :param database: the ledger's own; it is migrated by :meth:`start` and not closed here.
+    :param link_token_hash: of the token that the scheduler shows (:func:`fallow_server.tokens.hash_token`).
+    """
+
+    def __init__(
+        self, config: LedgerConfig, database: Database, keys: SigningKeys, clock: Clock, link_token_hash: str
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._keys = keys
+        self._clock = clock
+        self._escrow = Escrow(database, clock)
+        self._tariffs = Tariffs(database, keys, clock)
+        self._sweeping: asyncio.Task[None] | None = None
+        self.reconciliation = Reconciliation(database)
+        authenticator = LedgerAuthenticator(database, link_token_hash)
+        self.api = Api(authenticator, trusted_proxies=config.trusted_proxies)
+        self.api.add("GET", "/.well-known/jwks.json", self._get_jwks, Role.ANYONE)
+        self.api.add("GET", "/v1/health", self._get_health, Role.ANYONE)
+        for part in (
+            Settlement(config, database, keys, clock, self._booked),
+            Statements(database, keys, clock),
+            Rewards(database, clock),
+            Directory(database),
+            self._escrow,
+            self._tariffs,
+            self.reconciliation,
+        ):
+            part.add_routes(self.api)
+
+    async def start(self) -> None:
+        """Bring the database to its newest form, make the first tariff of a fresh ledger, start the sweep."""
+        await self._database.migrate("ledger")
+        await self._tariffs.ensure_first()
+        self._sweeping = asyncio.create_task(self._sweep_forever(), name="ledger-sweep")
+
+    async def close(self) -> None:
+        """Stop the sweep. What it was writing is rolled back and done by the next one."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+            self._sweeping = None
+
+    async def sweep(self) -> None:
+        """What time alone makes due: held points mature, unused reservations go back."""
+        await vest(self._database, self._clock)
+        await self._escrow.release()
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except Exception:  # noqa: BLE001
+                # The outermost loop: a database that is away now is there again at one of the next rounds.
+                _log.exception("the ledger's sweep failed; it will be tried again")
+            await asyncio.sleep(self._config.sweep_interval_s)
+
+    async def _booked(self) -> None:
+        if self._config.hold_s == 0:
+            await vest(self._database, self._clock)
+
+    async def _get_jwks(self, request: web.Request) -> web.Response:
+        return json_response(self._keys.jwks(), headers={"Cache-Control": "max-age=300"})
+
+    async def _get_health(self, request: web.Request) -> web.Response:
+        return json_response({"status": "ok", "role": "ledger"})

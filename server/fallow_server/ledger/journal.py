@@ -1,0 +1,154 @@
+"""The journal: double entry, integers of micro-points (µp), one hash chain. Pure.
+
+A posting moves points between accounts; its entries sum to zero, and no entry is ever changed or removed. A mistake is
+set right by another posting. Each entry's hash covers the entry before it, so whoever keeps one signed head can tell
+later whether anything below it was altered.
+
+Where points live::
+
+    mint:<publisher>             what was ever deposited, as a negative balance: the only one that may be
+    escrow:<publisher>           deposited and free
+    reserved:<publisher>:<hour>  lent to tickets issued in that hour (hours since 1970)
+    held:<owner>                 earned, waiting
+    vested:<owner>               redeemable
+    redeeming:<owner>            taken by a redemption that is not resolved yet
+    redeemed:<owner>             gone for a reward
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from fallow_wire.errors import LocalError
+from fallow_wire.strict import dumps
+
+GENESIS = "0" * 64
+"""The hash before the first entry."""
+
+
+class AccountKind(StrEnum):
+    MINT = "mint"
+    ESCROW = "escrow"
+    RESERVED = "reserved"
+    HELD = "held"
+    VESTED = "vested"
+    REDEEMING = "redeeming"
+    REDEEMED = "redeemed"
+
+
+class PostingKind(StrEnum):
+    """What happened, and between which accounts it moves points."""
+
+    DEPOSIT = "deposit"  # mint → escrow
+    RESERVATION = "reservation"  # escrow → reserved
+    RELEASE = "release"  # reserved → escrow
+    SETTLEMENT = "settlement"  # reserved → held
+    VESTING = "vesting"  # held → vested
+    REDEMPTION = "redemption"  # vested → redeeming
+    FULFILMENT = "fulfilment"  # redeeming → redeemed
+    VOIDING = "voiding"  # redeeming → vested
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """``holder`` is the publisher's or owner's account id; ``hour`` belongs to reserved accounts alone."""
+
+    kind: AccountKind
+    holder: str
+    hour: int | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.hour is not None) == (self.kind is AccountKind.RESERVED), "hours belong to reserved accounts"
+
+    @property
+    def name(self) -> str:
+        suffix = "" if self.hour is None else f":{self.hour}"
+        return f"{self.kind}:{self.holder}{suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One thing that happened. ``ref`` names it (a ticket's jti, a redemption's id); ``moves`` are signed µp."""
+
+    kind: PostingKind
+    ref: str
+    moves: tuple[tuple[Account, int], ...]
+
+    def __post_init__(self) -> None:
+        if sum(micro_points for _, micro_points in self.moves) != 0:
+            raise LocalError(f"{self.kind} {self.ref} does not sum to zero")
+        if any(micro_points == 0 for _, micro_points in self.moves):
+            raise LocalError(f"{self.kind} {self.ref} moves nothing")
+
+
+def transfer(kind: PostingKind, ref: str, source: Account, target: Account, micro_points: int) -> Posting:
+    """The posting that moves ``micro_points`` (more than 0) from ``source`` to ``target``."""
+    if micro_points <= 0:
+        raise LocalError(f"{kind} {ref} of {micro_points} µp")
+    return Posting(kind, ref, ((source, -micro_points), (target, micro_points)))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the journal. ``seq`` counts from 1; ``micro_points`` is signed, in is positive."""
+
+    seq: int
+    at: int
+    kind: str
+    account: str
+    micro_points: int
+    posting: str
+    ref: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As callers see it, and as it is hashed: integers of the wire have no sign."""
+        return {
+            "seq": self.seq,
+            "at": self.at,
+            "kind": self.kind,
+            "account": self.account,
+            "direction": "in" if self.micro_points > 0 else "out",
+            "micro_points": abs(self.micro_points),
+            "posting": self.posting,
+            "ref": self.ref,
+        }
+
+    def hash_after(self, previous: str) -> str:
+        """SHA-256 over the hash before and the canonical JSON of this entry, hexadecimal."""
+        return hashlib.sha256(bytes.fromhex(previous) + dumps(self.as_json())).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ChainHead:
+    """Entries so far and the hash of the last."""
+
+    entries: int = 0
+    hash: str = GENESIS
+
+
+def write_entries(
+    head: ChainHead, at: int, posting: Posting, posting_id: str
+) -> tuple[ChainHead, list[tuple[Account, Entry, str]]]:
+    """The entries of ``posting`` on top of ``head``, each with its account and hash, and the head after them."""
+    written = []
+    for account, micro_points in posting.moves:
+        entry = Entry(head.entries + 1, at, posting.kind, account.name, micro_points, posting_id, posting.ref)
+        head = ChainHead(entry.seq, entry.hash_after(head.hash))
+        written.append((account, entry, head.hash))
+    return head, written
+
+
+def first_break(head: ChainHead, entries: Iterable[tuple[Entry, str]]) -> tuple[ChainHead, int | None]:
+    """Follow stored entries with their hashes from ``head``.
+
+    :return: the head after them, and the ``seq`` of the first entry that does not continue the chain, or None.
+    """
+    for entry, stored in entries:
+        if entry.seq != head.entries + 1 or entry.hash_after(head.hash) != stored:
+            return head, entry.seq
+        head = ChainHead(entry.seq, stored)
+    return head, None

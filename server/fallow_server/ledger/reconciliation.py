@@ -1,0 +1,214 @@
+"""``GET /v1/reconciliation``: everything that was booked, computed again from what devices sent.
+
+Checked: each posting sums to zero and so do all accounts; running balances are the sums of their entries; the hash
+chain holds and ends at the stored head; each settlement is what its batch, ticket, receipt and tariff say, and its
+entries move that many points; points that wait to mature are the held ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from fallow_wire.batches import Batch, batch_hash
+from fallow_wire.errors import PeerError
+from fallow_wire.fields import encode
+from fallow_wire.jws import Kind, parse, split
+from fallow_wire.tariff import Tariff, paid_bytes
+from fallow_wire.tickets import Receipt, Ticket
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..database import Database
+from ..http import Api, Role, json_response
+from .books import QUERY_VALUES_MAX, entry_of
+from .journal import AccountKind, ChainHead, PostingKind, first_break
+from .tables import balances, batches, chain_head, entries, holds, settlements
+from .tariffs import read_tariffs
+from .verification import price
+
+PAGE_ENTRIES = 2000
+PAGE_BATCHES = 20
+"""Up to 500 settlements and 7 MiB of text each."""
+DIFFERENCES_MAX = 1000
+"""More only repeat what is wrong."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found. ``differences``: what, where, and the two values that should be one."""
+
+    sum: int = 0
+    accounts: int = 0
+    settlements: int = 0
+    booked: int = 0
+    recomputed: int = 0
+    differences: list[dict[str, Any]] = field(default_factory=list)
+
+    def differ(self, what: str, where: str, stored: Any, found: Any) -> None:
+        if stored != found and len(self.differences) < DIFFERENCES_MAX:
+            self.differences.append({"what": what, "where": where, "stored": stored, "found": found})
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Reconciliation:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_routes(self, api: Api) -> None:
+        api.add("GET", "/v1/reconciliation", self.get, Role.OPERATOR)
+
+    async def get(self, request: web.Request) -> web.Response:
+        return json_response((await self.run()).as_json())
+
+    async def run(self) -> Report:
+        """Reads everything, in one state of the database, page by page."""
+        report = Report()
+        async with self._database.read() as connection:
+            if not self._database.is_sqlite:
+                await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            sums = await _check_entries(connection, report)
+            await _check_balances(connection, report, sums)
+            await _check_settlements(connection, report)
+        return report
+
+
+async def _check_entries(connection: AsyncConnection, report: Report) -> dict[str, int]:
+    """Chain and postings.
+
+    :return: the sum of the entries of each account.
+    """
+    sums: dict[str, int] = defaultdict(int)
+    head, broken = ChainHead(), False
+    posting, posting_sum, last = "", 0, 0
+    while True:
+        query = select(entries).where(entries.c.seq > last).order_by(entries.c.seq).limit(PAGE_ENTRIES)
+        rows = (await connection.execute(query)).all()
+        if not rows:
+            break
+        last = rows[-1].seq
+        for row in rows:
+            sums[row.account] += row.micro_points
+            if row.posting != posting:
+                report.differ("posting", posting, 0, posting_sum)
+                posting, posting_sum = row.posting, 0
+            posting_sum += row.micro_points
+        if not broken:
+            page = [(entry_of(row), row.hash) for row in rows]
+            head, seq = await asyncio.to_thread(first_break, head, page)
+            if seq is not None:
+                broken = True
+                report.differ("chain", f"entry {seq}", "does not follow", f"entry {head.entries}")
+    report.differ("posting", posting, 0, posting_sum)
+    stored = (await connection.execute(select(chain_head))).one()
+    if not broken:
+        report.differ("chain", "head", [stored.entries, stored.hash], [head.entries, head.hash])
+    report.sum = sum(sums.values())
+    report.accounts = len(sums)
+    return sums
+
+
+async def _check_balances(connection: AsyncConnection, report: Report, sums: Mapping[str, int]) -> None:
+    held: dict[str, int] = {}
+    seen = set()
+    for row in await connection.execute(select(balances)):
+        seen.add(row.account)
+        report.differ("balance", row.account, row.micro_points, sums.get(row.account, 0))
+        if row.kind == AccountKind.HELD.value and row.micro_points:
+            held[row.holder] = row.micro_points
+    for account, total in sums.items():
+        if account not in seen:
+            report.differ("balance", account, 0, total)
+    query = select(holds.c.owner, func.sum(holds.c.micro_points)).group_by(holds.c.owner)
+    waiting = {owner: int(micro_points) for owner, micro_points in await connection.execute(query)}
+    for owner in held.keys() | waiting.keys():
+        report.differ("held", owner, held.get(owner, 0), waiting.get(owner, 0))
+
+
+async def _check_settlements(connection: AsyncConnection, report: Report) -> None:
+    tariffs = {one.tariff_id: one.tariff for one in await read_tariffs(connection)}
+    device, seq = "", 0
+    while True:
+        after = (batches.c.device > device) | ((batches.c.device == device) & (batches.c.seq > seq))
+        query = select(batches).where(after).order_by(batches.c.device, batches.c.seq).limit(PAGE_BATCHES)
+        page = (await connection.execute(query)).all()
+        if not page:
+            break
+        device, seq = page[-1].device, page[-1].seq
+        for batch in page:
+            mine = (settlements.c.device == batch.device) & (settlements.c.batch_seq == batch.seq)
+            rows = (await connection.execute(select(settlements).where(mine))).all()
+            moved = await _moved(connection, [row.entry_seq for row in rows if row.entry_seq is not None])
+            for row in rows:
+                report.settlements += 1
+                report.booked += row.micro_points
+                if row.micro_points or row.entry_seq is not None:
+                    posted = moved.get(row.entry_seq, ("", 0))
+                    report.differ("entries", row.jti, [row.jti, row.micro_points], list(posted))
+            await asyncio.to_thread(_recompute, report, batch, rows, tariffs)
+    total = (await connection.execute(select(func.count()).select_from(settlements))).scalar_one()
+    report.differ("settlements", "without their batch", total, report.settlements)
+    postings = select(func.count(func.distinct(entries.c.posting))).where(
+        entries.c.kind == PostingKind.SETTLEMENT.value
+    )
+    paid = select(func.count()).select_from(settlements).where(settlements.c.micro_points > 0)
+    report.differ(
+        "settlements",
+        "postings",
+        (await connection.execute(paid)).scalar_one(),
+        (await connection.execute(postings)).scalar_one(),
+    )
+
+
+async def _moved(connection: AsyncConnection, first_entries: list[int]) -> dict[int, tuple[str, int]]:
+    """``ref`` and µp of the postings that begin with these entries, taken out of a reserved account."""
+    found: dict[int, tuple[str, int]] = {}
+    for start in range(0, len(first_entries), QUERY_VALUES_MAX):
+        query = select(entries).where(entries.c.seq.in_(first_entries[start : start + QUERY_VALUES_MAX]))
+        for row in await connection.execute(query):
+            found[row.seq] = (row.ref, -row.micro_points)
+    return found
+
+
+def _recompute(report: Report, batch: Any, rows: Any, tariffs: Mapping[str, Tariff]) -> None:
+    """Each settlement of one batch from the texts in it. Signatures were checked before booking; hashes hold them."""
+    report.differ("batch", f"{batch.device} {batch.seq}", batch.hash, batch_hash(batch.token))
+    try:
+        items = parse(split(batch.token, Kind.BATCH), Batch).items
+    except PeerError as error:
+        report.differ("batch", f"{batch.device} {batch.seq}", "a batch", error.detail)
+        return
+    for row in rows:
+        try:
+            item = items[row.item]
+            ticket = parse(split(item.ticket, Kind.TICKET), Ticket)
+            receipt = None if item.receipt is None else parse(split(item.receipt, Kind.RECEIPT), Receipt)
+            tariff = tariffs[row.tariff]
+        except (PeerError, IndexError, KeyError) as error:
+            report.differ("settlement", row.jti, "its inputs", type(error).__name__)
+            continue
+        confirmed = None if receipt is None else receipt.bytes
+        factors = price(ticket, tariff, paid_bytes(item.bytes, ticket.max_bytes, confirmed))
+        report.recomputed += factors.micro_points()
+        stored = [row.jti, row.publisher, row.tariff, row.claimed_bytes, row.allowed_bytes, row.confirmed_bytes]
+        report.differ(
+            "inputs",
+            row.jti,
+            stored,
+            [ticket.jti, ticket.publisher, ticket.tariff, item.bytes, ticket.max_bytes, confirmed],
+        )
+        factors_stored = {
+            "bytes": row.paid_bytes,
+            "rate": row.rate,
+            "quality": row.quality,
+            "scarcity": row.scarcity,
+            "weight": row.weight,
+        }
+        report.differ("factors", row.jti, factors_stored, encode(factors))
+        report.differ("micro_points", row.jti, row.micro_points, factors.micro_points())

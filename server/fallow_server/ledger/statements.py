@@ -1,0 +1,245 @@
+"""What callers may read of the books: balances, entries, settlements with every input, statements, the head."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Any
+
+from aiohttp import web
+from fallow_wire.batches import Batch
+from fallow_wire.errors import Malformed
+from fallow_wire.fields import encode
+from fallow_wire.jws import Kind, parse, sign, split
+from fallow_wire.statements import ServiceLine, Statement, StatementLine
+from sqlalchemy import case, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..clock import Clock
+from ..database import Database
+from ..http import Api, Principal, Role, json_response, principal, refusal
+from ..signing import SigningKeys
+from .books import entry_of, read_head
+from .directory import may_see
+from .journal import AccountKind
+from .paging import limit_of, number
+from .settlement import JWT
+from .tables import accounts, balances, batches, entries, settlements
+
+ENTRIES_PER_PAGE_MAX = 1000
+_MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])\Z")
+
+OWNER_BALANCES = (AccountKind.HELD, AccountKind.VESTED, AccountKind.REDEEMING, AccountKind.REDEEMED)
+PUBLISHER_BALANCES = (AccountKind.ESCROW, AccountKind.RESERVED)
+
+
+class Statements:
+    """The calls that only read."""
+
+    def __init__(self, database: Database, keys: SigningKeys, clock: Clock) -> None:
+        self._database = database
+        self._keys = keys
+        self._clock = clock
+
+    def add_routes(self, api: Api) -> None:
+        readers = (Role.OWNER, Role.DEVICE, Role.PUBLISHER, Role.OPERATOR)
+        api.add("GET", "/v1/accounts/{id}", self.get_account, *readers)
+        api.add("GET", "/v1/accounts/{id}/entries", self.get_entries, *readers)
+        api.add("GET", "/v1/accounts/{id}/statements/{month}", self.get_statement, *readers)
+        api.add("GET", "/v1/settlements/{jti}", self.get_settlement, *readers)
+        api.add("GET", "/v1/head", self.get_head, Role.ANYONE)
+
+    async def get_account(self, request: web.Request) -> web.Response:
+        account = _account(request)
+        async with self._database.read() as connection:
+            role = await _role(connection, account)
+            query = (
+                select(balances.c.kind, func.sum(balances.c.micro_points))
+                .where(balances.c.holder == account)
+                .group_by(balances.c.kind)
+            )
+            found = {kind: int(micro_points) for kind, micro_points in await connection.execute(query)}
+        shown: dict[str, Any] = {"id": account, "role": role}
+        if role == Role.PUBLISHER:
+            shown |= {kind.value: found.get(kind.value, 0) for kind in PUBLISHER_BALANCES}
+            # What was deposited and is neither free nor lent has gone to owners.
+            shown["spent"] = -found.get(AccountKind.MINT.value, 0) - shown["escrow"] - shown["reserved"]
+        elif role == Role.OWNER:
+            shown |= {kind.value: found.get(kind.value, 0) for kind in OWNER_BALANCES}
+        return json_response(shown)
+
+    async def get_entries(self, request: web.Request) -> web.Response:
+        account = _account(request)
+        after = number(request.query.get("after", "0"), "after")
+        query = select(entries).where(entries.c.holder == account, entries.c.seq > after)
+        async with self._database.read() as connection:
+            await _role(connection, account)
+            limited = query.order_by(entries.c.seq).limit(limit_of(request, ENTRIES_PER_PAGE_MAX))
+            rows = (await connection.execute(limited)).all()
+        return json_response([entry_of(row).as_json() for row in rows])
+
+    async def get_settlement(self, request: web.Request) -> web.Response:
+        caller = principal(request)
+        async with self._database.read() as connection:
+            query = select(settlements).where(settlements.c.jti == request.match_info["jti"])
+            row = (await connection.execute(query)).one_or_none()
+            if row is None or not may_see(caller, row.owner, row.publisher):
+                raise refusal(404, "not-found", "There is no settlement of this ticket")
+            stored = select(batches.c.token).where(batches.c.device == row.device, batches.c.seq == row.batch_seq)
+            token = (await connection.execute(stored)).scalar_one()
+        return json_response(settlement_json(row, token))
+
+    async def get_head(self, request: web.Request) -> web.Response:
+        async with self._database.read() as connection:
+            head = await read_head(connection, self._clock.now())
+        return _signed(sign(Kind.HEAD, head, self._keys.current))
+
+    async def get_statement(self, request: web.Request) -> web.Response:
+        account, now = _account(request), self._clock.now()
+        month = request.match_info["month"]
+        from_at, until_at = month_span(month)
+        if from_at > now:
+            raise refusal(404, "not-found", "This month has not begun")
+        async with self._database.read() as connection:
+            await _role(connection, account)
+            opening = await _balances_before(connection, account, from_at)
+            closing = await _balances_before(connection, account, until_at)
+            statement = Statement(
+                account=account,
+                month=month,
+                from_at=from_at,
+                until_at=until_at,
+                complete=until_at <= now,
+                opening=opening,
+                closing=closing,
+                lines=await _lines(connection, account, from_at, until_at),
+                services=await _services(connection, account, from_at, until_at),
+                head=await read_head(connection, now),
+                iat=now,
+            )
+        return _signed(sign(Kind.STATEMENT, statement, self._keys.current))
+
+
+def month_span(month: str) -> tuple[int, int]:
+    """Start and end of ``YYYY-MM`` in UTC, Unix seconds; the end is the start of the next month.
+
+    :raises Malformed: for other text.
+    """
+    found = _MONTH.match(month)
+    if found is None:
+        raise Malformed("month: YYYY-MM is wanted")
+    year, index = int(found[1]), int(found[2])
+    start = datetime.datetime(year, index, 1, tzinfo=datetime.UTC)
+    end = datetime.datetime(year + index // 12, index % 12 + 1, 1, tzinfo=datetime.UTC)
+    return int(start.timestamp()), int(end.timestamp())
+
+
+def settlement_json(row: Any, batch_token: str) -> dict[str, Any]:
+    """A settlement with everything that it was computed from, so that anyone can compute it again."""
+    item = parse(split(batch_token, Kind.BATCH), Batch).items[row.item]
+    claim = {name: value for name, value in encode(item).items() if name not in ("ticket", "receipt")}
+    shown = {
+        "jti": row.jti,
+        "device": row.device,
+        "owner": row.owner,
+        "publisher": row.publisher,
+        "service": row.service,
+        "tier": row.tier,
+        "issued_at": row.issued_at,
+        "booked_at": row.booked_at,
+        "batch": {"seq": row.batch_seq, "item": row.item},
+        "ticket": item.ticket,
+        "receipt": item.receipt,
+        "claim": claim,
+        "allowed_bytes": row.allowed_bytes,
+        "confirmed_bytes": row.confirmed_bytes,
+        "tariff": row.tariff,
+        "factors": {
+            "bytes": row.paid_bytes,
+            "rate": row.rate,
+            "quality": row.quality,
+            "scarcity": row.scarcity,
+            "weight": row.weight,
+        },
+        "micro_points": row.micro_points,
+        "entry_seq": row.entry_seq,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _account(request: web.Request) -> str:
+    """The account that the path names.
+
+    :raises ApiProblem: 403 when it is not the caller's to see, whether there is such an account or not.
+    """
+    caller: Principal = principal(request)
+    account = request.match_info["id"]
+    if not may_see(caller, account):
+        raise refusal(403, "forbidden", "This account is another's")
+    return account
+
+
+async def _role(connection: AsyncConnection, account: str) -> str:
+    row = (await connection.execute(select(accounts.c.role).where(accounts.c.id == account))).one_or_none()
+    if row is None:
+        raise refusal(404, "not-found", "The ledger knows no such account")
+    role: str = row.role
+    return role
+
+
+def _signed(token: str) -> web.Response:
+    return web.Response(text=token, content_type=JWT, headers={"Cache-Control": "no-store"})
+
+
+def _kind_of(account_name: str) -> str:
+    return account_name.partition(":")[0]
+
+
+async def _balances_before(connection: AsyncConnection, account: str, at: int) -> dict[str, int]:
+    query = (
+        select(entries.c.account, func.sum(entries.c.micro_points))
+        .where(entries.c.holder == account, entries.c.at < at)
+        .group_by(entries.c.account)
+    )
+    found: dict[str, int] = {}
+    for name, micro_points in await connection.execute(query):
+        kind = _kind_of(name)
+        if kind != AccountKind.MINT.value:
+            found[kind] = found.get(kind, 0) + int(micro_points)
+    return found
+
+
+async def _lines(connection: AsyncConnection, account: str, from_at: int, until_at: int) -> tuple[StatementLine, ...]:
+    direction = case((entries.c.micro_points > 0, "in"), else_="out").label("direction")
+    query = (
+        select(entries.c.account, entries.c.kind, direction, func.count(), func.sum(entries.c.micro_points))
+        .where(entries.c.holder == account, entries.c.at >= from_at, entries.c.at < until_at)
+        .group_by(entries.c.account, entries.c.kind, direction)
+    )
+    found: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for name, kind, way, count, micro_points in await connection.execute(query):
+        balance = _kind_of(name)
+        if balance != AccountKind.MINT.value:
+            before = found.get((balance, kind, way), (0, 0))
+            found[balance, kind, way] = (before[0] + count, before[1] + abs(int(micro_points)))
+    return tuple(StatementLine(*key, *found[key]) for key in sorted(found))
+
+
+async def _services(connection: AsyncConnection, account: str, from_at: int, until_at: int) -> tuple[ServiceLine, ...]:
+    mine = (settlements.c.owner == account) | (settlements.c.publisher == account)
+    query = (
+        select(
+            settlements.c.service,
+            settlements.c.tier,
+            func.count(),
+            func.sum(settlements.c.paid_bytes),
+            func.sum(settlements.c.micro_points),
+        )
+        .where(mine, settlements.c.booked_at >= from_at, settlements.c.booked_at < until_at)
+        .group_by(settlements.c.service, settlements.c.tier)
+        .order_by(settlements.c.service, settlements.c.tier)
+    )
+    return tuple(
+        ServiceLine(service, tier, count, int(paid), int(micro_points))
+        for service, tier, count, paid, micro_points in await connection.execute(query)
+    )
