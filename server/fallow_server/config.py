@@ -7,10 +7,11 @@ flags. A name that nobody knows is an error, for a setting that is silently igno
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fallow_wire.lan import HTTP_URL
 
 from .accounts.accounts import AccountsConfig
 from .catalogue.config import Config as CatalogueConfig
+from .delivery.config import Config as DeliveryConfig
 from .fleet.dial_back import DialBackConfig
 from .fleet.sessions import SessionConfig
 from .ledger.config import LedgerConfig
@@ -34,7 +36,8 @@ FILE_NAME = "fallow-server.toml"
 DEFAULT_STATE_DIR = Path("/var/lib/fallow-server")
 SCHEDULER_PORT = 32550
 LEDGER_PORT = 32551
-_LEDGER = LedgerConfig(public_url="")
+_DERIVED = {"delivery": {"public_url", "ledger_url"}, "ledger": {"public_url", "trusted_proxies"}}
+"""What follows from ``[http]``: the composition root fills it in, and nobody sets it twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +69,6 @@ class DatabaseConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerSection:
-    """What of :class:`~.ledger.config.LedgerConfig` an operator sets; the rest follows from ``[http]``."""
-
-    hold_s: int = _LEDGER.hold_s
-    sweep_interval_s: int = _LEDGER.sweep_interval_s
-
-
-@dataclass(frozen=True, slots=True)
 class ServerConfig:
     state_dir: Path = DEFAULT_STATE_DIR
     """Keys, the link token, SQLite files, objects. Mode 0700."""
@@ -86,7 +81,8 @@ class ServerConfig:
     dial_back: DialBackConfig = field(default_factory=DialBackConfig)
     link: LinkConfig = field(default_factory=LinkConfig)
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
-    ledger: LedgerSection = field(default_factory=LedgerSection)
+    delivery: DeliveryConfig = field(default_factory=lambda: DeliveryConfig("", ""))
+    ledger: LedgerConfig = field(default_factory=lambda: LedgerConfig(""))
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -130,8 +126,12 @@ def load(
         for section, values in source.items():
             merged.setdefault(section, {}).update(values)
     own = _fitting(ServerConfig, "", merged.pop("", {}))
-    sections = {name: _SECTIONS[name](**_fitting(_SECTIONS[name], name, values)) for name, values in merged.items()}
-    return ServerConfig(**own, **sections)
+    defaults = {one.name: one for one in dataclasses.fields(ServerConfig)}
+    for name, values in merged.items():
+        factory = defaults[name].default_factory
+        assert factory is not dataclasses.MISSING
+        own[name] = dataclasses.replace(factory(), **_fitting(_SECTIONS[name], name, values))
+    return ServerConfig(**own)
 
 
 def _check_url(name: str, url: str) -> None:
@@ -200,18 +200,30 @@ def _of_text(cls: type[Any], section: str, name: str, value: str, variable: str)
 
 def _fitting(cls: type[Any], section: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of ``cls``: names known, values of the right type."""
+    return _checked(cls, _names(section), values, section)
+
+
+def _checked(cls: type[Any], known: Collection[str], values: Mapping[str, Any], where: str) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
-    known = [name for name in hints if name not in _SECTIONS or cls is not ServerConfig]
     found: dict[str, Any] = {}
     for name, value in values.items():
-        where = f"{section}.{name}" if section else name
+        full = f"{where}.{name}" if where else name
         if name not in known:
-            raise LocalError(f"setting {where} is not known; there are {', '.join(known)}")
-        found[name] = _fit(hints[name], value, where)
+            raise LocalError(f"setting {full} is not known; there are {', '.join(known)}")
+        found[name] = _fit(hints[name], value, full)
     return found
 
 
+def _names(section: str) -> list[str]:
+    """The settings of a section (``""``: those without one), the derived ones left out."""
+    cls = _SECTIONS.get(section, ServerConfig)
+    hidden: Collection[str] = _DERIVED.get(section, ()) if section else _SECTIONS
+    return [one.name for one in dataclasses.fields(cls) if one.name not in hidden]
+
+
 def _fit(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return hint(**_checked(hint, [one.name for one in dataclasses.fields(hint)], value, where))
     if hint is Path and isinstance(value, (str, Path)):
         return Path(value)
     if hint is float and type(value) in (int, float):
@@ -232,3 +244,31 @@ def _wanted(hint: Any) -> str:
         return "a list of texts"
     names = {int: "a whole number from 0", bool: "true or false", str: "a text", Path: "a path", float: "a number"}
     return names.get(hint, "of the right type")
+
+
+def as_toml(config: ServerConfig) -> str:
+    """All settings as the TOML file that would set them so."""
+    lines = [f"{name} = {_toml(getattr(config, name))}" for name in _names("")]
+    for section in _SECTIONS:
+        lines += _section_as_toml(section, getattr(config, section), _names(section))
+    return "\n".join(lines) + "\n"
+
+
+def _section_as_toml(title: str, values: Any, names: Collection[str]) -> list[str]:
+    plain = [name for name in names if not dataclasses.is_dataclass(getattr(values, name))]
+    lines = ["", f"[{title}]", *(f"{name} = {_toml(getattr(values, name))}" for name in plain)]
+    for name in names:
+        if name not in plain:
+            nested = getattr(values, name)
+            lines += _section_as_toml(f"{title}.{name}", nested, [one.name for one in dataclasses.fields(nested)])
+    return lines
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(str(value), ensure_ascii=False)

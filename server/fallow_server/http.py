@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -127,6 +128,8 @@ class Api:
         self._rules: dict[web.AbstractRoute, Rule] = {}
         self.application = web.Application(middlewares=[self._guard], client_max_size=BODY_BYTES_MAX)
         self.application.on_response_prepare.append(_remember_start)
+        self.on_answer: Callable[[str, str, int, float], None] | None = None
+        """Told of every answer: method, the route's pattern, status, seconds."""
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -149,11 +152,23 @@ class Api:
         """
         assert roles, f"{method} {path}: a route without roles cannot be called by anyone"
         assert Role.ANYONE not in roles or len(roles) == 1, f"{method} {path}: anyone already contains the others"
+        assert not any(rule.method == method and rule.path == path for rule in self.rules), f"{method} {path} twice"
         rule = Rule(method, path, frozenset(roles), body_bytes_max, loopback)
         self._rules[self.application.router.add_route(method, path, handler)] = rule
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.monotonic()
+        response = await self._respond(request, handler)
+        if self.on_answer is not None:
+            rule: Rule | None = request.get(_RULE)
+            # The pattern and not the path, which anyone could make up without end.
+            route = rule.path if rule is not None else "none"
+            method = rule.method if rule is not None else "other"
+            self.on_answer(method, route, response.status, time.monotonic() - started)
+        return response
+
+    async def _respond(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             request[_CALLER] = self._caller_address(request)
             await self._admit(request)
@@ -223,19 +238,24 @@ class Api:
         return found
 
     def _caller_address(self, request: web.Request) -> str:
-        address = request.remote or "0.0.0.0"
+        address = _plain(request.remote or "0.0.0.0")
         if address not in self._trusted_proxies:
             return address
         # The last address that is not a proxy of ours; what stands left of it anyone can write.
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", []))
         for part in reversed(forwarded.split(",")):
             try:
-                address = str(ipaddress.ip_address(part.strip()))
+                address = _plain(str(ipaddress.ip_address(part.strip())))
             except ValueError:
                 break
             if address not in self._trusted_proxies:
                 break
         return address
+
+
+def _plain(address: str) -> str:
+    """An IPv4 address that came in IPv6 form, as IPv4."""
+    return address.removeprefix("::ffff:") if address.startswith("::ffff:") and "." in address else address
 
 
 def principal(request: web.Request) -> Principal:

@@ -100,6 +100,8 @@ class LinkConfig:
     timeout_s: int = 10
     backoff_s_max: int = 60
     """Between attempts while the ledger is away; it doubles from 1 s, with full jitter."""
+    poll_s: int = 5
+    """Changes noted by another process (``fallow-server operator-token``) wake nobody here."""
     reserve_attempts_max: int = 3
     """A consumer waits for the answer."""
     tariff_fresh_s: int = 60
@@ -190,7 +192,11 @@ class Link:
             if self.trouble is not None:
                 _log.warning("the ledger is reached again")
             self.trouble, failures = None, 0
-            await self._outbox.noted.wait()
+            try:
+                async with asyncio.timeout(self._config.poll_s):
+                    await self._outbox.noted.wait()
+            except TimeoutError:
+                pass
 
     async def deliver(self) -> None:
         """Tell the ledger everything that is noted.

@@ -1,0 +1,1 @@
+"""What a browser sees at ``/``: one static page that says what this server is."""

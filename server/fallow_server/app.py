@@ -1,0 +1,306 @@
+"""The composition root: builds the scheduler and the ledger as configured, runs them, closes them."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+from aiohttp import web
+from fallow_wire.errors import LocalError
+from fallow_wire.session import Policy
+from sqlalchemy.exc import SQLAlchemyError
+from yarl import URL
+
+from .accounts.accounts import Accounts
+from .accounts.routes import AccountRoutes
+from .background import Background
+from .catalogue.service import CatalogueService
+from .clock import Clock
+from .common import CommonRoutes
+from .config import HttpConfig, ServerConfig
+from .console.routes import ConsoleRoutes
+from .database import Branch, Database
+from .fleet.dial_back import DialBacks
+from .fleet.live import Fleet
+from .fleet.records import DeviceRecords
+from .fleet.routes import FleetRoutes
+from .fleet.sessions import Sessions
+from .http import Api
+from .ledger.app import LedgerService
+from .link import Link, LinkScheduler
+from .metrics import FleetCollector, Metrics
+from .outbox import Outbox
+from .signing import SigningKeys
+from .state import StateDirectory
+from .tokens import hash_token
+
+BACKLOG = 1024
+"""Connections that wait to be accepted: after a restart a whole fleet comes back."""
+
+_log = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """The scheduler's concerns, wired.
+
+    :param public_url: what devices and consumers are told.
+    :param ledger_url: what devices are told of the ledger.
+    :param ledger_address: where this process calls the ledger.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        state: StateDirectory,
+        database: Database,
+        clock: Clock,
+        background: Background,
+        public_url: str,
+        ledger_url: str,
+        ledger_address: str,
+    ) -> None:
+        self._background = background
+        self._clock = clock
+        self._ledger_url = ledger_url
+        self._public_url = public_url
+        self.keys = SigningKeys.load(state.scheduler_keys)
+        outbox = Outbox()
+        self.accounts = Accounts(config.accounts, database, clock, outbox)
+        self.fleet = Fleet()
+        records = DeviceRecords(database, clock, outbox)
+        # Until the operator says what the scheduler is called, what devices call it is all there is to go by.
+        names = (*host_names(public_url), *config.http.names) if config.http.scheduler_url else None
+        self.sessions = Sessions(config.session, self.fleet, records, clock, names, self.policy)
+        self.dial_backs = DialBacks(config.dial_back, self.fleet, clock)
+        self.fleet.observers.append(self.dial_backs)
+        self.link = Link(config.link, database, outbox, clock, ledger_address, state.link_token(), self._introduction)
+        self.catalogue = CatalogueService(config.catalogue, database, self.keys, clock, state.path, public_url)
+        self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
+        metrics = Metrics()
+        metrics.registry.register(FleetCollector(self.fleet, self.link))
+        metrics.add_to(self.api)
+        CommonRoutes(config.role, database, self.keys, lambda: self.link.trouble).add_to(self.api)
+        ConsoleRoutes().add_to(self.api)
+        AccountRoutes(self.accounts).add_to(self.api)
+        FleetRoutes(self.fleet, records, self.sessions, self.policy).add_to(self.api)
+        self.catalogue.add_routes(self.api)
+        self.api.application.on_shutdown.append(self._end_sessions)
+
+    def policy(self) -> Policy:
+        return Policy(self.keys.jwks(), self._ledger_url, now=self._clock.now())
+
+    def _introduction(self) -> LinkScheduler:
+        return LinkScheduler(self._public_url, self.keys.jwks())
+
+    async def _end_sessions(self, _application: web.Application) -> None:
+        await self.sessions.close()
+
+    async def start(self) -> None:
+        await self.catalogue.start()
+        await self.link.start()
+        self._background.start("link", self.link.run())
+        self._background.start("dial-backs", self.dial_backs.run())
+        self._background.start("sessions", self.sessions.run())
+
+    async def close(self) -> None:
+        await self.catalogue.close()
+        await self.link.close()
+
+
+class ServerApp:
+    """The server in one of its roles. After :meth:`start`, the URLs and ports say where it is."""
+
+    def __init__(self, config: ServerConfig, clock: Clock | None = None) -> None:
+        self._config = config
+        self._clock = clock or Clock()
+        self._state = StateDirectory(config)
+        self._stack = AsyncExitStack()
+        self._background = Background()
+        self.scheduler: Scheduler | None = None
+        self.ledger: LedgerService | None = None
+        self.scheduler_port = 0
+        self.ledger_port = 0
+        self.scheduler_url = config.http.scheduler_url
+        self.ledger_url = config.http.ledger_url
+
+    async def start(self) -> None:
+        """Bind, migrate, build and serve; all or nothing.
+
+        :raises LocalError: when the state directory, a port or a database is not usable.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
+        config = self._config
+        self._state.check()
+        urls = self._state.database_urls()
+        # Both ports are bound first: with port 0, the URLs are not known before.
+        scheduler_sockets: list[socket.socket] = []
+        ledger_sockets: list[socket.socket] = []
+        if config.with_ledger:
+            ledger_sockets, self.ledger_port = self._bind(config.http.ledger_port)
+            self.ledger_url = self.ledger_url or default_url(config.http, self.ledger_port)
+        if config.with_scheduler:
+            scheduler_sockets, self.scheduler_port = self._bind(config.http.scheduler_port)
+            self.scheduler_url = self.scheduler_url or default_url(config.http, self.scheduler_port)
+        self._stack.push_async_callback(self._background.close)
+        if config.with_ledger:
+            database = await self._open(urls.ledger, "ledger")
+            keys = SigningKeys.load(self._state.ledger_keys)
+            self.ledger = LedgerService(
+                replace(config.ledger, public_url=self.ledger_url, trusted_proxies=config.http.trusted_proxies),
+                database,
+                keys,
+                self._clock,
+                hash_token(self._state.link_token()),
+            )
+            self._stack.push_async_callback(self.ledger.close)
+            await self.ledger.start()
+            Metrics().add_to(self.ledger.api)
+            await self._serve(self.ledger.api, ledger_sockets)
+        if config.with_scheduler:
+            database = await self._open(urls.scheduler, "scheduler")
+            self.scheduler = Scheduler(
+                config,
+                self._state,
+                database,
+                self._clock,
+                self._background,
+                self.scheduler_url,
+                self.ledger_url,
+                config.link.address or self._ledger_address(),
+            )
+            self._stack.push_async_callback(self.scheduler.close)
+            await self.scheduler.start()
+            await self._serve(self.scheduler.api, scheduler_sockets)
+
+    def _ledger_address(self) -> str:
+        if not self._config.with_ledger:
+            return self.ledger_url
+        return f"http://{_url_host(self._config.http.host or '127.0.0.1')}:{self.ledger_port}"
+
+    async def _open(self, url: str, branch: Branch) -> Database:
+        try:
+            database = Database(url)
+            self._stack.push_async_callback(database.close)
+            await database.migrate(branch)
+        except (SQLAlchemyError, OSError, ImportError) as error:
+            raise LocalError(f"the {branch}'s database cannot be used: {error}") from error
+        return database
+
+    def _bind(self, port: int) -> tuple[list[socket.socket], int]:
+        sockets = bind(self._config.http.host, port)
+        for one in sockets:
+            self._stack.callback(one.close)
+        return sockets, sockets[0].getsockname()[1]
+
+    async def _serve(self, api: Api, sockets: list[socket.socket]) -> None:
+        runner = web.AppRunner(
+            api.application,
+            access_log=None,  # it would write down consumers' addresses
+            auto_decompress=False,  # no call takes compressed bodies, and a small one can hold a very large one
+            shutdown_timeout=self._config.http.stop_s,
+        )
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        for one in sockets:
+            await web.SockSite(runner, one, backlog=BACKLOG).start()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then stop gracefully.
+
+        :raises LocalError: when it could not start, or a background loop died.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await self.start()
+        try:
+            for role, url in (("scheduler", self.scheduler_url), ("ledger", self.ledger_url)):
+                if getattr(self, role) is not None:
+                    _log.info("%s at %s (port %d)", role, url, getattr(self, f"{role}_port"))
+            waits = [
+                asyncio.create_task(stop.wait(), name="wait for a signal"),
+                asyncio.create_task(self._background.failed.wait(), name="wait for a failure"),
+            ]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        finally:
+            _log.info("stopping")
+            await self.close()
+        if self._background.failed.is_set():
+            raise LocalError("a background loop ended; see the log above")
+
+    async def close(self) -> None:
+        """Stop accepting, end sessions, let requests finish, close the databases."""
+        await self._stack.aclose()
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets on ``host``; on all addresses of both families when it is empty.
+
+    :raises LocalError: when the port is taken or the address is not of this machine.
+    """
+    hosts = [host] if host else ["0.0.0.0", "::"]
+    sockets: list[socket.socket] = []
+    for one in hosts:
+        try:
+            family = socket.AF_INET6 if ":" in one else socket.AF_INET
+            found = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(found)
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            found.bind((one, port))
+            port = found.getsockname()[1]
+        except OSError as error:
+            if one == "::" and len(sockets) > 1:
+                sockets.pop().close()  # this machine has no IPv6
+                continue
+            for opened in sockets:
+                opened.close()
+            raise LocalError(f"cannot listen on {one} port {port}: {error.strerror}") from None
+    return sockets
+
+
+def default_url(config: HttpConfig, port: int) -> str:
+    """What this machine is called when the operator does not say: its address towards the network."""
+    return f"http://{_url_host(config.host or primary_address())}:{port}"
+
+
+def primary_address() -> str:
+    """The address of the interface that leads out; 127.0.0.1 without one. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        found: str = probe.getsockname()[0]
+        return found
+
+
+def _url_host(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def host_names(url: str) -> tuple[str, ...]:
+    """The ``Host`` headers with which ``url`` is called: with its port, and without where that is the scheme's."""
+    parsed = URL(url)
+    host = _url_host(parsed.host or "")
+    with_port = f"{host}:{parsed.port}"
+    return (host, with_port) if parsed.is_default_port() else (with_port,)
