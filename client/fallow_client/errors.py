@@ -27,7 +27,7 @@ class Unreachable(ClientError):
     """Nobody answered at ``url``, or the answer broke off."""
 
     def __init__(self, url: str, detail: str) -> None:
-        super().__init__(f"{url} cannot be reached: {detail}", "check the address, the network, and that it runs")
+        super().__init__(f"{url} does not answer: {detail}", "check the address, the network, and that it runs")
         self.url = url
 
 

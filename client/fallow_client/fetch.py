@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 from fallow_wire.errors import ChunkMismatch, PeerError
@@ -27,13 +25,13 @@ from yarl import URL
 from . import fetch_plan
 from .errors import BadAnswer, ClientError, FetchFailed
 from .fetch_plan import ORIGIN, Abort, Failure, Fetch, FetchPlan, Finish, GiveUp, Replan, TicketSource
+from .locations import Location, safe_name
 from .part_file import Sink
 from .receipts import TicketReceipts
 from .scheduler import Scheduler
+from .transport import reason_of
 
 RECEIPT_HEADER = "Fallow-Receipt"
-_OBJECT_PATH = re.compile(r"(?P<prefix>.*)/o/(?P<id>[0-9a-f]{64})(?:/(?P<name>[^/]*))?\Z")
-_OBJECT_ID = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +46,6 @@ class Config:
     receipt_after_s: float = 3.0
     receipt_post_s: float = 3.0
     retry_after_s_max: int = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """An object at a scheduler. ``name`` is None where only the id is known."""
-
-    scheduler: str
-    object_id: str
-    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,29 +74,6 @@ class Observer(Protocol):
     def got(self, source: str, length: int) -> None: ...
 
     def dropped(self, source: str, why: str) -> None: ...
-
-
-def location_of(text: str, scheduler: str | None = None) -> Location:
-    """From ``http://host/o/<id>/<name>``, or an id with ``scheduler``.
-
-    :raises ClientError: it is neither.
-    """
-    if _OBJECT_ID.match(text):
-        if scheduler is None:
-            raise ClientError("an object id alone does not say where it is", "add --scheduler URL")
-        return Location(scheduler.rstrip("/"), text)
-    parts = urlsplit(text)
-    found = _OBJECT_PATH.match(parts.path)
-    if parts.scheme not in ("http", "https") or not parts.netloc or found is None:
-        raise ClientError(f"{text} is not an object", "give http://host/o/<id>/<name>, or an id and --scheduler")
-    base = f"{parts.scheme}://{parts.netloc}{found['prefix']}"
-    return Location(base, found["id"], unquote(found["name"]) if found["name"] else None)
-
-
-def safe_name(name: str, object_id: str) -> str:
-    """A file name without a path in it: a server must not choose where we write."""
-    last = PurePosixPath(name.replace("\\", "/").replace("\0", "")).name
-    return object_id if last in ("", ".", "..") else last
 
 
 async def fetch(
@@ -384,9 +350,9 @@ class _Fetcher:
         except _Refused as refused:
             event = _Lost(command, refused.failure, str(refused), refused.retry_after_s)
         except aiohttp.ClientConnectorError as error:
-            event = _Lost(command, Failure.BUSY, str(error))
+            event = _Lost(command, Failure.BUSY, reason_of(error))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            event = _Lost(command, Failure.BROKEN, str(error) or type(error).__name__)
+            event = _Lost(command, Failure.BROKEN, reason_of(error))
         self._events.put_nowait(event)
 
     async def _download(self, command: Fetch) -> memoryview:
@@ -460,6 +426,6 @@ class _Fetcher:
                 else:
                     self._log.info("%s refused a receipt: status %d", ticket.device_id, response.status)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._log.info("%s could not be given a receipt: %s", ticket.device_id, error)
+            self._log.info("%s could not be given a receipt: %s", ticket.device_id, reason_of(error))
         finally:
             self._posting.discard(key)

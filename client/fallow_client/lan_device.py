@@ -13,7 +13,7 @@ from fallow_wire.fields import boolean, device_id, encode, integer, one_of, reco
 from fallow_wire.lan import LAN_PORT, STATES, TERMS_VERSION, Activation, Consent, Limits, Pause
 
 from .errors import ApiError, BadAnswer, Unreachable
-from .transport import Api, problem_of, read_bounded
+from .transport import Api, problem_of, read_bounded, reason_of
 
 EVENT_BYTES_MAX = 1024 * 1024
 """One status event; the largest, with many sessions, is some ten KiB."""
@@ -167,7 +167,7 @@ class LanDevice(Api):
         except ValueError as error:
             raise BadAnswer(url, str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(url, str(error) or type(error).__name__) from error
+            raise Unreachable(self.base_url, reason_of(error)) from error
 
     async def points(self) -> dict[str, Any]:
         """``held, vested, redeeming, redeemed`` in µp, ``age_s`` and ``entries``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -47,6 +48,15 @@ def problem_of(status: int, reason: str, body: bytes) -> Problem:
     title = text("title", reason or "refused")
     fault = text("fault", "caller" if status < 500 else "here")
     return Problem(status, text("type", f"http-{status}"), title, text("detail", ""), fault, text("remedy", ""))
+
+
+def reason_of(error: Exception) -> str:
+    """A transport error in a few words."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
+    if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
+        return "it took too long"
+    return str(error) or type(error).__name__
 
 
 def path_of(*parts: str) -> str:
@@ -141,7 +151,7 @@ class Api:
                     raise ApiError(problem_of(response.status, response.reason or "", answer), url)
                 media_type = response.content_type
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(url, str(error) or type(error).__name__) from error
+            raise Unreachable(self.base_url, reason_of(error)) from error
         if not answer:
             return None
         try:

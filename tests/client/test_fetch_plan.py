@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from fallow_client.fetch_plan import (
     ORIGIN,
     Abort,
@@ -19,6 +16,8 @@ from fallow_client.fetch_plan import (
     Replan,
     TicketSource,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 MIB = 1024 * 1024
 FAR_MS = 900_000

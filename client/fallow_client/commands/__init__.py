@@ -1,0 +1,1 @@
+"""The commands of ``fallow``, by who uses them."""

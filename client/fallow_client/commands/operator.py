@@ -1,0 +1,268 @@
+"""For operators: accounts, money, rewards, the fleet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeVar
+
+import click
+
+from ..errors import ClientError
+from ..ledger import Ledger
+from ..scheduler import Scheduler
+from . import publisher
+from .context import Context, at_ledger, at_scheduler, pass_context
+from .output import MICRO, points
+
+T = TypeVar("T")
+MICRO_POINTS_MAX = 2**53 - 1
+
+
+def at_books(context: Context, work: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
+    async def run() -> T:
+        async with context.ledger("operator") as ledger:
+            return await work(ledger)
+
+    return context.run(run())
+
+
+def at_fleet(context: Context, work: Callable[[Scheduler], Coroutine[Any, Any, T]]) -> T:
+    return publisher.call(context, work, "operator")
+
+
+def micro_points_of(text: str) -> int:
+    """Points with up to six places.
+
+    :raises click.BadParameter: it is not such a number.
+    """
+    try:
+        value = Decimal(text) * MICRO
+    except InvalidOperation:
+        raise click.BadParameter(f"{text!r} is not a number of points") from None
+    if not value.is_finite() or value != value.to_integral_value() or not 0 < value <= MICRO_POINTS_MAX:
+        raise click.BadParameter(f"{text!r}: give points above 0, with six places at most")
+    return int(value)
+
+
+@click.group()
+def operator() -> None:
+    """Run the network: accounts, deposits, tariffs, rewards, redemptions, fleet, books."""
+
+
+# ------------------------------------------------------------------ accounts
+
+
+@operator.group(invoke_without_command=True)
+@at_scheduler
+@click.pass_context
+def accounts(ctx: click.Context) -> None:
+    """Accounts and their tokens: list, add, token, revoke."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(accounts_list)
+
+
+@accounts.command("list")
+@at_scheduler
+@pass_context
+def accounts_list(context: Context) -> None:
+    """List accounts."""
+    context.out.rows(at_fleet(context, Scheduler.accounts), {"id": "Account", "role": "Role", "name": "Name"})
+
+
+@accounts.command("add")
+@click.argument("role", type=click.Choice(["owner", "publisher", "operator"]))
+@click.argument("name")
+@at_scheduler
+@pass_context
+def accounts_add(context: Context, role: str, name: str) -> None:
+    """Make an account. Its token is shown once."""
+    made = at_fleet(context, lambda scheduler: scheduler.add_account(role, name))
+    pairs = [("Account", made.id), ("Role", made.role), ("Name", made.name), ("Token", made.token or "–")]
+    context.out.pairs(made, pairs)
+
+
+@accounts.command("token")
+@click.argument("account_id")
+@at_scheduler
+@pass_context
+def accounts_token(context: Context, account_id: str) -> None:
+    """Make a further token for an account. It is shown once."""
+    token = at_fleet(context, lambda scheduler: scheduler.new_token(account_id))
+    context.out.pairs({"token": token}, [("Token", token)])
+
+
+@accounts.command("revoke")
+@click.argument("account_id")
+@at_scheduler
+@pass_context
+def accounts_revoke(context: Context, account_id: str) -> None:
+    """Revoke all tokens of an account."""
+    at_fleet(context, lambda scheduler: scheduler.revoke_tokens(account_id))
+    context.out.line("Revoked.")
+
+
+@accounts.command("balance")
+@click.argument("account_id")
+@at_ledger
+@pass_context
+def accounts_balance(context: Context, account_id: str) -> None:
+    """What the ledger holds for an account, in points."""
+    found = at_books(context, lambda ledger: ledger.account(account_id))
+    context.out.pairs(found, [(k, points(v) if type(v) is int else v) for k, v in found.items()])
+
+
+# ------------------------------------------------------------------ fleet
+
+
+@operator.group(invoke_without_command=True)
+@at_scheduler
+@click.pass_context
+def fleet(ctx: click.Context) -> None:
+    """The devices: list, unbind."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(fleet_list)
+
+
+@fleet.command("list")
+@at_scheduler
+@pass_context
+def fleet_list(context: Context) -> None:
+    """List devices."""
+    found = at_fleet(context, Scheduler.devices)
+    columns = {name: name for item in found for name, value in item.items() if not isinstance(value, (dict, list))}
+    context.out.rows(found, columns)
+
+
+@fleet.command("unbind")
+@click.argument("device_id")
+@at_scheduler
+@pass_context
+def fleet_unbind(context: Context, device_id: str) -> None:
+    """Unbind a device that is lost."""
+    at_fleet(context, lambda scheduler: scheduler.unbind_device(device_id))
+    context.out.line("Unbound.")
+
+
+# ------------------------------------------------------------------ books
+
+
+@operator.command()
+@click.argument("publisher_id")
+@click.argument("amount")
+@click.option("--key", help="Idempotency key: the same key again deposits nothing twice.")
+@at_ledger
+@pass_context
+def deposit(context: Context, publisher_id: str, amount: str, key: str | None) -> None:
+    """Put AMOUNT points into a publisher's escrow.
+
+    \b
+    Example:
+      fallow operator deposit acc-1 1000
+    """
+    micro_points = micro_points_of(amount)
+    header = None if key is None else {"Idempotency-Key": key}
+    answer = at_books(context, lambda ledger: ledger.deposit(publisher_id, micro_points, header))
+    context.out.members(answer if isinstance(answer, dict) else {"micro_points": micro_points})
+
+
+@operator.group()
+def tariff() -> None:
+    """The points formula: show, set."""
+
+
+@tariff.command("show")
+@click.argument("tariff_id", required=False)
+@at_ledger
+@pass_context
+def tariff_show(context: Context, tariff_id: str | None) -> None:
+    """Show the tariff in force, or another; its signature is verified."""
+    found_id, found = at_books(context, lambda ledger: ledger.tariff(tariff_id))
+    pairs: list[tuple[str, Any]] = [("Tariff", found_id), ("Version", found.version), ("Valid from", found.valid_from)]
+    pairs += [(f"rate {name}", f"{points(rate)} / GiB") for name, rate in sorted(found.rates.items())]
+    pairs += [(f"weight {name}", f"{weight} ‰") for name, weight in sorted(found.weights.items())]
+    context.out.pairs({"id": found_id, "tariff": found}, pairs)
+
+
+@tariff.command("set")
+@click.argument("file", type=click.File("rb"))
+@at_ledger
+@pass_context
+def tariff_set(context: Context, file: Any) -> None:
+    """Add a tariff from a JSON FILE: valid_from, rates, weights, legacy_caps. It holds for later service only."""
+    try:
+        document = json.loads(file.read())
+    except ValueError as error:
+        raise ClientError(f"{file.name} is not JSON: {error}", "correct it") from error
+    context.out.members(at_books(context, lambda ledger: ledger.add_tariff(document)))
+
+
+@operator.group(invoke_without_command=True)
+@at_ledger
+@click.pass_context
+def rewards(ctx: click.Context) -> None:
+    """What points can be redeemed for: list, add."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(rewards_list)
+
+
+@rewards.command("list")
+@at_ledger
+@pass_context
+def rewards_list(context: Context) -> None:
+    """List rewards."""
+    columns = {"id": "Reward", "title": "Title", "micro_points": "Points", "stock": "Left"}
+    context.out.rows(at_books(context, Ledger.rewards), columns)
+
+
+@rewards.command("add")
+@click.argument("title")
+@click.argument("price")
+@click.option("--stock", type=click.IntRange(0), help="How many there are; no limit where left out.")
+@at_ledger
+@pass_context
+def rewards_add(context: Context, title: str, price: str, stock: int | None) -> None:
+    """Offer a reward for PRICE points."""
+    micro_points = micro_points_of(price)
+    context.out.members(at_books(context, lambda ledger: ledger.add_reward(title, micro_points, stock)))
+
+
+@operator.group(invoke_without_command=True)
+@at_ledger
+@click.pass_context
+def redemptions(ctx: click.Context) -> None:
+    """Redemptions: list, resolve."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(redemptions_list)
+
+
+@redemptions.command("list")
+@at_ledger
+@pass_context
+def redemptions_list(context: Context) -> None:
+    """List redemptions."""
+    columns = {"id": "Redemption", "account": "Account", "reward": "Reward", "micro_points": "Points", "state": "State"}
+    context.out.rows(at_books(context, Ledger.redemptions), columns)
+
+
+@redemptions.command("resolve")
+@click.argument("redemption_id")
+@click.argument("outcome", type=click.Choice(["fulfilled", "voided", "unknown"]))
+@at_ledger
+@pass_context
+def redemptions_resolve(context: Context, redemption_id: str, outcome: str) -> None:
+    """Say how a redemption ended. Voided gives the points back."""
+    answer = at_books(context, lambda ledger: ledger.resolve_redemption(redemption_id, outcome))
+    context.out.members(answer if isinstance(answer, dict) else {"id": redemption_id, "state": outcome})
+
+
+@operator.command()
+@at_ledger
+@pass_context
+def reconcile(context: Context) -> None:
+    """Recompute the books. Fails unless all accounts sum to zero and nothing differs."""
+    found = at_books(context, Ledger.reconciliation)
+    context.out.members(found)
+    if found.get("sum") != 0 or found.get("differences"):
+        raise ClientError("the books do not reconcile", "stop redemptions and look at the differences")

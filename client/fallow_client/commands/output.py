@@ -1,0 +1,114 @@
+"""What commands print: tables for people, JSON for scripts; nothing that a server says can move the cursor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fallow_wire.fields import encode
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..messages import Messages
+
+MICRO = 1_000_000
+WIDTH_OF_FILES = 240
+"""Where output goes to a file or pipe, lines are not cut."""
+
+
+def clean(value: Any) -> str:
+    """``value`` as text without control characters: what others sent must not steer the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
+def human_bytes(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def human_bps(rate: int) -> str:
+    value = float(rate)
+    for unit in ("bit/s", "kbit/s", "Mbit/s"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "bit/s" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} Gbit/s"
+
+
+def points(micro_points: int) -> str:
+    """Whole points with six places, without trailing zeros."""
+    sign = "-" if micro_points < 0 else ""
+    whole, rest = divmod(abs(micro_points), MICRO)
+    return f"{sign}{whole}" + (f".{rest:06d}".rstrip("0") if rest else "")
+
+
+class Output:
+    """:param as_json: one JSON value on standard output, and nothing else there."""
+
+    def __init__(self, messages: Messages, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self._say = messages
+        self._console = Console(
+            markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_FILES, soft_wrap=False
+        )
+
+    def value(self, value: Any) -> None:
+        print(json.dumps(encode(value), ensure_ascii=False, sort_keys=True), flush=True)  # noqa: T201
+
+    def line(self, english: str, **values: Any) -> None:
+        """A sentence for people; left out in JSON mode."""
+        if not self.as_json:
+            self._console.print(Text(self._say(english, **{name: clean(value) for name, value in values.items()})))
+
+    def rows(self, value: Sequence[Any], columns: Mapping[str, str], empty: str = "Nothing here yet.") -> None:
+        """A listing. :param columns: heading by name of the member; a name ending in ``_bytes`` or ``size`` is shown as
+        bytes, in ``micro_points`` as points."""
+        if self.as_json:
+            self.value(value)
+            return
+        items = [encode(item) for item in value]
+        if not items:
+            self.line(empty)
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in columns.values():
+            table.add_column(self._say(heading), overflow="fold")
+        for item in items:
+            table.add_row(*(Text(_cell(name, item.get(name))) for name in columns))
+        self._console.print(table)
+
+    def pairs(self, value: Any, pairs: Iterable[tuple[str, Any]]) -> None:
+        """One thing. :param value: what JSON mode prints. :param pairs: heading and text."""
+        if self.as_json:
+            self.value(value)
+            return
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for heading, text in pairs:
+            table.add_row(self._say(heading), Text(clean(text)))
+        self._console.print(table)
+
+    def members(self, value: Mapping[str, Any]) -> None:
+        """One thing, each of its members as it is."""
+        self.pairs(value, [(name, _cell(name, item)) for name, item in value.items()])
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, int) and not isinstance(value, bool):
+        if name == "size" or name.endswith("_bytes"):
+            return human_bytes(value)
+        if name == "micro_points":
+            return points(value)
+    if isinstance(value, (list, dict)):
+        return clean(json.dumps(value, ensure_ascii=False))
+    return clean(value)
