@@ -25,6 +25,7 @@ from .common import CommonRoutes
 from .config import HttpConfig, ServerConfig
 from .console.routes import ConsoleRoutes
 from .database import Branch, Database
+from .delivery.service import DeliveryService
 from .fleet.dial_back import DialBacks
 from .fleet.live import Fleet
 from .fleet.records import DeviceRecords
@@ -68,6 +69,7 @@ class Scheduler:
         self._clock = clock
         self._ledger_url = ledger_url
         self._public_url = public_url
+        self.database = database
         self.keys = SigningKeys.load(state.scheduler_keys)
         outbox = Outbox()
         self.accounts = Accounts(config.accounts, database, clock, outbox)
@@ -80,6 +82,15 @@ class Scheduler:
         self.fleet.observers.append(self.dial_backs)
         self.link = Link(config.link, database, outbox, clock, ledger_address, state.link_token(), self._introduction)
         self.catalogue = CatalogueService(config.catalogue, database, self.keys, clock, state.path, public_url)
+        self.delivery = DeliveryService(
+            replace(config.delivery, public_url=public_url, ledger_url=ledger_url),
+            self.catalogue.catalogue,
+            self.fleet,
+            self.link,
+            self.keys,
+            clock,
+        )
+        self.catalogue.insight = self.delivery
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
         metrics = Metrics()
         metrics.registry.register(FleetCollector(self.fleet, self.link))
@@ -89,6 +100,7 @@ class Scheduler:
         AccountRoutes(self.accounts).add_to(self.api)
         FleetRoutes(self.fleet, records, self.sessions, self.policy).add_to(self.api)
         self.catalogue.add_routes(self.api)
+        self.delivery.add_routes(self.api)
         self.api.application.on_shutdown.append(self._end_sessions)
 
     def policy(self) -> Policy:
@@ -103,11 +115,13 @@ class Scheduler:
     async def start(self) -> None:
         await self.catalogue.start()
         await self.link.start()
+        await self.delivery.start()
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
 
     async def close(self) -> None:
+        await self.delivery.close()
         await self.catalogue.close()
         await self.link.close()
 

@@ -31,11 +31,6 @@ BODY_TIMEOUT_S = 30
 TOKEN_CHARS_MAX = 128
 _log = logging.getLogger(__name__)
 
-_PRINCIPAL = "fallow.principal"
-_CALLER = "fallow.caller"
-_RULE = "fallow.rule"
-_STARTED = "fallow.started"
-
 _STATUS_OF_SLUG = {
     "malformed": 400,
     "unknown-type": 400,
@@ -116,6 +111,27 @@ class Rule:
     loopback: bool
 
 
+class _Call:
+    """What is known of a request on its way through."""
+
+    __slots__ = ("caller_address", "principal", "response", "rule")
+
+    def __init__(self, caller_address: str) -> None:
+        self.caller_address = caller_address
+        self.rule: Rule | None = None
+        self.principal = ANYONE
+        self.response: web.StreamResponse | None = None
+
+
+# aiohttp warns of text as key where it has a type of its own for keys (from 3.14).
+_KEY: Any = web.RequestKey("fallow.call", _Call) if hasattr(web, "RequestKey") else "fallow.call"
+
+
+def _call_of(request: web.Request) -> _Call:
+    call: _Call = request[_KEY]
+    return call
+
+
 class Api:
     """An aiohttp application whose routes all have a rule.
 
@@ -159,19 +175,18 @@ class Api:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.monotonic()
-        response = await self._respond(request, handler)
+        request[_KEY] = call = _Call(self._caller_address(request))
+        response = await self._respond(request, call, handler)
         if self.on_answer is not None:
-            rule: Rule | None = request.get(_RULE)
             # The pattern and not the path, which anyone could make up without end.
-            route = rule.path if rule is not None else "none"
-            method = rule.method if rule is not None else "other"
+            route = call.rule.path if call.rule is not None else "none"
+            method = call.rule.method if call.rule is not None else "other"
             self.on_answer(method, route, response.status, time.monotonic() - started)
         return response
 
-    async def _respond(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, call: _Call, handler: Handler) -> web.StreamResponse:
         try:
-            request[_CALLER] = self._caller_address(request)
-            await self._admit(request)
+            await self._admit(request, call)
             return await handler(request)
         except ApiProblem as error:
             return _answer(request, error.problem, error.headers)
@@ -191,7 +206,7 @@ class Api:
             _log.exception("%s %s failed", request.method, request.path)
             return _answer(request, _INTERNAL)
 
-    async def _admit(self, request: web.Request) -> None:
+    async def _admit(self, request: web.Request, call: _Call) -> None:
         if "\0" in request.path:
             raise Malformed("the path contains a NUL")  # which PostgreSQL would not take as text
         mismatch = request.match_info.http_exception
@@ -200,8 +215,8 @@ class Api:
         rule = self._rules.get(request.match_info.route)
         if rule is None:
             raise refusal(403, "forbidden", "This route is not open to anyone")
-        request[_RULE] = rule
-        request[_PRINCIPAL] = await self._principal(request, rule)
+        call.rule = rule
+        call.principal = await self._principal(request, rule)
         if rule.body_bytes_max is not None and (request.content_length or 0) > rule.body_bytes_max:
             raise _too_large(rule.body_bytes_max)
 
@@ -260,14 +275,12 @@ def _plain(address: str) -> str:
 
 def principal(request: web.Request) -> Principal:
     """The caller, as the middleware admitted it."""
-    found: Principal = request[_PRINCIPAL]
-    return found
+    return _call_of(request).principal
 
 
 def caller_address(request: web.Request) -> str:
     """The caller's IP address as text, seen through the trusted proxies."""
-    found: str = request[_CALLER]
-    return found
+    return _call_of(request).caller_address
 
 
 async def read_body(request: web.Request, size_max: int | None = None) -> bytes:
@@ -277,8 +290,8 @@ async def read_body(request: web.Request, size_max: int | None = None) -> bytes:
     :raises ApiProblem: 413 when it is larger, 408 when it does not arrive within 30 s.
     """
     if size_max is None:
-        rule: Rule = request[_RULE]
-        size_max = rule.body_bytes_max if rule.body_bytes_max is not None else BODY_BYTES_MAX
+        rule = _call_of(request).rule
+        size_max = (rule.body_bytes_max if rule is not None else None) or BODY_BYTES_MAX
     if (request.content_length or 0) > size_max:
         raise _too_large(size_max)
     body = bytearray()
@@ -359,12 +372,12 @@ def _too_large(size_max: int) -> ApiProblem:
 
 
 async def _remember_start(request: web.Request, response: web.StreamResponse) -> None:
-    request[_STARTED] = response
+    _call_of(request).response = response
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
 
 
 def _answer(request: web.Request, problem: Problem, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
-    started: web.StreamResponse | None = request.get(_STARTED)
+    started = _call_of(request).response
     if started is not None:
         # Half of another answer is on the wire: cutting the connection is the only way left to say that it failed.
         started.force_close()

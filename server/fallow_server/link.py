@@ -149,6 +149,7 @@ class Link:
         self._tariff_at_s = 0.0
         self._tariff_retry_at_s = 0.0
         self._tariff_lock = asyncio.Lock()
+        self._delivering = asyncio.Lock()
         self.trouble: str | None = None
         """Why the ledger was not reached the last time; None while all is well."""
 
@@ -203,23 +204,24 @@ class Link:
 
         :raises LedgerUnreachable: at the first change that it does not acknowledge; the rest stays noted.
         """
-        while True:
-            async with self._database.read() as connection:
-                rows = (await connection.execute(select(outbox).order_by(outbox.c.seq).limit(self.BATCH_MAX))).all()
-            if not rows:
-                return
-            told: set[tuple[str, str]] = set()
-            done: list[int] = []
-            try:
-                for row in rows:
-                    # What was told a moment ago was the truth of then, and this row is older.
-                    if (row.subject, row.key) not in told:
-                        await self._tell(row.subject, row.key)
-                        told.add((row.subject, row.key))
-                    done.append(row.seq)
-            finally:
-                async with self._database.write() as connection:
-                    await connection.execute(delete(outbox).where(outbox.c.seq.in_(done)))
+        async with self._delivering:  # two at once could leave the ledger with the older truth
+            while True:
+                async with self._database.read() as connection:
+                    rows = (await connection.execute(select(outbox).order_by(outbox.c.seq).limit(self.BATCH_MAX))).all()
+                if not rows:
+                    return
+                told: set[tuple[str, str]] = set()
+                done: list[int] = []
+                try:
+                    for row in rows:
+                        # What was told a moment ago was the truth of then, and this row is older.
+                        if (row.subject, row.key) not in told:
+                            await self._tell(row.subject, row.key)
+                            told.add((row.subject, row.key))
+                        done.append(row.seq)
+                finally:
+                    async with self._database.write() as connection:
+                        await connection.execute(delete(outbox).where(outbox.c.seq.in_(done)))
 
     async def _tell(self, subject: str, key: str) -> None:
         if subject == "scheduler":
