@@ -284,11 +284,14 @@ class _Fetcher:
 
     async def _stop(self) -> None:
         """End all transfers, then hand over the last receipts."""
-        self._chunk_tasks.clear()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        while not self._events.empty():
+            event = self._events.get_nowait()
+            if isinstance(event, _Got):
+                self._handle(event)  # it was kept, so it is confirmed
         due = [key for key, ticket in self._tickets.items() if ticket.is_due]
         await asyncio.gather(*(self._post_receipt(key) for key in due))
 

@@ -338,7 +338,7 @@ def test_a_cancelled_download_confirms_what_it_kept_and_resumes(tmp_path: Path) 
             assert slow.confirmed == 0
             slow.behaviour = "good"
             result = await download(network, path)
-            assert result.resumed_bytes == kept
+            assert result.resumed_bytes >= kept >= 2 * MIB
 
     run(scenario())
 

@@ -271,10 +271,7 @@ async def _limits(context: Context, changes: dict[str, Any]) -> None:
             ("Upload in a month", none if now.monthly_bytes_max is None else human_bytes(now.monthly_bytes_max)),
             ("Disk for content", none if now.content_bytes_max is None else human_bytes(now.content_bytes_max)),
             ("Consumers at once", now.connections_max),
-            (
-                "Hours",
-                ", ".join(_hours_text(h.days, h.start_min, h.end_min) for h in now.hours) or context.say("always"),
-            ),
+            ("Hours", hours or context.say("always")),
             ("Services", ", ".join(f"{k}={'on' if v else 'off'}" for k, v in sorted(now.services.items())) or "–"),
         ],
     )
