@@ -1,0 +1,371 @@
+"""The service port (32557): objects for holders of tickets, receipts, and dial-backs. Nothing else.
+
+It stands on a small HTTP server of its own (:mod:`.server`). aiohttp's takes three times the processor time of nginx
+for ranges of 64 KiB before a ticket is even looked at, four times in pure Python, which is what routers have; it
+limits neither slow request heads nor connections in number, and has no public way to hand its socket to ``sendfile``.
+``bench/edge.py`` measures what this one takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from fallow_wire.errors import PeerError
+from fallow_wire.fields import encode
+from fallow_wire.http import Problem, Span, etag_of, not_modified, repr_digest
+from fallow_wire.keys import PrivateKey, PublicKey
+from fallow_wire.lan import Limits
+from fallow_wire.limits import RECEIPT_BYTES_MAX
+from fallow_wire.session import sign_dial_back
+from fallow_wire.strict import dumps
+
+from fallow_agent.clock import Clock
+from fallow_agent.line.pacer import Pacer
+from fallow_agent.proofs.outbox import Outbox, OutboxUnavailable
+
+from . import http1, sending
+from .account import Account
+from .admission import ELSEWHERE, Refusal, Refused, VerifiedTickets, admit_ticket, admit_transfer
+from .connection import Connection
+from .content import ContentStore
+from .dial_back import DialBackNonces
+from .fill import Gone, StoredObject
+from .http1 import BadRequest, Request
+from .register import SAVE_INTERVAL_S, Register
+from .server import EdgeConfig, Server
+
+_log = logging.getLogger(__name__)
+
+OBJECT_LINES_MAX = 256
+"""Ready header lines, about 300 bytes each."""
+
+_OBJECT = re.compile(r"/o/([0-9a-f]{64})/[^/]{1,765}\Z")
+_DIAL_BACK = re.compile(r"/v1/dial-back/([A-Za-z0-9_-]{16,64})\Z")
+_RECEIPTS = "/v1/receipts"
+_OPEN_TO_ALL = (
+    b"Access-Control-Allow-Origin: *\r\n"
+    b"Access-Control-Expose-Headers: Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Retry-After\r\n"
+    b"Timing-Allow-Origin: *\r\n"
+    b"X-Content-Type-Options: nosniff\r\n"
+)
+_PREFLIGHT = (
+    b"Access-Control-Allow-Methods: GET, HEAD, POST, OPTIONS\r\n"
+    b"Access-Control-Allow-Headers: Range, If-Range, If-None-Match, Content-Type, Fallow-Receipt\r\n"
+    b"Access-Control-Max-Age: 86400\r\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A transfer under way, for the owner to see. The consumer's address is not in it."""
+
+    object: str
+    service: str
+    tier: str
+    bytes_sent: int
+    started_at: int
+
+
+class EdgeService:
+    """Answers on the service port; the accounts of tickets are its own."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        *,
+        key: PrivateKey,
+        clock: Clock,
+        content: ContentStore,
+        outbox: Outbox,
+        pacer: Pacer,
+        scheduler_key: Callable[[str], PublicKey | None],
+        limits: Callable[[], Limits],
+        refusal: Callable[[], Refusal | None],
+        ticket_idle_s: Callable[[], int],
+        nonces: DialBackNonces,
+    ) -> None:
+        """:param scheduler_key: the key of a ``kid``, or None when the scheduler does not use it.
+        :param refusal: why nothing is served now (paused, hours, quota, line), or None.
+        :param ticket_idle_s: the policy's, in force now.
+        """
+        self._head_s = config.head_s
+        self._key = key
+        self._device_id = key.public.device_id()
+        self._clock = clock
+        self._content = content
+        self._pacer = pacer
+        self._limits = limits
+        self._refusal = refusal
+        self._ticket_idle_s = ticket_idle_s
+        self._nonces = nonces
+        self._tickets = VerifiedTickets(scheduler_key)
+        self._register = Register(outbox, clock)
+        self._transfers: dict[Connection, sending.Progress] = {}
+        self._bytes_up_ended = 0
+        self._server = Server(config, self._answer, self._answer_bad, pacer.prepare)
+        self._ticker: asyncio.Task[None] | None = None
+        self._object_lines: dict[str, bytes] = {}
+        self._date = (0, b"")
+
+    # ------------------------------------------------------------------ for the composition root
+
+    async def start(self) -> int:
+        """Listen. Gives the port, which the config may have left to the system (0).
+
+        :raises OSError: the port is taken.
+        """
+        self._ticker = asyncio.get_running_loop().create_task(self._tick(), name="edge-tick")
+        return self._server.start()
+
+    async def close(self) -> None:
+        """Stop listening, end every connection, save every account."""
+        await self._server.close()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.wait((self._ticker,))
+        self.close_idle()
+
+    async def stop_transfers(self) -> None:
+        """End every transfer, at once: what the kernel still holds is thrown away."""
+        await self._server.end(tuple(self._transfers))
+        self._save()
+
+    def sessions(self) -> list[Session]:
+        """The transfers under way."""
+        return [
+            Session(
+                progress.account.ticket.obj,
+                progress.account.ticket.svc,
+                progress.account.ticket.tier,
+                progress.sent_bytes,
+                progress.started_at,
+            )
+            for progress in self._transfers.values()
+        ]
+
+    @property
+    def bytes_up_total(self) -> int:
+        """Payload bytes sent since the start."""
+        return self._bytes_up_ended + sum(progress.sent_bytes for progress in self._transfers.values())
+
+    def close_idle(self) -> None:
+        """Save, and seal what is complete, idle or expired. Runs every second; call it before a last submission."""
+        self._save()
+        try:
+            self._register.close_idle(self._clock.now(), self._ticket_idle_s())
+        except OutboxUnavailable as error:
+            _log.error("served tickets cannot be sealed: %s", error.detail)
+
+    def close_all(self) -> None:
+        """Seal every ticket that is not being served right now: the device leaves."""
+        self._save()
+        self._register.close_all()
+
+    def keys_changed(self) -> None:
+        """The scheduler's keys have changed: tickets are verified anew."""
+        self._tickets.clear()
+
+    # ------------------------------------------------------------------ what admission asks for (Door)
+
+    def is_served(self, service: str) -> bool:
+        return self._limits().services.get(service, True)
+
+    def is_spent(self, jti: str) -> bool:
+        return self._register.is_spent(jti)
+
+    def size_of(self, object_id: str) -> int | None:
+        stored = self._content.get(object_id)
+        return None if stored is None else stored.size
+
+    def refusal(self) -> Refusal | None:
+        return self._refusal()
+
+    def is_full(self) -> bool:
+        return len(self._transfers) >= self._limits().connections_max
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_INTERVAL_S)
+            self.close_idle()
+
+    def _save(self) -> None:
+        try:
+            self._register.save()
+        except OutboxUnavailable as error:
+            _log.error("what was served cannot be saved: %s", error.detail)
+
+    # ------------------------------------------------------------------ answers
+
+    async def _answer(self, connection: Connection, request: Request) -> bool:
+        """Answer one request; False when the connection is to be closed after it."""
+        keep = request.keep_alive
+        try:
+            if request.method == "POST" and request.path == _RECEIPTS:
+                await self._take_receipt(connection, request, keep)
+                return keep
+            if request.body_bytes:
+                raise BadRequest(413, "body-too-large", "this request takes no body")
+            found = _OBJECT.match(request.path)
+            if found is not None and request.method in ("GET", "HEAD"):
+                return await self._give_object(connection, request, found[1], keep)
+            await connection.write(self._small_answer(request, found is not None, keep))
+        except Refused as refused:
+            refusal = refused.refusal
+            lines = self._lines()
+            if refusal.problem.status == 416:
+                size = self._content.get(_object_of(request))
+                lines += b"Content-Range: bytes */%d\r\n" % (size.size if size else 0)
+            await connection.write(
+                http1.problem_answer(
+                    refusal.problem, lines, keep, refusal.retry_after_s, with_body=request.method != "HEAD"
+                )
+            )
+        return keep
+
+    def _answer_bad(self, bad: BadRequest) -> bytes:
+        """The last answer of a connection whose request could not be read."""
+        return http1.problem_answer(bad.problem, self._lines(), False, None, True)
+
+    async def _give_object(self, connection: Connection, request: Request, object_id: str, keep: bool) -> bool:
+        fields = request.fields
+        signed = admit_ticket(
+            _ticket_in(request.query), object_id, self._clock.now(), self._device_id, self._tickets, self
+        )
+        account = self._register.open(signed)
+        receipt = fields.get("fallow-receipt")
+        if receipt is not None:
+            self._confirmed(lambda: self._register.confirm(account, receipt))
+        with_body = request.method == "GET"
+        span = admit_transfer(account, fields.get("range"), fields.get("if-range"), with_body=with_body, door=self)
+        stored = self._content.get(object_id)
+        if stored is None:
+            raise Refused(_not_held())
+        lines = self._lines() + self._lines_of(stored)
+        if not_modified(fields.get("if-none-match"), etag_of(object_id)):
+            await connection.write(http1.head(304, lines, keep))
+            return keep
+        if span.partial and with_body:
+            lines += b"Content-Range: %s\r\nContent-Length: %d\r\n" % (span.content_range().encode(), span.length)
+            head = http1.head(206, lines, keep)
+        else:
+            lines += b"Content-Length: %d\r\n" % stored.size
+            head = http1.head(200, lines, keep)
+        if not with_body:
+            await connection.write(head)
+            return keep
+        return await self._transfer(connection, account, span, head) and keep
+
+    async def _transfer(self, connection: Connection, account: Account, span: Span, head: bytes) -> bool:
+        """Send ``head`` and ``span``; False when the answer had to be cut short."""
+        loop = asyncio.get_running_loop()
+        connection.deadline = loop.time() + sending.STALL_S_MAX
+        object_id = account.ticket.obj
+        progress = sending.Progress(account, self._clock.now())
+        try:
+            with self._content.reading(object_id) as descriptor:
+                self._register.begin(account)
+                share = self._pacer.join(connection.socket, connection.wake)
+                self._transfers[connection] = progress
+                try:
+                    await connection.write(head, more=span.length > 0)
+                    await sending.send_span(connection, descriptor, span, share, progress)
+                finally:
+                    del self._transfers[connection]
+                    share.leave()
+                    self._bytes_up_ended += progress.sent_bytes
+                    self._register.end(account)
+        except Gone:
+            raise Refused(_not_held()) from None
+        except OutboxUnavailable as error:
+            raise Refused(_outbox_unavailable(error)) from None
+        except sending.ReceiptMissing:
+            return False
+        except sending.ContentLost:
+            self._content.lost(object_id, "its file ended early")
+            return False
+        return True
+
+    async def _take_receipt(self, connection: Connection, request: Request, keep: bool) -> None:
+        if request.body_bytes > RECEIPT_BYTES_MAX:
+            raise BadRequest(413, "body-too-large", f"a receipt has at most {RECEIPT_BYTES_MAX} bytes")
+        connection.deadline = asyncio.get_running_loop().time() + self._head_s
+        if request.fields.get("expect", "").lower() == "100-continue":
+            await connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        token = (await connection.body(request.body_bytes)).strip()
+        self._confirmed(lambda: self._register.confirm_any(token))
+        await connection.write(http1.head(204, self._lines(), keep))
+
+    def _confirmed(self, confirm: Callable[[], Account]) -> None:
+        """Take a receipt, and let the transfers go on that waited for it."""
+        try:
+            account = confirm()
+        except PeerError as error:
+            raise Refused(
+                Refusal(Problem(400, error.slug, "Receipt refused", error.detail, "caller", "send the last good one"))
+            ) from None
+        except OutboxUnavailable as error:
+            raise Refused(_outbox_unavailable(error)) from None
+        for connection, progress in self._transfers.items():
+            if progress.account is account:
+                connection.wake()
+
+    def _small_answer(self, request: Request, is_object: bool, keep: bool) -> bytes:
+        """Everything but objects and receipts."""
+        lines = self._lines()
+        if is_object or request.path == _RECEIPTS:
+            allowed = b"GET, HEAD, OPTIONS" if is_object else b"POST, OPTIONS"
+            if request.method == "OPTIONS":
+                return http1.head(204, lines + _PREFLIGHT + b"Allow: %s\r\n" % allowed, keep)
+            problem = Problem(405, "method-not-allowed", "Method not allowed", f"allowed: {allowed.decode()}")
+            lines += b"Allow: %s\r\n" % allowed
+            return http1.problem_answer(problem, lines, keep, None, request.method != "HEAD")
+        nonce = _DIAL_BACK.match(request.path)
+        if nonce and request.method == "GET" and self._nonces.knows(nonce[1], self._clock.monotonic()):
+            body = dumps(encode(sign_dial_back(nonce[1], self._key)))
+            lines += b"Content-Type: application/json\r\nCache-Control: no-store\r\nContent-Length: %d\r\n" % len(body)
+            return http1.head(200, lines, keep) + body
+        problem = Problem(404, "not-found", "Not found", "there is nothing at this address", remedy=ELSEWHERE)
+        return http1.problem_answer(problem, lines, keep, None, request.method != "HEAD")
+
+    def _lines(self) -> bytes:
+        """Header lines of every answer."""
+        now = self._clock.now()
+        if self._date[0] != now:
+            self._date = (now, b"Date: %s\r\n%s" % (formatdate(now, usegmt=True).encode("ascii"), _OPEN_TO_ALL))
+        return self._date[1]
+
+    def _lines_of(self, stored: StoredObject) -> bytes:
+        """Header lines that belong to an object; the URL and its ticket are one consumer's, so caches stay private."""
+        lines = self._object_lines.get(stored.object_id)
+        if lines is None:
+            if len(self._object_lines) >= OBJECT_LINES_MAX:
+                self._object_lines.clear()
+            lines = self._object_lines[stored.object_id] = (
+                f"Accept-Ranges: bytes\r\nETag: {etag_of(stored.object_id)}\r\nContent-Type: {stored.type}\r\n"
+                f"Repr-Digest: {repr_digest(stored.sha256)}\r\nCache-Control: private, max-age=900, immutable\r\n"
+            ).encode("ascii")
+        return lines
+
+
+def _ticket_in(query: str) -> str | None:
+    """The one ``ticket`` parameter, else None. A compact JWS needs no percent-encoding."""
+    found = [pair[7:] for pair in query.split("&") if pair.startswith("ticket=")]
+    return found[0] if len(found) == 1 else None
+
+
+def _object_of(request: Request) -> str:
+    found = _OBJECT.match(request.path)
+    return found[1] if found else ""
+
+
+def _not_held() -> Refusal:
+    return Refusal(Problem(404, "not-held", "Not held", "this device does not hold it", "here", ELSEWHERE))
+
+
+def _outbox_unavailable(error: OutboxUnavailable) -> Refusal:
+    return Refusal(Problem(503, error.slug, "No room for proofs", error.detail, "here", ELSEWHERE), 60)

@@ -1,0 +1,163 @@
+"""The upload budget, shared equally by the transfers under way.
+
+Where the kernel can (Linux 4.13 and newer), each socket gets its share as ``SO_MAX_PACING_RATE``: TCP itself spaces
+the packets, and a new rate counts at once, also for what is queued already. Elsewhere a token bucket hands out slices,
+so that no burst is longer than 10 ms of the share. Queues are kept short with ``TCP_NOTSENT_LOWAT``, because what a
+socket has queued is no longer ours to hold back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+
+from fallow_wire.errors import LocalError
+
+SO_MAX_PACING_RATE = 47
+TCP_NOTSENT_LOWAT = 25
+
+WIRE_PERMILLE = 1046
+"""1448 bytes of payload travel as 1514 on Ethernet (TCP with timestamps, IPv4)."""
+QUEUED_BYTES_MAX = 256 * 1024
+"""Not yet sent bytes per socket: half of it is a slice that still amortises the wake-up for it."""
+PACED_BYTES_PER_S_MAX = 2**32 - 2
+"""The option takes 32 bits; all ones would mean no pacing."""
+PACED_BYTES_PER_S_MIN = 1000
+"""The kernel takes 0 for no pacing at all; a share of 0 is kept by not sending."""
+BURST_S = 0.010
+BURST_BYTES_MIN = 1448
+"""One packet, or slow shares would never send."""
+SLICE_BYTES_MAX = 512 * 1024
+DIVIDE_INTERVAL_S = 0.05
+"""Shares are divided anew at most so often: with many small transfers, each start and end would else cost a system
+call for every other transfer. Until then a newcomer's share comes on top."""
+
+
+def payload_bytes_per_s(rate_bps: int, transfers: int) -> int:
+    """One transfer's share of ``rate_bps`` on the wire, in payload bytes per second."""
+    return rate_bps * 1000 // (8 * WIRE_PERMILLE * max(1, transfers))
+
+
+class Share:
+    """One transfer's part of the budget. Ask :meth:`allowance` before each slice; :meth:`leave` at the end."""
+
+    def __init__(self, pacer: Pacer, sock: socket.socket, wake: Callable[[], None]) -> None:
+        self.socket = sock
+        self.wake = wake
+        self._pacer = pacer
+        self._bytes_per_s = -1
+        self._tokens = 0.0
+        self._refilled_at = 0.0
+
+    def allowance(self, wanted: int, now: float) -> int:
+        """Bytes that may be sent now, out of ``wanted``; 0 means to wait :meth:`delay_s` or for ``wake``.
+
+        :param now: monotonic seconds.
+        """
+        if self._bytes_per_s <= 0:
+            return 0
+        wanted = min(wanted, SLICE_BYTES_MAX)
+        if self._pacer.by_kernel:
+            return wanted
+        burst = self._burst()
+        self._tokens = min(burst, self._tokens + (now - self._refilled_at) * self._bytes_per_s)
+        self._refilled_at = now
+        # Crumbs would cost a system call each: a full burst, or all that is left.
+        return min(wanted, int(self._tokens)) if self._tokens >= min(wanted, burst) else 0
+
+    def delay_s(self, wanted: int) -> float | None:
+        """Seconds until :meth:`allowance` gives something, or None while the budget is 0."""
+        if self._bytes_per_s <= 0:
+            return None
+        burst = self._burst()
+        return max(0.0, (min(wanted, burst) - self._tokens) / self._bytes_per_s)
+
+    def sent(self, count: int) -> None:
+        self._tokens -= count
+
+    def leave(self) -> None:
+        """The transfer has ended; its part goes to the others. Idempotent."""
+        self._pacer._leave(self)
+
+    def _burst(self) -> float:
+        return max(BURST_BYTES_MIN, self._bytes_per_s * BURST_S)
+
+    def _apply(self, bytes_per_s: int) -> None:
+        if bytes_per_s == self._bytes_per_s:
+            return
+        was_stopped = self._bytes_per_s == 0
+        self._bytes_per_s = bytes_per_s
+        if self._pacer.by_kernel and self.socket.fileno() >= 0:
+            rate = min(PACED_BYTES_PER_S_MAX, max(PACED_BYTES_PER_S_MIN, bytes_per_s))
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=I", rate))
+        if was_stopped:
+            self.wake()
+
+
+class Pacer:
+    """Divides one budget. Rates in bit/s on the wire; it starts at 0, which sends nothing."""
+
+    def __init__(self, *, by_kernel: bool | None = None) -> None:
+        """:param by_kernel: None asks the kernel once."""
+        self.by_kernel = _kernel_paces() if by_kernel is None else by_kernel
+        self._rate_bps = 0
+        self._shares: dict[Share, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def rate_bps(self) -> int:
+        return self._rate_bps
+
+    @property
+    def transfers(self) -> int:
+        """Transfers under way."""
+        return len(self._shares)
+
+    def set_rate(self, bps: int) -> None:
+        """The budget from now on; 0 makes every transfer wait."""
+        if bps < 0:
+            raise LocalError("a budget is 0 or more")
+        self._rate_bps = bps
+        self._divide()
+
+    def prepare(self, sock: socket.socket) -> None:
+        """Keep the queue of a new connection short."""
+        if self.by_kernel:
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, QUEUED_BYTES_MAX)
+
+    def join(self, sock: socket.socket, wake: Callable[[], None]) -> Share:
+        """A transfer on ``sock`` begins. ``wake`` is called when a budget of 0 has risen."""
+        share = Share(self, sock, wake)
+        self._shares[share] = None
+        share._apply(payload_bytes_per_s(self._rate_bps, len(self._shares)))
+        self._divide_soon()
+        return share
+
+    def _leave(self, share: Share) -> None:
+        if share in self._shares:
+            del self._shares[share]
+            self._divide_soon()
+
+    def _divide_soon(self) -> None:
+        if self._timer is None and self._shares:
+            self._timer = asyncio.get_running_loop().call_later(DIVIDE_INTERVAL_S, self._divide)
+
+    def _divide(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        part = payload_bytes_per_s(self._rate_bps, len(self._shares))
+        for share in tuple(self._shares):
+            share._apply(part)
+
+
+def _kernel_paces() -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=I", PACED_BYTES_PER_S_MAX))
+            probe.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, QUEUED_BYTES_MAX)
+        except OSError:
+            return False
+    return True
