@@ -63,12 +63,13 @@ class ActivationState:
 
 @dataclass(frozen=True, slots=True)
 class Redemption:
-    """``state``: reserved, fulfilled, voided or unknown."""
+    """``state``: reserved, fulfilled, voided or unknown. ``code``: a voucher, where the reward is one."""
 
     id: Annotated[str, text(64, 1)]
     reward: Annotated[str, text(64, 1)]
     micro_points: Annotated[int, integer()]
     state: Annotated[str, text(32, 1)]
+    code: Annotated[str | None, text(128)] = None
 
 
 def device_url(address: str) -> str:

@@ -82,7 +82,7 @@ class Ledger(Api):
         return await self.mapping("POST", "/v1/redemptions", {"reward": reward}, headers=key or new_key())
 
     async def redemptions(self) -> list[dict[str, Any]]:
-        return await self.listing("/v1/redemptions", "redemptions")
+        return await self.pages("/v1/redemptions", "redemptions")
 
     async def resolve_redemption(self, redemption_id: str, outcome: str) -> Any:
         """:param outcome: ``fulfilled``, ``voided`` or ``unknown``."""

@@ -13,7 +13,7 @@ from fallow_wire.keys import Jwk, JwkSet, PublicKey
 from fallow_wire.plans import ByteRange, Plan, PlanRequest
 
 from .errors import BadAnswer, ClientError
-from .transport import Api, path_of
+from .transport import Api, path_of, read_record
 
 UPLOAD_PIECE_BYTES = 256 * 1024
 UPLOAD_ANSWER_S = 300.0
@@ -58,6 +58,10 @@ async def _pieces(path: Path, progress: Callable[[int], None] | None) -> AsyncIt
                 progress(len(piece))
 
 
+def _replicas(count: int | None) -> dict[str, str]:
+    return {} if count is None else {"replicas": str(count)}
+
+
 def media_type_of(path: Path) -> str:
     """By its name; an encoded file (``.tar.gz``) is plain bytes, for the type would be that of its inside."""
     found, encoding = mimetypes.guess_type(path.name)
@@ -84,10 +88,13 @@ class Scheduler(Api):
         *,
         name: str | None = None,
         media_type: str | None = None,
+        replicas: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> PublishedObject:
-        """Upload a file, streamed. :param progress: called with the bytes of each piece sent.
+        """Upload a file, streamed.
 
+        :param replicas: devices that are to hold it; the server's default where None.
+        :param progress: called with the bytes of each piece sent.
         :raises ClientError: the file cannot be read, or any error of :meth:`~.transport.Api.call`.
         """
         try:
@@ -99,19 +106,22 @@ class Scheduler(Api):
             PublishedObject,
             "POST",
             "/v1/objects",
-            params={"name": name or path.name},
+            params={"name": name or path.name} | _replicas(replicas),
             headers=headers,
             data=_pieces(path, progress),
             answer_s=UPLOAD_ANSWER_S,
         )
 
-    async def publish_origin(self, origin_url: str, name: str | None = None) -> PublishedObject:
+    async def publish_origin(
+        self, origin_url: str, name: str | None = None, replicas: int | None = None
+    ) -> PublishedObject:
         """Let the scheduler pull an object from below a registered site."""
         body = {"origin_url": origin_url} | ({"name": name} if name else {})
-        return await self.record(PublishedObject, "POST", "/v1/objects", body, answer_s=UPLOAD_ANSWER_S)
+        params = _replicas(replicas)
+        return await self.record(PublishedObject, "POST", "/v1/objects", body, params=params, answer_s=UPLOAD_ANSWER_S)
 
     async def objects(self) -> list[dict[str, Any]]:
-        return await self.listing("/v1/objects", "objects")
+        return await self.pages("/v1/objects", "objects")
 
     async def object(self, object_id: str) -> dict[str, Any]:
         """One object and its replicas."""
@@ -130,7 +140,7 @@ class Scheduler(Api):
         await self.call("DELETE", path_of("v1", "sites", name))
 
     async def tasks(self) -> list[dict[str, Any]]:
-        return await self.listing("/v1/tasks", "tasks")
+        return await self.pages("/v1/tasks", "tasks")
 
     async def task(self, task_id: str) -> dict[str, Any]:
         return await self.mapping("GET", path_of("v1", "tasks", task_id))
@@ -154,13 +164,14 @@ class Scheduler(Api):
 
     async def devices(self) -> list[dict[str, Any]]:
         """The owner's own devices, or all of them for an operator."""
-        return await self.listing("/v1/devices", "devices")
+        return await self.pages("/v1/devices", "devices", "device_id")
 
     async def unbind_device(self, device_id: str) -> None:
         await self.call("DELETE", path_of("v1", "devices", device_id))
 
     async def accounts(self) -> list[Account]:
-        return await self.records(Account, "/v1/accounts", "accounts")
+        found = await self.pages("/v1/accounts", "accounts")
+        return [read_record(Account, item, self.base_url) for item in found]
 
     async def add_account(self, role: str, name: str) -> Account:
         return await self.record(Account, "POST", "/v1/accounts", {"role": role, "name": name})

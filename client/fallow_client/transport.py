@@ -24,12 +24,14 @@ Self = TypeVar("Self", bound="Api")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """``answer_bytes_max``: the largest answer is a plan, a signed manifest and its tickets."""
+    """``answer_bytes_max``: the largest answer is a plan, a signed manifest and its tickets. ``pages_max``: of one
+    listing, 500 or 1000 items each."""
 
     connect_s: float = 5.0
     answer_s: float = 30.0
     answer_bytes_max: int = MANIFEST_BYTES_MAX + MIB
     problem_bytes_max: int = 64 * 1024
+    pages_max: int = 1000
 
 
 def problem_of(status: int, reason: str, body: bytes) -> Problem:
@@ -164,9 +166,20 @@ class Api:
         """:meth:`call`, read as record ``cls``; unknown fields are ignored."""
         return read_record(cls, await self.call(method, path, body, **more), self.base_url + path)
 
-    async def records(self, cls: type[T], path: str, member: str, **more: Any) -> list[T]:
-        """A listing: an array, or an object that holds the array as ``member``."""
-        return [read_record(cls, item, self.base_url + path) for item in await self.listing(path, member, **more)]
+    async def pages(self, path: str, member: str, key: str = "id") -> list[Any]:
+        """A whole listing, page by page. :param key: of an item; the last one's names where the next page begins."""
+        found: list[Any] = []
+        seen: set[Any] = set()
+        params: dict[str, str] = {}
+        for _ in range(self._config.pages_max):
+            page = await self.listing(path, member, params=params)
+            new = [item for item in page if isinstance(item, dict) and item.get(key) not in seen]
+            if not new:
+                break
+            found += new
+            seen |= {item.get(key) for item in new}
+            params = {"after": str(new[-1].get(key))}
+        return found
 
     async def listing(self, path: str, member: str, **more: Any) -> list[Any]:
         answer = await self.call("GET", path, **more)

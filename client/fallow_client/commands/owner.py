@@ -373,8 +373,7 @@ def redeem(context: Context, reward: str, key: str | None) -> None:
                 if error.problem.status == 404:
                     raise ClientError(f"there is no reward {reward}", "fallow rewards lists them") from error
                 raise
-        context.out.pairs(
-            found, [("Redemption", found.id), ("Points", points(found.micro_points)), ("State", found.state)]
-        )
+        pairs = [("Redemption", found.id), ("Points", points(found.micro_points)), ("State", found.state)]
+        context.out.pairs(found, [*pairs, ("Code", found.code)] if found.code else pairs)
 
     context.run(work())

@@ -32,7 +32,7 @@ def call(context: Context, work: Callable[[Scheduler], Coroutine[Any, Any, T]], 
 @click.argument("file")
 @click.option("--name", help="The object's name in its address; the file's name where left out.")
 @click.option("--type", "media_type", help="Media type; by the file's name where left out.")
-@click.option("--replicas", type=click.IntRange(1, 1000), help="Also ask for so many devices to hold it.")
+@click.option("--replicas", type=click.IntRange(0, 1000), help="So many devices are to hold it.")
 @at_scheduler
 @pass_context
 def publish(context: Context, file: str, name: str | None, media_type: str | None, replicas: int | None) -> None:
@@ -44,39 +44,35 @@ def publish(context: Context, file: str, name: str | None, media_type: str | Non
       fallow publish https://origin.example/files/a.mp4
     """
 
-    async def work(scheduler: Scheduler) -> tuple[PublishedObject, dict[str, Any] | None]:
+    async def work(scheduler: Scheduler) -> PublishedObject:
         if file.startswith(("http://", "https://")):
-            published = await scheduler.publish_origin(file, name)
-        else:
-            published = await _upload(scheduler, Path(file), name, media_type)
-        task = None
-        if replicas is not None:
-            task = await scheduler.add_task("fill", object_id=published.id, replicas=replicas)
-        return published, task
+            return await scheduler.publish_origin(file, name, replicas)
+        return await _upload(scheduler, Path(file), name, media_type, replicas)
 
-    published, task = call(context, work)
+    published = call(context, work)
     pairs: list[tuple[str, Any]] = [
         ("Object", published.id),
         ("Address", published.url),
         ("Size", human_bytes(published.size)),
         ("Type", published.type),
     ]
-    if task is not None:
-        pairs.append(("Task", f"{task.get('id')} ({task.get('state')})"))
-    value = {"object": published, "task": task} if task is not None else published
-    context.out.pairs(value, pairs)
+    context.out.pairs(published, pairs)
 
 
-async def _upload(scheduler: Scheduler, path: Path, name: str | None, media_type: str | None) -> PublishedObject:
+async def _upload(
+    scheduler: Scheduler, path: Path, name: str | None, media_type: str | None, replicas: int | None
+) -> PublishedObject:
     if not path.is_file():  # noqa: ASYNC240 - one call before anything runs
         raise ClientError(f"{path} is not a file", "give a file, or an http address below a registered site")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task(path.name, total=path.stat().st_size)  # noqa: ASYNC240 - as above
-        return await scheduler.publish(
-            path, name=name, media_type=media_type, progress=lambda length: progress.advance(bar, length)
-        )
+
+        def sent(length: int) -> None:
+            progress.advance(bar, length)
+
+        return await scheduler.publish(path, name=name, media_type=media_type, replicas=replicas, progress=sent)
 
 
 @click.group(invoke_without_command=True)
@@ -192,13 +188,13 @@ def tasks_show(context: Context, task_id: str) -> None:
 
 
 @tasks.command("add")
-@click.argument("kind", type=click.Choice(["fill", "drop", "probe", "live"]))
-@click.option("--object", "object_id", help="The object's id.")
+@click.argument("kind", type=click.Choice(["fill", "drop"]))
+@click.option("--object", "object_id", required=True, help="The object's id.")
 @click.option("--replicas", type=click.IntRange(1, 1000), help="On so many devices.")
 @click.option("--within", "minutes", type=click.IntRange(1), help="To be done within so many minutes.")
 @at_scheduler
 @pass_context
-def tasks_add(context: Context, kind: str, object_id: str | None, replicas: int | None, minutes: int | None) -> None:
+def tasks_add(context: Context, kind: str, object_id: str, replicas: int | None, minutes: int | None) -> None:
     """Ask the network for something.
 
     \b
