@@ -168,7 +168,9 @@ class World:
         fields = {"iat": now, "nbf": now, "exp": now + 600, "tariff": self.tariff, **changes}
         return make_ticket((chain or self.device).key, consumer, **fields)
 
-    def item(self, ticket: Ticket | None = None, confirmed: int = MIB, claimed: int = MIB, **changes: Any) -> BatchItem:
+    def item(
+        self, ticket: Ticket | None = None, /, confirmed: int = MIB, claimed: int = MIB, **changes: Any
+    ) -> BatchItem:
         ticket = ticket or self.ticket()
         receipt = None
         if ticket.cnf is not None:
