@@ -56,7 +56,7 @@ class Insight(Protocol):
 
     def replicas_of(self, object_id: str) -> int: ...
 
-    def is_funded(self, publisher: str) -> bool: ...
+    async def is_funded(self, publisher: str) -> bool: ...
 
 
 class CatalogueService:
@@ -156,7 +156,7 @@ class CatalogueService:
         described = self._describe(found)
         if self.insight is not None:
             described["replicas"] = self.insight.replicas_of(found.object_id)
-            described["funded"] = self.insight.is_funded(publisher)
+            described["funded"] = await self.insight.is_funded(publisher)
         return json_response(described)
 
     async def delete_object(self, request: web.Request) -> web.Response:

@@ -31,6 +31,7 @@ placements = Table(
     Column("device_id", String(32), primary_key=True),
     Column("state", String(16), nullable=False),
     Column("bytes_done", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
     Column("reason", Text),
     Column("updated_at", BigInteger, nullable=False),
 )

@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("device_id", sa.String(32), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("bytes_done", sa.BigInteger, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("reason", sa.Text),
         sa.Column("updated_at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("task_id", "device_id", name="pk_placements"),

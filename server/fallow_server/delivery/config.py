@@ -1,0 +1,48 @@
+"""Settings and limits of delivery, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..scheduling.filters import Config as FilterConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """
+    ``public_url``: of this scheduler, as consumers and devices reach it; ``ledger_url``: of the ledger, as tickets
+    name it. Both without a trailing slash, both set by the composition root.
+    ``ticket_s``: life of a ticket; 900 s is the most that the wire allows.
+    ``sources_max``: devices in a plan or a Metalink; more would lend escrow to devices that are hardly used.
+    ``redirect_bytes_min``: smaller objects come from the origin, for a redirect costs more than their bytes.
+    ``assumed_bps_max``: what a routed request is counted with until the device's next heartbeat.
+    ``consumer_tickets_burst``, ``consumer_tickets_per_s``: of one address (an IPv6 /64); a home behind one address
+    stays well below, one script does not drain a publisher's escrow.
+    ``consumers_max``: addresses remembered for that; the oldest are forgotten first.
+    ``transfers_max``: from the origin at once; each holds a file and about half a MiB.
+    ``stall_s_max``: a consumer that takes nothing for so long is cut.
+    ``ledger_wait_s_max``: how long a consumer waits for the ledger before it gets the origin's bytes.
+    ``ledger_refused_s``: how long an empty escrow or an absent ledger is not asked again.
+    ``lease_tickets_min``, ``lease_tickets_max``: escrow is borrowed for so many tickets of the kind in hand; it starts
+    small, for what an hour leaves over is locked for two days, and doubles while it is used up.
+    ``quality_permille_max``, ``scarcity_permille_max``: the most that the ledger may multiply a settlement with.
+    """
+
+    public_url: str = ""
+    ledger_url: str = ""
+    ticket_s: int = 900
+    sources_max: int = 4
+    redirect_bytes_min: int = 1
+    assumed_bps_max: int = 10_000_000
+    consumer_tickets_burst: int = 600
+    consumer_tickets_per_s: float = 10
+    consumers_max: int = 50_000
+    transfers_max: int = 1000
+    stall_s_max: float = 60
+    ledger_wait_s_max: float = 2
+    ledger_refused_s: float = 15
+    lease_tickets_min: int = 8
+    lease_tickets_max: int = 1024
+    quality_permille_max: int = 1000
+    scarcity_permille_max: int = 1000
+    filters: FilterConfig = field(default_factory=FilterConfig)

@@ -1,0 +1,52 @@
+"""A consumer's name in tickets: keyed, so that nobody can search addresses back, and new every day.
+
+The key is drawn at random, lives in memory alone and is gone with the day (UTC) or the process: after that not even
+the operator can tell which consumer a ticket was for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import os
+from collections.abc import Callable
+
+from fallow_wire.encoding import base64url
+
+from ..clock import Clock
+
+DAY_S = 86_400
+KEY_BYTES = 32
+NAME_BYTES = 16
+
+
+def prefix_of(address: str) -> str:
+    """What stands for one consumer: an IPv4 address, or the /64 that a home gets of IPv6."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is None:
+            return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
+        ip = ip.ipv4_mapped
+    return f"{ip}/32"
+
+
+def family_of(address: str) -> str:
+    """``ipv4`` or ``ipv6``."""
+    return "ipv6" if ":" in prefix_of(address) else "ipv4"
+
+
+class Pseudonyms:
+    def __init__(self, clock: Clock, randomness: Callable[[int], bytes] = os.urandom) -> None:
+        self._clock = clock
+        self._randomness = randomness
+        self._day = -1
+        self._key = b""
+
+    def of(self, address: str) -> str:
+        """22 characters of base64url for the address's prefix, the same for one UTC day of one process."""
+        day = self._clock.now() // DAY_S
+        if day != self._day:
+            self._day, self._key = day, self._randomness(KEY_BYTES)
+        digest = hmac.new(self._key, prefix_of(address).encode("ascii"), hashlib.sha256).digest()
+        return base64url(digest[:NAME_BYTES])

@@ -1,0 +1,122 @@
+"""Issuing tickets: only what the publisher's escrow covers, only for what was routed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from fallow_wire.ids import uuid7
+from fallow_wire.jws import Kind, Signed, sign
+from fallow_wire.keys import Jwk
+from fallow_wire.tariff import Factors, Tariff
+from fallow_wire.tickets import Confirmation, Ticket
+
+from ..clock import Clock
+from ..link import LedgerUnreachable
+from ..signing import SigningKeys
+from .config import Config
+from .escrow import Escrow
+
+_log = logging.getLogger(__name__)
+
+
+class Tariffs(Protocol):
+    async def current_tariff(self) -> Signed[Tariff]:
+        """The tariff in force. :raises LedgerUnreachable: when it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a ticket is to allow. ``sub``: a consumer's pseudonym, or the id of a device that fills.
+
+    ``jwk``: the key that confirms delivery; None makes a legacy ticket.
+    """
+
+    object_id: str
+    publisher: str
+    sub: str
+    max_bytes: int
+    service: str = "object"
+    jwk: Jwk | None = None
+
+
+class TicketIssuer:
+    """:param randomness: gives so many random bytes."""
+
+    def __init__(
+        self,
+        config: Config,
+        keys: SigningKeys,
+        escrow: Escrow,
+        tariffs: Tariffs,
+        clock: Clock,
+        randomness: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._config = config
+        self._keys = keys
+        self._escrow = escrow
+        self._tariffs = tariffs
+        self._clock = clock
+        self._randomness = randomness
+        self._tariff: Signed[Tariff] | None = None
+        self._tariff_id = ""
+        self._no_tariff_until = 0.0
+
+    async def issue(self, device_id: str, order: Order) -> str | None:
+        """A signed ticket for one device, its worst-case cost taken from the escrow.
+
+        :returns: None when the tariff is not known or the escrow does not cover it: nobody would be paid.
+        """
+        tariff = await self._current()
+        if tariff is None:
+            return None
+        tier = "legacy" if order.jwk is None else "countersigned"
+        issued_at = await self._escrow.take(order.publisher, self._cost(tariff, order, tier))
+        if issued_at is None:
+            return None
+        ticket = Ticket(
+            iss=self._config.public_url,
+            aud=device_id,
+            jti=uuid7(self._clock.now_ms(), self._randomness(10)),
+            sub=order.sub,
+            iat=issued_at,
+            nbf=issued_at,
+            exp=issued_at + self._config.ticket_s,
+            obj=order.object_id,
+            svc=order.service,
+            tier=tier,
+            max_bytes=order.max_bytes,
+            publisher=order.publisher,
+            tariff=self._tariff_id,
+            ledger=self._config.ledger_url,
+            cnf=None if order.jwk is None else Confirmation(order.jwk),
+        )
+        return sign(Kind.TICKET, ticket, self._keys.current)
+
+    def _cost(self, tariff: Tariff, order: Order, tier: str) -> int:
+        """The most that the ledger can book for the ticket, µp."""
+        return Factors(
+            bytes=order.max_bytes,
+            rate=tariff.rates.get(order.service, 0),
+            quality=self._config.quality_permille_max,
+            scarcity=self._config.scarcity_permille_max,
+            weight=tariff.weights.get(tier, 0),
+        ).micro_points()
+
+    async def _current(self) -> Tariff | None:
+        if self._clock.monotonic() < self._no_tariff_until:
+            return None
+        try:
+            async with asyncio.timeout(self._config.ledger_wait_s_max):
+                signed = await self._tariffs.current_tariff()
+        except (LedgerUnreachable, TimeoutError) as error:
+            _log.warning("no tickets: the tariff is not known (%s)", error or "the ledger is slow")
+            self._no_tariff_until = self._clock.monotonic() + self._config.ledger_refused_s
+            return None
+        if signed is not self._tariff:
+            self._tariff, self._tariff_id = signed, signed.value.tariff_id()
+        return signed.value

@@ -1,0 +1,114 @@
+"""An object's bytes from this server: ranges, validators and digests as a device gives them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from aiohttp import web
+from fallow_wire.errors import UnsatisfiableRange
+from fallow_wire.http import Span, etag_of, not_modified, repr_digest, requested_span
+
+from ..catalogue.blobs import Blobs
+from ..catalogue.objects import HeldObject
+from ..http import refusal
+from .config import Config
+
+SLICE_BYTES = 256 * 1024
+"""Read in a thread and written in one go: the next is read when the socket has taken most of this one, so a slow
+consumer holds two slices and no more."""
+EXPOSED = "Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Retry-After"
+CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": EXPOSED}
+
+
+class Transfer:
+    """Streams objects out of the blob store."""
+
+    def __init__(self, config: Config, blobs: Blobs) -> None:
+        self._config = config
+        self._blobs = blobs
+        self._running = 0
+
+    def unchanged(self, request: web.Request, held: HeldObject) -> web.Response | None:
+        """The 304 where the consumer has the object already, else None."""
+        if not not_modified(request.headers.get("If-None-Match"), etag_of(held.object_id)):
+            return None
+        return web.Response(status=304, headers=_validators(held))
+
+    def span(self, request: web.Request, held: HeldObject) -> Span:
+        """What the request asks for. :raises ApiProblem: 416 for a range outside of the object."""
+        try:
+            return requested_span(
+                request.headers.get("Range") if request.method == "GET" else None,
+                request.headers.get("If-Range"),
+                held.size,
+                etag_of(held.object_id),
+            )
+        except UnsatisfiableRange as error:
+            raise refusal(
+                416, error.slug, "The range lies outside of the object", error.detail,
+                headers={"Content-Range": f"bytes */{held.size}", **CORS},
+            ) from None  # fmt: skip
+
+    async def respond(self, request: web.Request, held: HeldObject) -> web.StreamResponse:
+        """The bytes that the request asks for.
+
+        :raises ApiProblem: 404 when they went meanwhile, 503 when too many transfers run.
+        """
+        span = self.span(request, held)
+        response = web.StreamResponse(status=206 if span.partial else 200, headers=_validators(held))
+        response.headers["Content-Type"] = held.type
+        response.headers["Content-Length"] = str(span.length)
+        # Publishers' pages must not act as pages of this server.
+        response.headers["Content-Security-Policy"] = "sandbox"
+        if span.partial:
+            response.headers["Content-Range"] = span.content_range()
+        if request.method == "HEAD" or span.length == 0:
+            await response.prepare(request)
+            await response.write_eof()
+            return response
+        if self._running >= self._config.transfers_max:
+            raise refusal(
+                503, "too-many", "Too many transfers are under way", fault="here", headers={"Retry-After": "5", **CORS}
+            )
+        self._running += 1
+        try:
+            with self._blobs.reading(held.object_id) as descriptor:
+                await response.prepare(request)
+                await self._stream(response, descriptor, span)
+            await response.write_eof()
+        except FileNotFoundError:
+            raise refusal(404, "not-found", "The object's bytes are no longer here") from None
+        finally:
+            self._running -= 1
+        return response
+
+    async def _stream(self, response: web.StreamResponse, descriptor: int, span: Span) -> None:
+        position, end = span.start, span.start + span.length
+        while position < end:
+            data = await self._read(descriptor, min(SLICE_BYTES, end - position), position)
+            if not data:
+                raise OSError(f"a file ends at byte {position} before its object does")
+            async with asyncio.timeout(self._config.stall_s_max):
+                await response.write(data)
+            position += len(data)
+
+    async def _read(self, descriptor: int, length: int, position: int) -> bytes:
+        # Shielded: a thread that still reads while the descriptor is closed could read another file's bytes.
+        reading = asyncio.ensure_future(self._blobs.run(lambda: os.pread(descriptor, length, position)))
+        try:
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            await asyncio.wait([reading])
+            raise
+
+
+def _validators(held: HeldObject) -> dict[str, str]:
+    return {
+        "ETag": etag_of(held.object_id),
+        "Accept-Ranges": "bytes",
+        "Repr-Digest": repr_digest(bytes.fromhex(held.sha256)),
+        # Kept and asked again: the answer may be a redirect to a device the next time.
+        "Cache-Control": "no-cache",
+        **CORS,
+    }

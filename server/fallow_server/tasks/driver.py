@@ -1,0 +1,448 @@
+"""Keeps tasks, places them on devices and listens to the fleet.
+
+Events only note what happened and wake the one worker; it applies them in rounds, saves, and then sends. So a state is
+in the database before a device hears of it, and whatever a crash loses is sent again when the device comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+
+from fallow_wire.ids import uuid7
+from fallow_wire.keys import PublicKey
+from fallow_wire.session import Cancel, Downward, Source, Task, TaskStatus
+
+from ..catalogue.names import quoted
+from ..catalogue.objects import Catalogue
+from ..clock import Clock
+from ..delivery.devices import Devices
+from ..delivery.pseudonym import family_of
+from ..delivery.tickets import Order, TicketIssuer
+from ..fleet.live import LiveDevice
+from ..scheduling.assignment import assign
+from ..scheduling.filters import Request, explain, url_for
+from ..scheduling.routing import eligible, pick_several
+from ..scheduling.views import Demand
+from .config import Config
+from .model import GONE, NetworkTask, Placement
+from .states import PlacementState, TaskEvent
+from .store import TaskStore
+
+PURGED_MAX = 1000
+"""Ended tasks that one round forgets."""
+FAILURE_PAUSE_S = 5
+"""After a round that failed (the database was away, the disk full)."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """To be sent after the round: of a task's placement, or on its own when ``placement`` is None."""
+
+    device_id: str
+    task: NetworkTask | None
+    placement: Placement | None
+    message: Downward | None = None
+
+
+class TaskDriver:
+    """Observer of the fleet and of the catalogue.
+
+    :param public_url: where devices reach the origin, without a trailing slash.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: TaskStore,
+        catalogue: Catalogue,
+        devices: Devices,
+        issuer: TicketIssuer,
+        clock: Clock,
+        public_url: str,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._catalogue = catalogue
+        self._devices = devices
+        self._issuer = issuer
+        self._clock = clock
+        self._public_url = public_url
+        self._open: dict[str, NetworkTask] = {}
+        self._lock = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._sending = asyncio.Semaphore(config.sending_max)
+        # What happened since the last round.
+        self._statuses: dict[tuple[str, str], TaskStatus] = {}
+        self._arrived: set[str] = set()
+        self._content: set[str] = set()
+        # What is known of devices: their objects as last seen, and since when (monotonic) they are away.
+        self._seen: dict[str, frozenset[str]] = {}
+        self._away: dict[str, tuple[float, frozenset[str]]] = {}
+        self._waiting = False
+        self._started_at = 0.0
+        self._repair_at = 0.0
+        self._rested: dict[str, float] = {}
+
+    async def start(self) -> None:
+        self._started_at = self._clock.monotonic()
+        # Devices need time to come back before copies are counted.
+        self._repair_at = self._started_at + self._config.gone_s_max
+        for task in await self._store.open_tasks():
+            self._open[task.task_id] = task
+        devices = {one.device_id for task in self._open.values() for one in task.open_placements()}
+        for device_id in devices:
+            if self._devices.fleet.get(device_id) is None:
+                self._away[device_id] = (self._started_at, frozenset())
+        self._devices.fleet.observers.append(self)
+        self._catalogue.observers.append(self)
+        self._worker = asyncio.create_task(self._run(), name="network tasks")
+        self._wake.set()
+
+    async def close(self) -> None:
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+
+    # -------------------------------------------------------------- publishers
+
+    def task(self, task_id: str) -> NetworkTask | None:
+        """An open task."""
+        return self._open.get(task_id)
+
+    def open_fills(self, object_id: str, publisher: str) -> list[NetworkTask]:
+        return [
+            task
+            for task in self._open.values()
+            if (task.kind, task.object_id, task.publisher) == ("fill", object_id, publisher)
+        ]
+
+    def open_count(self, publisher: str) -> int:
+        return sum(task.publisher == publisher for task in self._open.values())
+
+    async def create(
+        self, kind: str, object_id: str, publisher: str, size_bytes: int, replicas: int, deadline: int | None = None
+    ) -> NetworkTask:
+        """A new task; it is in the database when this returns and is placed in the next round."""
+        now = self._clock.now()
+        task = NetworkTask(
+            task_id=uuid7(self._clock.now_ms(), os.urandom(10)),
+            publisher=publisher,
+            kind=kind,
+            object_id=object_id,
+            size_bytes=size_bytes,
+            replicas=replicas,
+            deadline=now + self._config.lifetime_s if deadline is None else deadline,
+            created_at=now,
+            updated_at=now,
+        )
+        async with self._lock:
+            await self._store.add(task)
+            self._open[task.task_id] = task
+            if kind == "drop":
+                for device_id in sorted(self._devices.holder_ids(object_id)):
+                    task.place(device_id, now)
+        self._wake.set()
+        return task
+
+    async def cancel(self, task: NetworkTask) -> None:
+        """End an open task; devices that are at it are told."""
+        async with self._lock:
+            if not task.is_open:
+                return
+            closed = task.end(TaskEvent.CANCEL, self._clock.now())
+            await self._finish([task])
+        await self._send_all([_cancelling(task, placement) for placement in closed])
+
+    def waiting_for(self, task: NetworkTask) -> dict[str, int]:
+        """How many devices each reason keeps from holding the object, for a task that waits."""
+        demand = self._demand(task, self._clock.now())
+        return explain(self._devices.all(), demand, self._config.filters) if demand.replicas else {}
+
+    # -------------------------------------------------------------- events
+
+    async def published(self, object_id: str, publisher: str, size_bytes: int, replicas: int) -> None:
+        had = any(
+            task.kind == "fill" and task.object_id == object_id and task.replicas >= replicas
+            for task in self._open.values()
+        )
+        enough = len(self._devices.holder_ids(object_id)) >= replicas
+        if replicas and size_bytes and not had and not enough:
+            await self.create("fill", object_id, publisher, size_bytes, replicas)
+
+    async def removed(self, object_id: str, publisher: str) -> None:
+        for task in [one for one in self._open.values() if one.object_id == object_id and one.kind == "fill"]:
+            await self.cancel(task)
+        if self._devices.holder_ids(object_id):
+            await self.create("drop", object_id, publisher, 0, 0)
+
+    async def connected(self, device_id: str) -> None:
+        self._away.pop(device_id, None)
+        self._arrived.add(device_id)
+        self._wake.set()
+
+    async def lost(self, device_id: str) -> None:
+        self._away[device_id] = (self._clock.monotonic(), self._seen.pop(device_id, frozenset()))
+        self._arrived.discard(device_id)
+        self._content.discard(device_id)
+
+    async def task_status(self, device_id: str, status: TaskStatus) -> None:
+        task = self._open.get(status.id)
+        # Only what was asked is listened to, so that nothing a device makes up takes memory.
+        if task is not None and device_id in task.placements:
+            self._statuses[(status.id, device_id)] = status
+            self._wake.set()
+
+    async def content_changed(self, device_id: str) -> None:
+        self._content.add(device_id)
+        self._wake.set()
+
+    async def reported(self, device_id: str) -> None:
+        if self._waiting:
+            self._wake.set()
+
+    # -------------------------------------------------------------- rounds
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._config.tick_s if self._open else self._config.repair_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass  # time itself may have changed something
+            self._wake.clear()
+            try:
+                await self.round()
+            except Exception:  # noqa: BLE001  # the outermost loop of network tasks
+                _log.exception("a round of network tasks failed; it is tried again in %s s", FAILURE_PAUSE_S)
+                await asyncio.sleep(FAILURE_PAUSE_S)
+                self._wake.set()
+            await asyncio.sleep(self._config.gap_s)
+
+    async def round(self) -> None:
+        """Apply what happened, place what is wanted, save, send."""
+        if self._clock.monotonic() >= self._repair_at:
+            self._repair_at = self._clock.monotonic() + self._config.repair_s
+            await self._repair()
+        async with self._lock:
+            now = self._clock.now()
+            messages = self._apply_statuses(now)
+            messages += await self._apply_content(now)
+            messages += self._apply_time(now)
+            messages += self._settle(now)
+            messages += self._place(now)
+            # Placing changes states too: pending is placed.
+            messages += self._settle(now)
+            await self._finish(list(self._open.values()))
+            self._count_committed()
+        await self._send_all(messages)
+
+    def _apply_statuses(self, now: int) -> list[Message]:
+        statuses, self._statuses = self._statuses, {}
+        for (task_id, device_id), status in statuses.items():
+            task = self._open.get(task_id)
+            if task is not None:
+                task.placements[device_id].report(status, now)
+        arrived, self._arrived = self._arrived, set()
+        return [
+            Message(one.device_id, task, one)
+            for task in self._open.values()
+            for one in task.open_placements()
+            if one.device_id in arrived
+        ]
+
+    async def _apply_content(self, now: int) -> list[Message]:
+        changed, self._content = self._content, set()
+        messages: list[Message] = []
+        for device_id in changed:
+            device = self._devices.fleet.get(device_id)
+            if device is None:
+                continue
+            held = frozenset(device.content)
+            dropping = set()
+            for task in self._open.values():
+                placement = task.placements.get(device_id)
+                if placement is None or not placement.is_open:
+                    continue
+                if task.kind == "drop":
+                    dropping.add(task.object_id)
+                if (task.object_id in held) == (task.kind == "fill"):
+                    placement.bytes_done = task.size_bytes
+                    placement.move("done", now)
+            fresh = held - self._seen.get(device_id, frozenset()) - dropping
+            self._seen[device_id] = held
+            # What was deleted while the device was away is dropped now.
+            for object_id in sorted(fresh - await self._catalogue.known(fresh)):
+                drop = Task(uuid7(self._clock.now_ms(), os.urandom(10)), "drop", object_id)
+                messages.append(Message(device_id, None, None, drop))
+        return messages
+
+    def _apply_time(self, now: int) -> list[Message]:
+        monotonic = self._clock.monotonic()
+        messages: list[Message] = []
+        for task in self._open.values():
+            if now >= task.deadline:
+                messages += [_cancelling(task, one) for one in task.end(TaskEvent.DEADLINE, now)]
+                continue
+            for placement in task.open_placements():
+                away = self._away.get(placement.device_id)
+                idle_s = now - placement.moved_at
+                if away is not None:
+                    if monotonic - away[0] > self._config.gone_s_max:
+                        placement.move("failed", now, GONE)
+                elif placement.state is not PlacementState.PLACED:
+                    if idle_s > self._config.stalled_s_max:
+                        placement.move("failed", now, "stalled")
+                        messages.append(_cancelling(task, placement))
+                elif idle_s > self._config.unanswered_s_max * max(1, placement.sends):
+                    if placement.sends >= self._config.sends_max:
+                        placement.move("failed", now, "no-answer")
+                    else:
+                        messages.append(Message(placement.device_id, task, placement))
+        for device_id, (since, _) in list(self._away.items()):
+            if monotonic - since > 2 * self._config.gone_s_max:
+                del self._away[device_id]
+        return messages
+
+    def _settle(self, now: int) -> list[Message]:
+        messages = []
+        for task in self._open.values():
+            if not task.is_open:
+                continue
+            if task.kind == "drop":
+                task.settle_drop(now)
+            else:
+                surplus = task.settle_fill(self._devices.holder_ids(task.object_id), now)
+                messages += [_cancelling(task, placement) for placement in surplus]
+        return messages
+
+    def _demand(self, task: NetworkTask, now: int) -> Demand:
+        holders = self._devices.holder_ids(task.object_id)
+        coming = {
+            one.device_id
+            for other in self._open.values()
+            if other.object_id == task.object_id and other.kind == "fill"
+            for one in other.open_placements()
+        }
+        owners = {
+            device.owner
+            for device_id in holders | coming | task.done_devices()
+            if (device := self._devices.fleet.get(device_id)) is not None
+        }
+        return task.demand(holders, coming, owners, now, self._config.retry_s)
+
+    def _place(self, now: int) -> list[Message]:
+        self._count_committed()
+        views = self._devices.all()
+        messages = []
+        self._waiting = False
+        for task in [one for one in self._open.values() if one.is_open and one.kind == "fill"]:
+            demand = self._demand(task, now)
+            if demand.replicas == 0:
+                continue
+            found = assign([demand], views, self._config.filters)
+            self._waiting = self._waiting or len(found) < demand.replicas
+            for assignment in found:
+                messages.append(Message(assignment.device_id, task, task.place(assignment.device_id, now)))
+            if found:
+                self._count_committed()
+                views = self._devices.all()
+        return messages
+
+    def _count_committed(self) -> None:
+        committed: dict[str, int] = {}
+        for task in self._open.values():
+            if task.kind == "fill":
+                for placement in task.open_placements():
+                    committed[placement.device_id] = committed.get(placement.device_id, 0) + task.size_bytes
+        self._devices.committed = committed
+
+    async def _finish(self, tasks: list[NetworkTask]) -> None:
+        await self._store.save(tasks)
+        for task in tasks:
+            if not task.is_open:
+                self._open.pop(task.task_id, None)
+                if task.state.value in ("failed", "expired"):
+                    self._rested[task.object_id] = self._clock.monotonic() + self._config.gone_s_max * 6
+
+    async def _repair(self) -> None:
+        """Make up for copies that were lost since their task was done."""
+        now = self._clock.monotonic()
+        recent = {name: held for name, (since, held) in self._away.items() if now - since <= self._config.gone_s_max}
+        filling = {task.object_id for task in self._open.values() if task.kind == "fill"}
+        self._rested = {object_id: until for object_id, until in self._rested.items() if now < until}
+        for wanted in await self._catalogue.wanted():
+            if not wanted.size or wanted.object_id in filling or wanted.object_id in self._rested:
+                continue
+            holders = set(self._devices.holder_ids(wanted.object_id))
+            holders |= {name for name, held in recent.items() if wanted.object_id in held}
+            if len(holders) < wanted.replicas:
+                await self.create("fill", wanted.object_id, wanted.publisher, wanted.size, wanted.replicas)
+        await self._store.purge(self._clock.now() - self._config.kept_s, PURGED_MAX)
+
+    # -------------------------------------------------------------- sending
+
+    async def _send_all(self, messages: list[Message]) -> None:
+        unique = {(one.device_id, id(one.placement or one.message), one.message is None): one for one in messages}
+        await asyncio.gather(*(self._send(message) for message in unique.values()))
+
+    async def _send(self, message: Message) -> None:
+        async with self._sending:
+            device = self._devices.fleet.get(message.device_id)
+            if device is None:
+                return
+            downward = message.message
+            if downward is None and message.task is not None and message.placement is not None:
+                if not message.placement.is_open:
+                    return
+                message.placement.sends += 1
+                downward = await self._task_message(device, message.task)
+            if downward is None:
+                return
+            try:
+                await device.send(downward)
+            except ConnectionError as error:
+                _log.info("%s did not take a message: %s", device.device_id, error)
+
+    async def _task_message(self, device: LiveDevice, task: NetworkTask) -> Task | None:
+        if task.kind == "drop":
+            return Task(task.task_id, "drop", task.object_id, deadline=task.deadline)
+        held = await self._catalogue.find(task.object_id)
+        manifest = await self._catalogue.manifest(task.object_id)
+        if held is None or manifest is None:
+            return None
+        name = quoted(held.names[0][1])
+        sources = await self._device_sources(device, task, name)
+        sources.append(Source(f"{self._public_url}/o/{task.object_id}/{name}?source=origin"))
+        return Task(task.task_id, "fill", task.object_id, manifest, tuple(sources), task.deadline)
+
+    async def _device_sources(self, device: LiveDevice, task: NetworkTask, name: str) -> list[Source]:
+        wanted = Request(task.object_id, "fill", family_of(device.remote_address))
+        holders = [view for view in self._devices.holders(task.object_id) if view.device_id != device.device_id]
+        candidates = eligible(holders, wanted, self._config.filters)
+        draws = [int.from_bytes(os.urandom(4), "big") / 2**32 for _ in candidates]
+        order = Order(
+            task.object_id,
+            task.publisher,
+            device.device_id,
+            task.size_bytes,
+            "fill",
+            PublicKey(device.public_key).jwk(),
+        )
+        sources = []
+        for view in pick_several(candidates, self._config.sources_max, draws):
+            url = url_for(view, wanted.family)
+            ticket = await self._issuer.issue(view.device_id, order)
+            if url is None or ticket is None:
+                break
+            sources.append(Source(f"{url}/o/{task.object_id}/{name}", ticket))
+        return sources
+
+
+def _cancelling(task: NetworkTask, placement: Placement) -> Message:
+    return Message(placement.device_id, task, placement, Cancel(task.task_id, placement.reason))

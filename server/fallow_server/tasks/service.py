@@ -1,0 +1,140 @@
+"""Network tasks over HTTP, for publishers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from aiohttp import web
+from fallow_wire.fields import hexadecimal, integer, one_of
+
+from ..catalogue.objects import Catalogue
+from ..clock import Clock
+from ..database import Database
+from ..delivery.devices import Devices
+from ..delivery.tickets import TicketIssuer
+from ..http import Api, ApiProblem, Role, json_response, principal, record_body, refusal
+from .config import Config
+from .driver import TaskDriver
+from .model import NetworkTask
+from .store import TaskStore
+
+PAGE_TASKS_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """``POST /v1/tasks``. ``probe`` and ``live`` are on the wire and not offered by this version."""
+
+    kind: Annotated[str, one_of("fill", "drop")]
+    object: Annotated[str, hexadecimal(64)]
+    replicas: Annotated[int | None, integer(1)] = None
+    deadline: Annotated[int | None, integer()] = None
+
+
+class TaskService:
+    """:param public_url: where devices reach the origin."""
+
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        catalogue: Catalogue,
+        devices: Devices,
+        issuer: TicketIssuer,
+        clock: Clock,
+        public_url: str,
+    ) -> None:
+        self._config = config
+        self._catalogue = catalogue
+        self._clock = clock
+        self._devices = devices
+        self._store = TaskStore(database)
+        self.driver = TaskDriver(config, self._store, catalogue, devices, issuer, clock, public_url.rstrip("/"))
+
+    async def start(self) -> None:
+        await self.driver.start()
+
+    async def close(self) -> None:
+        await self.driver.close()
+
+    def add_routes(self, api: Api) -> None:
+        api.add("POST", "/v1/tasks", self.post, Role.PUBLISHER)
+        api.add("GET", "/v1/tasks", self.get_all, Role.PUBLISHER)
+        api.add("GET", "/v1/tasks/{id}", self.get_one, Role.PUBLISHER)
+        api.add("DELETE", "/v1/tasks/{id}", self.delete, Role.PUBLISHER)
+
+    async def post(self, request: web.Request) -> web.Response:
+        publisher = principal(request).account
+        asked = await record_body(request, TaskRequest)
+        now = self._clock.now()
+        own = await self._catalogue.own(asked.object, publisher)
+        if own is None:
+            raise refusal(404, "not-found", "You have no such object", remedy="Publish it first.")
+        if asked.deadline is not None and not now < asked.deadline <= now + self._config.lifetime_s_max:
+            raise refusal(
+                400, "malformed", "deadline is a Unix time to come",
+                f"at most {self._config.lifetime_s_max} s from now",
+            )  # fmt: skip
+        replicas = 0
+        if asked.kind == "fill":
+            replicas = self._catalogue.config.replicas if asked.replicas is None else asked.replicas
+            if not 1 <= replicas <= self._catalogue.config.replicas_max:
+                raise refusal(
+                    400, "malformed", "replicas is a number", f"from 1 to {self._catalogue.config.replicas_max}"
+                )
+            if own.size == 0:
+                raise refusal(400, "empty-object", "An empty object needs no copies")
+        if self.driver.open_count(publisher) >= self._config.publisher_open_max:
+            raise refusal(429, "too-many-tasks", "Too many of your tasks are open", remedy="Wait, or cancel some.")
+        # Remembered beyond the task: copies that are lost later are made again, and dropped ones are not.
+        await self._catalogue.want(asked.object, publisher, replicas)
+        if asked.kind == "drop":
+            await self._stop_filling(asked.object, publisher)
+        task = await self.driver.create(asked.kind, asked.object, publisher, own.size, replicas, asked.deadline)
+        return json_response(task.described(), status=201)
+
+    async def _stop_filling(self, object_id: str, publisher: str) -> None:
+        for task in self.driver.open_fills(object_id, publisher):
+            await self.driver.cancel(task)
+
+    async def get_all(self, request: web.Request) -> web.Response:
+        """Pages of at most 500, oldest first, by ``?after=<id>``."""
+        publisher = principal(request).account
+        found = await self._store.listed(publisher, request.query.get("after", "")[:64], PAGE_TASKS_MAX)
+        return json_response([self._described(self.driver.task(task.task_id) or task) for task in found])
+
+    async def get_one(self, request: web.Request) -> web.Response:
+        return json_response(self._described(await self._own(request)))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Cancel. A task that ended keeps its end, and the answer tells it."""
+        task = await self._own(request)
+        if task.is_open:
+            await self.driver.cancel(task)
+            if task.kind == "fill":
+                # Else the copies that it was to make would be found missing.
+                held = len(self._devices.holder_ids(task.object_id))
+                await self._catalogue.want(task.object_id, task.publisher, min(held, task.replicas))
+        return json_response(task.described())
+
+    async def _own(self, request: web.Request) -> NetworkTask:
+        task_id, publisher = request.match_info["id"], principal(request).account
+        task = self.driver.task(task_id)
+        if task is None or task.publisher != publisher:
+            task = await self._store.find(task_id[:64], publisher)
+        if task is None:
+            raise _not_found()
+        return task
+
+    def _described(self, task: NetworkTask) -> dict[str, Any]:
+        described = task.described()
+        if task.is_open and task.kind == "fill":
+            waiting = self.driver.waiting_for(task)
+            if waiting:
+                described["waiting"] = waiting
+        return described
+
+
+def _not_found() -> ApiProblem:
+    return refusal(404, "not-found", "You have no such task")

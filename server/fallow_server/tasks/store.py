@@ -1,0 +1,141 @@
+"""Tasks in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+
+from ..catalogue.tables import blobs
+from ..database import Database
+from . import tables
+from .model import NetworkTask, Placement
+from .states import TASK_OPEN, PlacementState, TaskState
+
+QUERY_IDS_MAX = 500
+
+
+class TaskStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open_tasks(self) -> list[NetworkTask]:
+        """Every task that is not at an end, oldest first."""
+        return await self._load(tables.tasks.c.state.in_([state.value for state in TASK_OPEN]))
+
+    async def find(self, task_id: str, publisher: str) -> NetworkTask | None:
+        found = await self._load(tables.tasks.c.task_id == task_id, tables.tasks.c.publisher == publisher)
+        return found[0] if found else None
+
+    async def listed(self, publisher: str, after: str, limit: int) -> list[NetworkTask]:
+        """The publisher's tasks, oldest first (ids are time-ordered), those after ``after``."""
+        own = (tables.tasks.c.publisher == publisher, tables.tasks.c.task_id > after)
+        return await self._load(*own, limit=limit)
+
+    async def _load(self, *conditions: Any, limit: int | None = None) -> list[NetworkTask]:
+        query = (
+            select(tables.tasks, blobs.c.size)
+            .join(blobs, blobs.c.object_id == tables.tasks.c.object_id, isouter=True)
+            .where(*conditions)
+            .order_by(tables.tasks.c.task_id)
+            .limit(limit)
+        )
+        found: dict[str, NetworkTask] = {}
+        async with self._database.read() as connection:
+            for row in (await connection.execute(query)).mappings():
+                found[row["task_id"]] = NetworkTask(
+                    task_id=row["task_id"],
+                    publisher=row["publisher"],
+                    kind=row["kind"],
+                    object_id=row["object_id"],
+                    size_bytes=row["size"] or 0,
+                    replicas=row["replicas"],
+                    deadline=row["deadline"],
+                    created_at=row["created_at"],
+                    state=TaskState(row["state"]),
+                    reason=row["reason"],
+                    updated_at=row["updated_at"],
+                    changed=False,
+                )
+            ids = list(found)
+            for start in range(0, len(ids), QUERY_IDS_MAX):
+                part = ids[start : start + QUERY_IDS_MAX]
+                placed = select(tables.placements).where(tables.placements.c.task_id.in_(part))
+                for row in (await connection.execute(placed)).mappings():
+                    found[row["task_id"]].placements[row["device_id"]] = Placement(
+                        device_id=row["device_id"],
+                        state=PlacementState(row["state"]),
+                        moved_at=row["updated_at"],
+                        bytes_done=row["bytes_done"],
+                        attempts=row["attempts"],
+                        reason=row["reason"],
+                        stored=True,
+                        changed=False,
+                    )
+        return list(found.values())
+
+    async def add(self, task: NetworkTask) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(
+                insert(tables.tasks).values(
+                    task_id=task.task_id,
+                    publisher=task.publisher,
+                    kind=task.kind,
+                    object_id=task.object_id,
+                    replicas=task.replicas,
+                    deadline=task.deadline,
+                    state=task.state.value,
+                    reason=task.reason,
+                    created_at=task.created_at,
+                    updated_at=task.created_at,
+                )
+            )
+        task.changed = False
+
+    async def save(self, tasks: Iterable[NetworkTask]) -> None:
+        """Write what changed, in one transaction. Progress alone is not a change: it is lost with a restart."""
+        changed = [task for task in tasks if task.changed or any(one.changed for one in task.placements.values())]
+        if not changed:
+            return
+        async with self._database.write() as connection:
+            for task in changed:
+                await connection.execute(
+                    update(tables.tasks)
+                    .where(tables.tasks.c.task_id == task.task_id)
+                    .values(state=task.state.value, reason=task.reason, updated_at=task.updated_at)
+                )
+                for placement in task.placements.values():
+                    if placement.changed:
+                        await connection.execute(_written(task.task_id, placement))
+        for task in changed:
+            task.changed = False
+            for placement in task.placements.values():
+                placement.stored, placement.changed = True, False
+
+    async def purge(self, before: int, limit: int) -> None:
+        """Forget tasks that ended before ``before``."""
+        ended = [state.value for state in TaskState if state not in TASK_OPEN]
+        old = (
+            select(tables.tasks.c.task_id)
+            .where(tables.tasks.c.state.in_(ended), tables.tasks.c.updated_at < before)
+            .limit(limit)
+        )
+        async with self._database.write() as connection:
+            ids: Sequence[str] = (await connection.execute(old)).scalars().all()
+            if ids:
+                await connection.execute(delete(tables.tasks).where(tables.tasks.c.task_id.in_(ids)))
+
+
+def _written(task_id: str, placement: Placement) -> Any:
+    values = {
+        "state": placement.state.value,
+        "bytes_done": placement.bytes_done,
+        "attempts": placement.attempts,
+        "reason": placement.reason,
+        "updated_at": placement.moved_at,
+    }
+    if not placement.stored:
+        return insert(tables.placements).values(task_id=task_id, device_id=placement.device_id, **values)
+    key = (tables.placements.c.task_id == task_id, tables.placements.c.device_id == placement.device_id)
+    return update(tables.placements).where(*key).values(**values)
