@@ -1,0 +1,451 @@
+"""The command as a person or script meets it: exit codes, one-line errors, kept secrets, both languages."""
+
+from __future__ import annotations
+
+import copy
+import http.server
+import io
+import json
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from fallow_client import cli
+from fallow_client.commands.operator import micro_points_of
+from fallow_client.commands.output import clean, points
+from fallow_client.commands.owner import hours_of
+from fallow_client.errors import SettingsError
+from fallow_client.lan_device import device_url
+from fallow_client.messages import TERMS, ZH, Messages, language_of
+from fallow_client.settings import KnownDevice, Profile, Settings, load_settings, save_settings, settings_path
+from hypothesis import given
+from hypothesis import strategies as st
+
+DEVICE_ID = "fd-" + "a" * 24
+Answer = tuple[int, str, bytes]
+
+
+class FakeServer:
+    """Answers by method and path; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.asked: list[tuple[str, dict[str, str], bytes]] = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                call = f"{self.command} {self.path.partition('?')[0]}"
+                outer.asked.append((call, dict(self.headers), body))
+                missing = b'{"type":"not-found","title":"Not found"}'
+                status, kind, data = outer.answers.get(call, (404, "application/problem+json", missing))
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_POST = do_DELETE = do_PATCH = answer
+
+            def log_message(self, format: str, *args: Any) -> None:
+                return
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def json(self, call: str, value: Any, status: int = 200) -> None:
+        self.answers[call] = (status, "application/json", json.dumps(value).encode())
+
+    def problem(self, call: str, status: int, **members: Any) -> None:
+        self.answers[call] = (status, "application/problem+json", json.dumps(members).encode())
+
+    def calls(self) -> list[str]:
+        return [call for call, _, _ in self.asked]
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    made = FakeServer()
+    made.json("GET /v1/health", {"status": "ok", "version": "1", "role": "scheduler"})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An environment without anything of the one who runs the tests."""
+    for name in ("SCHEDULER", "LEDGER", "TOKEN", "PROFILE", "DEVICE", "LAN_TOKEN", "SETUP_CODE", "CLAIM_TOKEN"):
+        monkeypatch.delenv(f"FALLOW_{name}", raising=False)
+    return {"FALLOW_HOME": str(tmp_path / "home"), "LANG": "C.UTF-8"}
+
+
+Fallow = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def fallow(environ: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Fallow:
+    def call(*arguments: str, stdin: str = "", **more: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        code = cli.run(list(arguments), environ | more)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return call
+
+
+def logged_in(environ: dict[str, str], server: FakeServer, profile: str = "default") -> None:
+    path = settings_path(environ)
+    known = Profile(server.url, server.url, "secret-token")
+    save_settings(path, load_settings(path).with_profile(profile, known))
+
+
+# ------------------------------------------------------------------ secrets
+
+
+def test_login_keeps_the_token_where_only_its_owner_reads_it(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str]
+) -> None:
+    code, out, err = fallow("login", "--scheduler", server.url, "--token", "-", stdin="secret-token\n")
+    assert (code, err) == (cli.OK, "")
+    assert "secret-token" not in out
+    path = settings_path(environ)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert load_settings(path).profiles["default"] == Profile(server.url, None, "secret-token")
+    assert [entry.name for entry in path.parent.iterdir()] == ["config.json"]
+
+
+def test_a_file_that_others_could_read_is_closed_at_the_next_change(environ: dict[str, str]) -> None:
+    path = settings_path(environ)
+    save_settings(path, Settings())
+    path.chmod(0o644)
+    save_settings(path, Settings(devices={DEVICE_ID: KnownDevice("http://x", "lan-token-1")}))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert load_settings(path).devices[DEVICE_ID].lan_token == "lan-token-1"
+
+
+def test_a_token_goes_only_to_the_server_that_it_is_for(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str]
+) -> None:
+    other = FakeServer()
+    other.json("GET /v1/objects", [])
+    try:
+        logged_in(environ, server)
+        assert fallow("objects", "--scheduler", other.url)[0] == cli.OK
+        assert "Authorization" not in other.asked[0][1]
+        server.json("GET /v1/objects", [])
+        assert fallow("objects")[0] == cli.OK
+        assert server.asked[0][1]["Authorization"] == "Bearer secret-token"
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"profiles": 3}', '{"profiles": {"a": {"token": 5}}}', "\xff"])
+def test_a_damaged_settings_file_is_named_and_left_alone(fallow: Fallow, environ: dict[str, str], content: str) -> None:
+    path = settings_path(environ)
+    path.parent.mkdir()
+    path.write_bytes(content.encode("latin-1"))
+    code, _, err = fallow("objects")
+    assert code == cli.FAILED
+    assert str(path) in err
+    assert path.read_bytes() == content.encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("environ_", "expected"),
+    [
+        ({"FALLOW_HOME": "/f", "XDG_CONFIG_HOME": "/x", "HOME": "/h"}, "/f/config.json"),
+        ({"XDG_CONFIG_HOME": "/x", "HOME": "/h"}, "/x/fallow/config.json"),
+        ({"HOME": "/h"}, "/h/.config/fallow/config.json"),
+    ],
+)
+def test_where_settings_are(environ_: dict[str, str], expected: str) -> None:
+    assert str(settings_path(environ_)) == expected
+
+
+# ------------------------------------------------------------------ errors and exit codes
+
+
+def test_nobody_there(fallow: Fallow) -> None:
+    code, out, err = fallow("objects", "--scheduler", "http://127.0.0.1:1")
+    assert (code, out) == (cli.UNREACHABLE, "")
+    assert err == (
+        "error: http://127.0.0.1:1 does not answer: Connection refused – "
+        "check the address, the network, and that it runs\n"
+    )
+
+
+def test_nothing_known(fallow: Fallow) -> None:
+    code, _, err = fallow("objects")
+    assert code == cli.FAILED
+    assert "fallow login" in err
+
+
+def test_a_problem_is_one_line_with_what_to_do(fallow: Fallow, server: FakeServer) -> None:
+    server.problem(
+        "GET /v1/objects", 403, type="wrong-role", title="No", detail="for publishers\x1b[2J", remedy="log in"
+    )
+    code, _, err = fallow("objects", "--scheduler", server.url)
+    assert code == cli.REFUSED
+    assert err == "error: for publishers\N{REPLACEMENT CHARACTER}[2J – log in\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ((500, "text/html", b"<h1>Internal Server Error</h1>"), cli.SERVER_FAULT),
+        ((302, "text/plain", b"elsewhere"), cli.REFUSED),
+        ((200, "application/json", b"{"), cli.FAILED),
+        ((200, "application/json", b"5"), cli.FAILED),
+        ((200, "application/json", b'{"objects": 5}'), cli.FAILED),
+        ((200, "text/html", b"a captive portal"), cli.FAILED),
+        ((200, "application/json", b"\xff\xfe"), cli.FAILED),
+        ((403, "application/problem+json", b'{"type": 5, "title": [], "detail": {}}'), cli.REFUSED),
+    ],
+)
+def test_odd_answers_are_errors_of_one_line(fallow: Fallow, server: FakeServer, answer: Answer, expected: int) -> None:
+    server.answers["GET /v1/objects"] = answer
+    code, out, err = fallow("objects", "--scheduler", server.url)
+    assert (code, out) == (expected, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_wrong_usage(fallow: Fallow) -> None:
+    assert fallow("no-such-command")[0] == cli.USAGE
+    assert fallow("fetch")[0] == cli.USAGE
+    assert fallow("limits", "--upload-percent", "200", "--device", "127.0.0.1:1")[0] == cli.USAGE
+    assert fallow("limits", "--service", "mining=on", "--device", "127.0.0.1:1")[0] == cli.USAGE
+    assert fallow("limits", "--hours", "7@25:00-26:00", "--device", "127.0.0.1:1")[0] == cli.USAGE
+    assert fallow("operator", "deposit", "acc-1", "1.0000001", "--ledger", "http://127.0.0.1:1")[0] == cli.USAGE
+
+
+def test_fetch_of_nonsense(fallow: Fallow, tmp_path: Path) -> None:
+    assert fallow("fetch", "http://x/y")[0] == cli.FAILED
+    assert fallow("fetch", "0" * 64)[0] == cli.FAILED
+    assert fallow("fetch", f"http://127.0.0.1:1/o/{'0' * 64}/n")[0] == cli.UNREACHABLE
+
+
+def test_publishing_what_is_not_there(fallow: Fallow, server: FakeServer, tmp_path: Path) -> None:
+    code, _, err = fallow("publish", str(tmp_path / "absent"), "--scheduler", server.url)
+    assert code == cli.FAILED
+    assert "not a file" in err
+    assert server.asked == []
+
+
+def test_publishing_sends_the_file_as_it_is(fallow: Fallow, server: FakeServer, tmp_path: Path) -> None:
+    published = {"id": "a" * 64, "name": "a b.bin", "size": 5, "type": "x/y", "chunks": 1, "url": "http://x"}
+    server.json("POST /v1/objects", published, 201)
+    path = tmp_path / "a b.bin"
+    path.write_bytes(b"12345")
+    code, out, _ = fallow("publish", str(path), "--scheduler", server.url, "--json", FALLOW_TOKEN="t")
+    assert code == cli.OK
+    assert json.loads(out)["id"] == "a" * 64
+    call, headers, body = server.asked[0]
+    assert (call, body, headers["Content-Length"]) == ("POST /v1/objects", b"12345", "5")
+
+
+def test_a_long_listing_is_read_page_by_page(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    server.json("GET /v1/accounts", [{"id": f"acc-{n}", "role": "owner", "name": "n"} for n in range(3)])
+    code, out, _ = fallow("operator", "accounts", "list", "--json")
+    assert code == cli.OK
+    assert len(json.loads(out)) == 3
+    assert len(server.asked) == 2
+
+
+def test_books_that_do_not_reconcile_fail_the_command(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str]
+) -> None:
+    logged_in(environ, server)
+    server.json("GET /v1/reconciliation", {"sum": 0, "differences": []})
+    assert fallow("operator", "reconcile")[0] == cli.OK
+    server.json("GET /v1/reconciliation", {"sum": -1, "differences": []})
+    assert fallow("operator", "reconcile")[0] == cli.FAILED
+
+
+# ------------------------------------------------------------------ activation
+
+
+def dormant(server: FakeServer) -> None:
+    info = {"device_id": DEVICE_ID, "name": "n", "model": "m", "version": "1", "state": "dormant", "terms_version": "1"}
+    server.json("GET /v1/device", info | {"setup_code_required": True})
+    server.json("POST /v1/activation", {"state": "activating", "lan_token": "lan-token-1"}, 202)
+    server.json("GET /v1/activation", {"state": "active"})
+    server.json("POST /v1/claims", {"claim_token": "claim-token-1", "expires_at": 1}, 201)
+
+
+def test_no_consent_no_activation(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server, "owner")
+    dormant(server)
+    code, _, err = fallow("activate", "--device", server.url, "--setup-code", "x", stdin="n\n")
+    assert code == cli.FAILED
+    assert "Terms 1, in short" in err
+    assert server.calls() == ["GET /v1/device"]
+
+
+def test_activation_keeps_the_lan_token_for_later_commands(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str]
+) -> None:
+    logged_in(environ, server, "owner")
+    dormant(server)
+    code, out, _ = fallow("activate", "--device", server.url, "--setup-code", "AB-CD", "--accept-terms", "--json")
+    assert (code, json.loads(out)["state"]) == (cli.OK, "active")
+    sent = json.loads(next(body for call, _, body in server.asked if call == "POST /v1/activation"))
+    assert sent["consent"] == {"terms_version": "1", "accepted": True}
+    assert (sent["claim_token"], sent["setup_code"]) == ("claim-token-1", "AB-CD")
+    server.json("POST /v1/pause", {"state": "paused"})
+    assert fallow("pause")[0] == cli.OK
+    assert server.asked[-1][1]["Authorization"] == "Bearer lan-token-1"
+
+
+def test_a_failed_activation_says_why(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server, "owner")
+    dormant(server)
+    error = {
+        "type": "claim-expired",
+        "title": "Expired",
+        "status": 403,
+        "detail": "the claim is too old",
+        "remedy": "r",
+    }
+    server.json("GET /v1/activation", {"state": "dormant", "error": error})
+    code, _, err = fallow("activate", "--device", server.url, "--setup-code", "x", "--accept-terms")
+    assert (code, err) == (cli.FAILED, "error: the activation failed: the claim is too old – r\n")
+
+
+def test_a_device_without_a_token_tells_how_to_get_one(fallow: Fallow, server: FakeServer) -> None:
+    dormant(server)
+    code, _, err = fallow("status", "--device", server.url)
+    assert code == cli.FAILED
+    assert "fallow pair" in err
+
+
+def test_clearing_and_setting_limits(fallow: Fallow, server: FakeServer) -> None:
+    server.json("PATCH /v1/limits", {"upload_percent_max": 50})
+    code, _, _ = fallow(
+        "limits", "--device", server.url, "--upload-percent", "50", "--clear", "hours", FALLOW_LAN_TOKEN="t"
+    )
+    assert code == cli.OK
+    assert json.loads(server.asked[-1][2]) == {"upload_percent_max": 50, "hours": None}
+
+
+# ------------------------------------------------------------------ languages and help
+
+
+def every_command(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from every_command(inner, (*path, name))
+
+
+@pytest.mark.parametrize("path", [path for path, _ in every_command(cli.fallow)], ids=" ".join)
+@pytest.mark.parametrize("lang", ["C", "zh_CN.UTF-8"])
+def test_help_of_everything(fallow: Fallow, path: tuple[str, ...], lang: str) -> None:
+    code, out, _ = fallow(*path, "--help", LANG=lang)
+    assert code == cli.OK
+    assert out.startswith("Usage: fallow")
+
+
+def test_every_help_text_is_in_the_chinese_catalogue() -> None:
+    missing = set()
+    for _, command in every_command(cli.fallow):
+        texts = [(command.help or "").partition("\n\n")[0]]
+        texts += [parameter.help or "" for parameter in command.params if isinstance(parameter, click.Option)]
+        missing |= {text for text in texts if text and text not in ZH}
+    assert missing == set()
+
+
+def test_translations_keep_the_places_of_values() -> None:
+    for english, chinese in ZH.items():
+        assert places(english) == places(chinese), english
+
+
+def places(text: str) -> list[str]:
+    return sorted(part.partition("}")[0] for part in text.split("{")[1:])
+
+
+def test_translating_leaves_the_english_commands_alone() -> None:
+    before = cli.fallow.commands["fetch"].help
+    Messages("zh").localised(copy.deepcopy(cli.fallow))
+    assert cli.fallow.commands["fetch"].help == before
+    assert "{version}" not in Messages("zh")(TERMS, version="1")
+
+
+@pytest.mark.parametrize(
+    ("environ_", "language"),
+    [
+        ({}, "en"),
+        ({"LANG": "zh_CN.UTF-8"}, "zh"),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "C"}, "en"),
+        ({"LANG": "de_DE", "LC_MESSAGES": "zh_TW"}, "zh"),
+        ({"LANG": "de_DE"}, "en"),
+    ],
+)
+def test_languages(environ_: dict[str, str], language: str) -> None:
+    assert language_of(environ_) == language
+
+
+def test_every_command_that_prints_has_json() -> None:
+    for path, command in every_command(cli.fallow):
+        if not isinstance(command, click.Group):
+            assert "json" in {parameter.name for parameter in command.params}, path
+
+
+# ------------------------------------------------------------------ small things
+
+
+@given(st.integers(1, 2**53 - 1))
+def test_points_are_read_as_they_are_shown(micro_points: int) -> None:
+    assert micro_points_of(points(micro_points)) == micro_points
+
+
+@given(st.text())
+def test_what_others_say_cannot_steer_the_terminal(text: str) -> None:
+    assert clean(text).isprintable()
+
+
+def test_hours() -> None:
+    assert hours_of("0-4,6@22:00-06:00") == {"days": [0, 1, 2, 3, 4, 6], "start_min": 1320, "end_min": 360}
+    assert hours_of("5@00:00-24:00") == {"days": [5], "start_min": 0, "end_min": 1440}
+    for wrong in ("", "7@1:00-2:00", "1@24:00-25:00", "4-1@00:00-01:00", "1@00:00-00:00", "1 00:00-01:00"):
+        with pytest.raises(click.BadParameter):
+            hours_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("192.168.1.1", "http://192.168.1.1:32556"),
+        ("192.168.1.1:80", "http://192.168.1.1:80"),
+        ("fallow-abcd.local", "http://fallow-abcd.local:32556"),
+        ("fd00::1", "http://[fd00::1]:32556"),
+        ("[fd00::1]:80", "http://[fd00::1]:80"),
+        ("http://x/", "http://x"),
+    ],
+)
+def test_addresses_of_devices(address: str, url: str) -> None:
+    assert device_url(address) == url
+
+
+def test_settings_errors_are_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(SettingsError):
+        save_settings(blocked / "config.json", Settings())
