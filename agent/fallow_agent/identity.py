@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -19,6 +20,14 @@ class IdentityError(LocalError):
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}; restore it from a copy, or move it away to become a new device")
+
+
+def make_state_dir(state_dir: Path) -> None:
+    """Make the directory for keys and settings, for its owner alone. :raises LocalError: it cannot be made."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalError(f"{state_dir}: {error.strerror}; choose another with --state-dir") from None
 
 
 def load_or_create_identity(state_dir: Path) -> PrivateKey:
@@ -39,6 +48,11 @@ def load_or_create_identity(state_dir: Path) -> PrivateKey:
         return PrivateKey(from_base64url(text.strip()))
     except PeerError as error:
         raise IdentityError(path, error.detail) from None
+
+
+def local_token(key: PrivateKey) -> str:
+    """The LAN token of whoever can read the key file: the device's own command line."""
+    return base64url(hashlib.sha256(b"fallow-local-token-v1\n" + key.seed).digest())
 
 
 def write_private(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ PHONES_MAX = 16
 """A home's phones; the oldest token goes when one more comes."""
 
 _CODE = "setup_code"
-_PHONES = "lan_tokens"
+PHONES = "lan_tokens"
 _LOOKALIKES = str.maketrans({"I": "1", "L": "1", "O": "0", "-": None, " ": None})
 
 
@@ -45,9 +45,11 @@ class CodeLocked(Exception):
 class Pairing:
     """Setup code and phones. The tries are counted in memory: a restart needs somebody at the device."""
 
-    def __init__(self, settings: Settings, code: str | None = None) -> None:
-        """:param code: from the configuration, in place of one made at the first start."""
+    def __init__(self, settings: Settings, code: str | None = None, local_token: str | None = None) -> None:
+        """:param code: from the configuration, in place of one made at the first start.
+        :param local_token: of the device's own command line; it is no phone and is never forgotten."""
         self._settings = settings
+        self._local = None if local_token is None else _hash(local_token)
         self._code = normal(code) if code else setup_code(settings)
         self._attempts_left = SETUP_CODE_ATTEMPTS_MAX
 
@@ -73,17 +75,17 @@ class Pairing:
         """A new LAN token. Only its hash is kept."""
         token = secrets.token_urlsafe(32)
         phones = [*self._phones(), _hash(token)][-PHONES_MAX:]
-        self._settings.set(_PHONES, phones, durable=True)
+        self._settings.set(PHONES, phones, durable=True)
         return token
 
     def knows(self, token: str) -> bool:
-        return _hash(token) in self._phones()
+        return _hash(token) == self._local or _hash(token) in self._phones()
 
     def forget_phones(self) -> None:
-        self._settings.delete(_PHONES)
+        self._settings.delete(PHONES)
 
     def _phones(self) -> list[str]:
-        return self._settings.get(_PHONES) or []
+        return self._settings.get(PHONES) or []
 
 
 def setup_code(settings: Settings) -> str:

@@ -21,7 +21,7 @@ ENTRIES_A_PAGE = 200
 PAGES_A_CALL = 5
 """A long history is caught up with over several calls, so that one call stays short."""
 
-_CACHE = "points"
+CACHE = "points"
 _BALANCES = ("held", "vested", "redeeming", "redeemed")
 
 
@@ -52,7 +52,7 @@ class Points:
     async def points(self) -> dict[str, Any]:
         """Balances and the newest entries, in micro-points, with the age of the answer in seconds."""
         access = self._need()
-        cache: dict[str, Any] = self._settings.get(_CACHE) or {}
+        cache: dict[str, Any] = self._settings.get(CACHE) or {}
         if cache.get("owner") != access.owner:
             cache = {}
         try:
@@ -63,7 +63,7 @@ class Points:
         else:
             if fresh | {"at": 0} != cache | {"at": 0} or fresh["at"] - cache["at"] >= 3600:
                 # Written only when it says something new, and hourly: flash wears.
-                self._settings.set(_CACHE, fresh)
+                self._settings.set(CACHE, fresh)
             cache = fresh
         age_s = max(0, self._clock.now() - cache["at"])
         return {**{name: cache[name] for name in _BALANCES}, "age_s": age_s, "entries": cache["entries"]}
@@ -78,7 +78,7 @@ class Points:
         return await self._call(access, "POST", "/v1/redemptions", body, {"Idempotency-Key": idempotency_key})
 
     def forget(self) -> None:
-        self._settings.delete(_CACHE)
+        self._settings.delete(CACHE)
 
     def _need(self) -> LedgerAccess:
         access = self._access()

@@ -1,0 +1,201 @@
+"""The ``fallow-agent`` command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fallow_wire.errors import FallowError, LocalError
+
+from .config import FILE, Config, as_toml, load
+
+OK, FAILED, USAGE = 0, 1, 2
+
+DESCRIPTION = """\
+Puts the idle line and disk of this device to work, with its owner's consent.
+
+A fresh agent is dormant: it talks to nobody outside of the home network. To activate it, open
+http://<this device>:32556/ on a phone in the same network, or run "fallow device activate" on a computer there.
+You need the setup code ("fallow-agent setup-code") and a claim token from your operator.
+"""
+
+EPILOG = f"""\
+Configuration: defaults, then {FILE} (or --config), then the environment, then flags; later wins.
+Every key of "fallow-agent config" is also a variable: FALLOW_STATE_DIR, FALLOW_LAN_PORT, FALLOW_SETUP_CODE, ...
+
+Examples:
+  fallow-agent                              run with the state in /var/lib/fallow-agent
+  fallow-agent --state-dir ~/.fallow        run as an ordinary user
+  fallow-agent --up-mbps 40 --down-mbps 250 say what the line can do
+  fallow-agent config                       show the effective configuration
+  fallow-agent status                       ask the running agent how it is
+"""
+
+Flag = tuple[str, tuple[str, ...], type[Any], str, str]
+
+FLAGS: tuple[Flag, ...] = (
+    ("--state-dir", ("state_dir",), Path, "DIR", "keys, settings, proofs (default: /var/lib/fallow-agent)"),
+    ("--name", ("name",), str, "NAME", "what the app calls this device (default: the host name)"),
+    ("--lan-bind", ("lan", "bind"), str, "ADDR", "listen for phones on this address only; may be repeated"),
+    ("--lan-port", ("lan", "port"), int, "PORT", "port of the LAN side (default: 32556)"),
+    ("--interface", ("lan", "interfaces"), str, "IF", "a LAN interface, such as br-lan; may be repeated"),
+    ("--log-level", ("process", "log_level"), str, "LEVEL", "debug, info (default), warning or error"),
+)
+REPEATED = ("--lan-bind", "--interface")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; gives the exit status (0 good, 1 failed, 2 wrong usage)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        config = load(_flags(arguments), os.environ, arguments.config)
+        command: int = COMMANDS[arguments.command](config, arguments)
+    except FallowError as error:
+        print(f"fallow-agent: {error.detail}", file=sys.stderr)  # noqa: T201
+        return FAILED
+    return command
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "fallow-agent", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", nargs="?", choices=sorted(COMMANDS), default="run", help=_commands_help())
+    parser.add_argument("--yes", action="store_true", help="with reset: do it")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"configuration file (default: {FILE} if it exists)"
+    )
+    for flag, _, kind, metavar, text in FLAGS:
+        action = "append" if flag in REPEATED else "store"
+        parser.add_argument(flag, type=kind, metavar=metavar, help=text, action=action, default=None)
+    parser.add_argument("--no-mdns", action="store_true", help="do not announce the device in the LAN")
+    return parser
+
+
+def _commands_help() -> str:
+    return (
+        "run: run the agent (the default); setup-code: print the code that activation asks for; "
+        "config: show the effective configuration; status: ask the running agent; "
+        "reset --yes: forget owner, phones and content (keys and the chain of proofs stay)"
+    )
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
+        from .version import agent_version
+
+        _say(f"fallow-agent {agent_version()}")
+        parser.exit(OK)
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags that were given, nested like the configuration file."""
+    found: dict[str, Any] = {}
+    given = [(path, getattr(arguments, flag[2:].replace("-", "_"))) for flag, path, *_ in FLAGS]
+    if arguments.no_mdns:
+        given.append((("lan", "mdns"), False))
+    for path, value in given:
+        if value is None:
+            continue
+        target = found
+        for section in path[:-1]:
+            target = target.setdefault(section, {})
+        target[path[-1]] = value
+    return found
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201  # it is a command; this is its output
+
+
+def _run(config: Config, arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from .app import run_agent, yield_to_household
+
+    levels = logging.getLevelNamesMapping()
+    level = levels.get(config.process.log_level.upper())
+    if level is None:
+        raise LocalError(
+            f"process.log_level: one of debug, info, warning, error is wanted, not {config.process.log_level}"
+        )
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    yield_to_household(config.process)
+    return asyncio.run(run_agent(config))
+
+
+def _setup_code(config: Config, arguments: argparse.Namespace) -> int:
+    from .identity import make_state_dir
+    from .lan.pairing import Pairing
+    from .store import DATABASE_FILE, Settings, open_database
+
+    make_state_dir(config.state_dir)
+    connection = open_database(config.state_dir / DATABASE_FILE)
+    try:
+        _say(Pairing(Settings(connection), config.lan.setup_code).code)
+    finally:
+        connection.close()
+    return OK
+
+
+def _config(config: Config, arguments: argparse.Namespace) -> int:
+    _say(as_toml(config).rstrip())
+    return OK
+
+
+def _status(config: Config, arguments: argparse.Namespace) -> int:
+    import http.client
+    import json
+
+    from .identity import KEY_FILE, load_or_create_identity, local_token
+
+    if not (config.state_dir / KEY_FILE).exists():
+        raise LocalError(f"{config.state_dir} has no device key; is it running? Say which with --state-dir")
+    token = local_token(load_or_create_identity(config.state_dir))
+    host = config.lan.bind[0] if config.lan.bind else "127.0.0.1"
+    connection = http.client.HTTPConnection(host, config.lan.port, timeout=5)
+    found: dict[str, Any] = {}
+    try:
+        for path in ("/v1/device", "/v1/status"):
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+            found |= json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise LocalError(f"no agent answers at {host}:{config.lan.port} ({error}); is it running?") from None
+    finally:
+        connection.close()
+    _say(json.dumps(found, indent=2, ensure_ascii=False))
+    return OK
+
+
+def _reset(config: Config, arguments: argparse.Namespace) -> int:
+    import shutil
+
+    from .app import lock_state_dir
+    from .membership import CONTENT_DIR, FORGOTTEN
+    from .store import DATABASE_FILE, Settings, open_database
+
+    if not arguments.yes:
+        raise LocalError("reset forgets owner, phones and content without handing over proofs; say --yes to do it")
+    lock = lock_state_dir(config.state_dir)
+    try:
+        connection = open_database(config.state_dir / DATABASE_FILE)
+        try:
+            settings = Settings(connection)
+            for name in FORGOTTEN:
+                settings.delete(name)
+        finally:
+            connection.close()
+        shutil.rmtree(config.state_dir / CONTENT_DIR, ignore_errors=True)
+    finally:
+        os.close(lock)
+    _say("The device is dormant; its key and its chain of proofs are kept.")
+    return OK
+
+
+COMMANDS = {"run": _run, "setup-code": _setup_code, "config": _config, "status": _status, "reset": _reset}

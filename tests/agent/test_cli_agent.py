@@ -1,0 +1,102 @@
+"""The command: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fallow_agent.app import lock_state_dir
+from fallow_agent.cli import main
+from fallow_agent.identity import KEY_FILE, load_or_create_identity
+from fallow_agent.membership import CONTENT_DIR, FORGOTTEN
+from fallow_agent.store import DATABASE_FILE, Settings, open_database
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("FALLOW_SETUP_CODE", "FALLOW_STATE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "state"
+
+
+def run(state: Path, *arguments: str) -> int:
+    return main([*arguments, "--state-dir", str(state)])
+
+
+def test_the_setup_code_is_the_same_each_time(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(state, "setup-code") == 0
+    code = capsys.readouterr().out.strip()
+    assert len(code) == 9
+    assert run(state, "setup-code") == 0
+    assert capsys.readouterr().out.strip() == code
+
+
+def test_the_effective_configuration_is_shown(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(state, "config", "--lan-port", "1234", "--no-mdns", "--interface", "br-lan") == 0
+    out = capsys.readouterr().out
+    assert f'state_dir = "{state}"' in out
+    assert "port = 1234" in out
+    assert 'interfaces = ["br-lan"]' in out
+    assert "mdns = false" in out
+
+
+def test_a_wrong_configuration_ends_with_its_place(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state.mkdir()
+    file = state / "agent.toml"
+    file.write_text("nmae = 1")
+    assert run(state, "config", "--config", str(file)) == 1
+    assert f"{file}: nmae: no such key" in capsys.readouterr().err
+
+
+def test_status_of_an_agent_that_does_not_run(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock_state_dir(state)
+    assert run(state, "status", "--lan-port", "1") == 1
+    assert "is it running?" in capsys.readouterr().err
+
+
+def test_status_makes_no_key(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(state, "status", "--lan-port", "1") == 1
+    assert not (state / KEY_FILE).exists()
+
+
+def test_reset_forgets_the_owner_and_keeps_the_key(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state.mkdir()
+    key = load_or_create_identity(state)
+    connection = open_database(state / DATABASE_FILE)
+    settings = Settings(connection)
+    for name in (*FORGOTTEN, "setup_code", "usage"):
+        settings.set(name, "x")
+    (state / CONTENT_DIR).mkdir()
+    (state / CONTENT_DIR / "object").touch()
+
+    assert run(state, "reset") == 1
+    assert "--yes" in capsys.readouterr().err
+    assert settings.get("life") == "x"
+
+    assert run(state, "reset", "--yes") == 0
+    assert [settings.get(name) for name in FORGOTTEN] == [None] * len(FORGOTTEN)
+    assert settings.get("setup_code") == settings.get("usage") == "x"
+    assert not (state / CONTENT_DIR).exists()
+    assert load_or_create_identity(state).seed == key.seed
+
+
+def test_reset_waits_for_nobody(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock_state_dir(state)
+    assert run(state, "reset", "--yes") == 1
+    assert "in use" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    for word in ("setup-code", "--state-dir", "--lan-port", "FALLOW_SETUP_CODE", "dormant", "Examples"):
+        assert word in out
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("fallow-agent 0.")
