@@ -104,6 +104,9 @@ class World:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await self.reopen_client()
+
+    async def reopen_client(self) -> None:
         self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
     async def close(self) -> None:

@@ -159,4 +159,4 @@ class Deliveries(RuleBasedStateMachine):
 
 
 TestDeliveries = Deliveries.TestCase
-TestDeliveries.settings = settings(max_examples=12, stateful_step_count=15)
+TestDeliveries.settings = settings(max_examples=8, stateful_step_count=15)

@@ -8,8 +8,9 @@ entries move that many points; points that wait to mature are the held ones.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from fallow_wire.batches import Batch, batch_hash
 from fallow_wire.errors import PeerError
 from fallow_wire.fields import encode
 from fallow_wire.jws import Kind, parse, split
+from fallow_wire.strict import dumps
 from fallow_wire.tariff import Tariff, paid_bytes
 from fallow_wire.tickets import Receipt, Ticket
 from sqlalchemy import func, select
@@ -26,16 +28,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..database import Database
 from ..http import Api, Role, json_response
 from .books import QUERY_VALUES_MAX, entry_of
-from .journal import AccountKind, ChainHead, PostingKind, first_break
+from .journal import Account, AccountKind, ChainHead, PostingKind, first_break
 from .tables import balances, batches, chain_head, entries, holds, settlements
 from .tariffs import read_tariffs
-from .verification import price
+from .verification import HOUR_S, price
 
 PAGE_ENTRIES = 2000
 PAGE_BATCHES = 20
 """Up to 500 settlements and 7 MiB of text each."""
 DIFFERENCES_MAX = 1000
 """More only repeat what is wrong."""
+INPUTS = (
+    "jti",
+    "publisher",
+    "service",
+    "tier",
+    "issued_at",
+    "tariff",
+    "digest",
+    "claimed_bytes",
+    "allowed_bytes",
+    "confirmed_bytes",
+)
+"""Columns of a settlement that its batch must confirm."""
 
 
 @dataclass(slots=True)
@@ -144,13 +159,11 @@ async def _check_settlements(connection: AsyncConnection, report: Report) -> Non
         for batch in page:
             mine = (settlements.c.device == batch.device) & (settlements.c.batch_seq == batch.seq)
             rows = (await connection.execute(select(settlements).where(mine))).all()
-            moved = await _moved(connection, [row.entry_seq for row in rows if row.entry_seq is not None])
+            moved = await _entries_of(connection, rows)
             for row in rows:
                 report.settlements += 1
                 report.booked += row.micro_points
-                if row.micro_points or row.entry_seq is not None:
-                    posted = moved.get(row.entry_seq, ("", 0))
-                    report.differ("entries", row.jti, [row.jti, row.micro_points], list(posted))
+                report.differ("entries", row.jti, _entries_wanted(row), moved.get(row.jti, []))
             await asyncio.to_thread(_recompute, report, batch, rows, tariffs)
     total = (await connection.execute(select(func.count()).select_from(settlements))).scalar_one()
     report.differ("settlements", "without their batch", total, report.settlements)
@@ -166,13 +179,23 @@ async def _check_settlements(connection: AsyncConnection, report: Report) -> Non
     )
 
 
-async def _moved(connection: AsyncConnection, first_entries: list[int]) -> dict[int, tuple[str, int]]:
-    """``ref`` and µp of the postings that begin with these entries, taken out of a reserved account."""
-    found: dict[int, tuple[str, int]] = {}
-    for start in range(0, len(first_entries), QUERY_VALUES_MAX):
-        query = select(entries).where(entries.c.seq.in_(first_entries[start : start + QUERY_VALUES_MAX]))
-        for row in await connection.execute(query):
-            found[row.seq] = (row.ref, -row.micro_points)
+def _entries_wanted(row: Any) -> list[list[Any]]:
+    """What a settlement moves: out of the hour's escrow, to the owner."""
+    if row.micro_points == 0:
+        return []
+    purse = Account(AccountKind.RESERVED, row.publisher, row.issued_at // HOUR_S)
+    held = Account(AccountKind.HELD, row.owner)
+    return [[purse.name, -row.micro_points], [held.name, row.micro_points]]
+
+
+async def _entries_of(connection: AsyncConnection, rows: Sequence[Any]) -> dict[str, list[list[Any]]]:
+    """Account and µp of the entries that settlements point to, by jti."""
+    wanted = [row.entry_seq + offset for row in rows if row.entry_seq is not None for offset in (0, 1)]
+    found: dict[str, list[list[Any]]] = {}
+    for start in range(0, len(wanted), QUERY_VALUES_MAX):
+        query = select(entries).where(entries.c.seq.in_(wanted[start : start + QUERY_VALUES_MAX]))
+        for entry in await connection.execute(query.order_by(entries.c.seq)):
+            found.setdefault(entry.ref, []).append([entry.account, entry.micro_points])
     return found
 
 
@@ -196,13 +219,20 @@ def _recompute(report: Report, batch: Any, rows: Any, tariffs: Mapping[str, Tari
         confirmed = None if receipt is None else receipt.bytes
         factors = price(ticket, tariff, paid_bytes(item.bytes, ticket.max_bytes, confirmed))
         report.recomputed += factors.micro_points()
-        stored = [row.jti, row.publisher, row.tariff, row.claimed_bytes, row.allowed_bytes, row.confirmed_bytes]
-        report.differ(
-            "inputs",
-            row.jti,
-            stored,
-            [ticket.jti, ticket.publisher, ticket.tariff, item.bytes, ticket.max_bytes, confirmed],
+        inputs_stored = {name: getattr(row, name) for name in INPUTS}
+        inputs = (
+            ticket.jti,
+            ticket.publisher,
+            ticket.svc,
+            ticket.tier,
+            ticket.iat,
+            ticket.tariff,
+            hashlib.sha256(dumps(encode(item))).hexdigest(),
+            item.bytes,
+            ticket.max_bytes,
+            confirmed,
         )
+        report.differ("inputs", row.jti, inputs_stored, dict(zip(INPUTS, inputs, strict=True)))
         factors_stored = {
             "bytes": row.paid_bytes,
             "rate": row.rate,
