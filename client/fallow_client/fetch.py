@@ -45,6 +45,7 @@ class Config:
     tick_s: float = 0.25
     receipt_after_s: float = 3.0
     receipt_post_s: float = 3.0
+    expiry_margin_s: float = 15.0
     retry_after_s_max: int = 60
 
 
@@ -334,8 +335,10 @@ class _Fetcher:
         self._tickets[ticket.jti] = TicketReceipts(
             ticket.jti, offered.device_id, offered.url, offered.ticket, planned.key
         )
-        # By its lifetime, not by its times: this computer's clock may be wrong.
-        return TicketSource(ticket.jti, offered.device_id, ticket.max_bytes, now_ms + (ticket.exp - ticket.iat) * 1000)
+        # By its lifetime, not by its times: this computer's clock may be wrong. The margin is for a last chunk.
+        lifetime_s = ticket.exp - ticket.iat
+        until_ms = now_ms + int(1000 * (lifetime_s - min(self._config.expiry_margin_s, lifetime_s / 4)))
+        return TicketSource(ticket.jti, offered.device_id, ticket.max_bytes, until_ms)
 
     # ------------------------------------------------------------------ chunks
 

@@ -45,7 +45,6 @@ class Config:
     origin_wrong_max: int = 3
     rest_ms_min: int = 500
     rest_ms_max: int = 60_000
-    expiry_margin_ms: int = 15_000
     replan_ms_min: int = 2000
     replan_ms_max: int = 300_000
 
@@ -65,12 +64,12 @@ class Failure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TicketSource:
-    """A device as the plan offers it. ``key`` is the ticket's ``jti``."""
+    """A device as the plan offers it. ``key`` is the ticket's ``jti``; nothing is asked of it from ``until_ms`` on."""
 
     key: str
     device_id: str
     max_bytes: int
-    expires_ms: int
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ class _Source:
     key: str
     device_id: str
     max_bytes: int | None
-    expires_ms: int | None
+    until_ms: int | None
     requested: int = 0
     confirmed: int = 0
     in_flight: int = 0
@@ -191,7 +190,7 @@ class FetchPlan:
         self._forget_closed()
         for source in offered:
             if source.key not in self._devices:
-                self._devices[source.key] = _Source(source.key, source.device_id, source.max_bytes, source.expires_ms)
+                self._devices[source.key] = _Source(source.key, source.device_id, source.max_bytes, source.until_ms)
         self._offered = len(offered)
         self._replan_done(now_ms)
 
@@ -361,10 +360,9 @@ class FetchPlan:
 
     def _close_exhausted(self, now_ms: int) -> None:
         """Close tickets that expire, or that idle and would not be served one chunk more."""
-        margin = self._config.expiry_margin_ms
         smallest = min((self.chunk_length(chunk) for chunk in (*self._pending[:1], *self._active)), default=0)
         for source in self._devices.values():
-            if source.expires_ms is not None and now_ms >= source.expires_ms - margin:
+            if source.until_ms is not None and now_ms >= source.until_ms:
                 source.closed = True
             if not source.in_flight and not self._fits(source, smallest):
                 source.closed = True

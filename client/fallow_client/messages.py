@@ -148,7 +148,7 @@ ZH: dict[str, str] = {
     "Run the network: accounts, deposits, tariffs, rewards, redemptions, fleet, books.": (
         "运营网络：账户、充值、费率、奖励、兑换、设备、账目。"
     ),
-    "Accounts and their tokens: list, add, token, revoke.": "账户及其令牌：列出、添加、发放令牌、吊销。",
+    "Accounts and their tokens: list, create, token, revoke.": "账户及其令牌：列出、创建、发放令牌、吊销。",
     "The devices: list, unbind.": "设备：列出、解绑。",
     "Put AMOUNT points into a publisher's escrow.": "为发布者的托管账户充入 AMOUNT 积分。",
     "The points formula: show, set.": "积分公式：查看、设定。",
@@ -189,7 +189,7 @@ ZH: dict[str, str] = {
     "When it may serve, such as 0-4@22:00-06:00; may be given again.": "可服务的时段，如 0-4@22:00-06:00；可重复给出。",
     "Allow or refuse a service: object=on, fill=off.": "允许或拒绝某项服务：object=on、fill=off。",
     "Back to the default.": "恢复默认值。",
-    "For so many minutes; else until resumed.": "暂停多少分钟；否则直到恢复。",
+    "For so long, such as 90m, 2h or 1d; else until resumed.": "暂停多久，如 90m、2h、1d；否则直到恢复。",
     "Do not ask.": "不再询问。",
     "Idempotency key: the same key again redeems nothing twice.": "幂等键：相同的键不会重复兑换。",
     "Idempotency key: the same key again deposits nothing twice.": "幂等键：相同的键不会重复充值。",

@@ -17,7 +17,7 @@ import pytest
 from fallow_client import cli
 from fallow_client.commands.operator import micro_points_of
 from fallow_client.commands.output import clean, points
-from fallow_client.commands.owner import hours_of
+from fallow_client.commands.owner import hours_of, seconds_of
 from fallow_client.errors import SettingsError
 from fallow_client.lan_device import device_url
 from fallow_client.messages import TERMS, ZH, Messages, language_of
@@ -427,6 +427,13 @@ def test_hours() -> None:
     for wrong in ("", "7@1:00-2:00", "1@24:00-25:00", "4-1@00:00-01:00", "1@00:00-00:00", "1 00:00-01:00"):
         with pytest.raises(click.BadParameter):
             hours_of(wrong)
+
+
+def test_durations() -> None:
+    assert [seconds_of(text) for text in ("30s", "90m", "2h", "31d")] == [30, 5400, 7200, 31 * 86400]
+    for wrong in ("", "5", "h", "0s", "32d", "-1h", "1.5h", "9" * 5000 + "d"):
+        with pytest.raises(click.BadParameter):
+            seconds_of(wrong)
 
 
 @pytest.mark.parametrize(

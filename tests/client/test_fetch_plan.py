@@ -23,8 +23,8 @@ MIB = 1024 * 1024
 FAR_MS = 900_000
 
 
-def ticket(key: str, device: str | None = None, max_bytes: int = 2**40, expires_ms: int = FAR_MS) -> TicketSource:
-    return TicketSource(key, device or f"fd-{key}", max_bytes, expires_ms)
+def ticket(key: str, device: str | None = None, max_bytes: int = 2**40, until_ms: int = FAR_MS) -> TicketSource:
+    return TicketSource(key, device or f"fd-{key}", max_bytes, until_ms)
 
 
 def fetches(commands: list[Command]) -> list[Fetch]:
@@ -126,11 +126,11 @@ def test_output_in_order_is_not_run_ahead_of() -> None:
 
 
 def test_expiring_tickets_are_replaced_in_time() -> None:
-    machine = machine_of(50, ticket("a", expires_ms=60_000))
+    machine = machine_of(50, ticket("a", until_ms=45_000))
     for command in fetches(machine.poll(0)):
         machine.verified(command.request, 10)
     assert machine.poll(45_000) == [Replan()]
-    machine.planned([ticket("b", expires_ms=600_000)], 45_100)
+    machine.planned([ticket("b", until_ms=600_000)], 45_100)
     assert {command.source for command in fetches(machine.poll(45_100))} == {"b"}
 
 

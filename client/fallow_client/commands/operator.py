@@ -58,7 +58,7 @@ def operator() -> None:
 @at_scheduler
 @click.pass_context
 def accounts(ctx: click.Context) -> None:
-    """Accounts and their tokens: list, add, token, revoke."""
+    """Accounts and their tokens: list, create, token, revoke."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(accounts_list)
 
@@ -71,12 +71,12 @@ def accounts_list(context: Context) -> None:
     context.out.rows(at_fleet(context, Scheduler.accounts), {"id": "Account", "role": "Role", "name": "Name"})
 
 
-@accounts.command("add")
+@accounts.command("create")
 @click.argument("role", type=click.Choice(["owner", "publisher", "operator"]))
 @click.argument("name")
 @at_scheduler
 @pass_context
-def accounts_add(context: Context, role: str, name: str) -> None:
+def accounts_create(context: Context, role: str, name: str) -> None:
     """Make an account. Its token is shown once."""
     made = at_fleet(context, lambda scheduler: scheduler.add_account(role, name))
     pairs = [("Account", made.id), ("Role", made.role), ("Name", made.name), ("Token", made.token or "–")]

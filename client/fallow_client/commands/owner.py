@@ -282,13 +282,27 @@ def _hours_text(days: tuple[int, ...], start_min: int, end_min: int) -> str:
     return ",".join(str(day) for day in days) + "@" + span
 
 
+def seconds_of(text: str) -> int:
+    """``30s``, ``90m``, ``2h`` or ``1d``.
+
+    :raises click.BadParameter: it is not of this form, or over 31 days.
+    """
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = text[:-1], text[-1:]
+    is_number = number.isascii() and number.isdigit() and len(number) < 9
+    seconds = int(number) * units[unit] if unit in units and is_number else 0
+    if not 1 <= seconds <= 31 * 86400:
+        raise click.BadParameter(f"{text!r}: give a duration such as 90m, 2h or 1d, at most 31d")
+    return seconds
+
+
 @click.command()
-@click.option("--for", "minutes", type=click.IntRange(1, 31 * DAY_MIN), help="For so many minutes; else until resumed.")
+@click.option("--for", "duration", help="For so long, such as 90m, 2h or 1d; else until resumed.")
 @at_device
 @pass_context
-def pause(context: Context, minutes: int | None) -> None:
+def pause(context: Context, duration: str | None) -> None:
     """Stop serving at once. Points are kept."""
-    _steer(context, "pause", None if minutes is None else minutes * 60)
+    _steer(context, "pause", None if duration is None else seconds_of(duration))
 
 
 @click.command()

@@ -1,0 +1,50 @@
+# Works on a bare clone: every target first makes .venv, where it is missing or out of date.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
+NAME ?=
+ARGS ?=
+
+.PHONY: help setup demo test check bench clean
+
+help:
+	@echo 'make demo               a network on this computer: server, four devices, a file, points, a reward'
+	@echo '                        FILE=path publishes that file; KEEP=1 leaves the network running'
+	@echo 'make test               all tests (ARGS= for pytest)'
+	@echo 'make check              lint, format, types, direction of imports'
+	@echo 'make bench NAME=bulk    one bench, all without NAME (ARGS=--quick within a minute)'
+	@echo 'make setup              only the virtual environment in .venv'
+	@echo 'make clean              remove what these made'
+
+setup: $(STAMP)
+
+$(STAMP): setup.py VERSION pyproject.toml
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed. Debian, Ubuntu: apt install python3 python3-venv;'; \
+		echo 'or name one: make PYTHON=/path/to/python3.11'; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo 'The venv module is missing. Debian, Ubuntu: apt install python3-venv'; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[agent,server,client,dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python demo/demo.py
+
+test: $(STAMP)
+	$(BIN)/pytest $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_architecture.py
+
+bench: $(STAMP)
+	@if [ -n "$(NAME)" ]; then $(BIN)/python bench/$(NAME).py $(ARGS); else \
+		for bench in $$(grep -l __main__ bench/*.py); do $(BIN)/python $$bench $(ARGS) || exit 1; done; fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
