@@ -1,9 +1,9 @@
 """The upload budget, shared equally by the transfers under way.
 
 Where the kernel can (Linux 4.13 and newer), each socket gets its share as ``SO_MAX_PACING_RATE``: TCP itself spaces
-the packets, and a new rate counts at once, also for what is queued already. Elsewhere a token bucket hands out slices,
-so that no burst is longer than 10 ms of the share. Queues are kept short with ``TCP_NOTSENT_LOWAT``, because what a
-socket has queued is no longer ours to hold back.
+the packets, and a new rate counts at once, also for what is queued already. Elsewhere, and for shares that no
+household would feel, a token bucket hands out slices, so that no burst is longer than 10 ms of the share. Queues are
+kept short with ``TCP_NOTSENT_LOWAT``, because what a socket has queued is no longer ours to hold back.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import weakref
 from collections.abc import Callable
 
 from fallow_wire.errors import LocalError
@@ -22,8 +23,10 @@ WIRE_PERMILLE = 1046
 """1448 bytes of payload travel as 1514 on Ethernet (TCP with timestamps, IPv4)."""
 QUEUED_BYTES_MAX = 256 * 1024
 """Not yet sent bytes per socket: half of it is a slice that still amortises the wake-up for it."""
-PACED_BYTES_PER_S_MAX = 2**32 - 2
-"""The option takes 32 bits; all ones would mean no pacing."""
+KERNEL_BYTES_PER_S_MAX = 50_000_000
+"""400 Mbit/s for one transfer. There both ways take the same processor time; above, the kernel's timer for each packet
+train soon costs more than sending it, and 10 ms are a burst that such a line carries."""
+UNPACED = 2**32 - 1
 PACED_BYTES_PER_S_MIN = 1000
 """The kernel takes 0 for no pacing at all; a share of 0 is kept by not sending."""
 BURST_S = 0.010
@@ -41,14 +44,18 @@ def payload_bytes_per_s(rate_bps: int, transfers: int) -> int:
 
 
 class Share:
-    """One transfer's part of the budget. Ask :meth:`allowance` before each slice; :meth:`leave` at the end."""
+    """One socket's part of the budget. Ask :meth:`allowance` before each slice; :meth:`leave` when a transfer ends.
 
-    def __init__(self, pacer: Pacer, sock: socket.socket, wake: Callable[[], None]) -> None:
-        self.socket = sock
-        self.wake = wake
+    It outlives the transfer with its socket, so that many small transfers in a row get no more than a large one.
+    """
+
+    def __init__(self, pacer: Pacer, sock: socket.socket) -> None:
+        self.wake: Callable[[], None] = _nothing
         self._pacer = pacer
+        self._socket = weakref.ref(sock)
         self._bytes_per_s = -1
-        self._tokens = 0.0
+        self._by_kernel = False
+        self._tokens = float("inf")
         self._refilled_at = 0.0
 
     def allowance(self, wanted: int, now: float) -> int:
@@ -59,39 +66,43 @@ class Share:
         if self._bytes_per_s <= 0:
             return 0
         wanted = min(wanted, SLICE_BYTES_MAX)
-        if self._pacer.by_kernel:
+        if self._by_kernel:
             return wanted
         burst = self._burst()
         self._tokens = min(burst, self._tokens + (now - self._refilled_at) * self._bytes_per_s)
         self._refilled_at = now
-        # Crumbs would cost a system call each: a full burst, or all that is left.
-        return min(wanted, int(self._tokens)) if self._tokens >= min(wanted, burst) else 0
+        # Crumbs would cost a system call each: all that is wanted, or a full burst.
+        return int(min(wanted, burst)) if self._tokens >= min(wanted, burst) else 0
 
     def delay_s(self, wanted: int) -> float | None:
         """Seconds until :meth:`allowance` gives something, or None while the budget is 0."""
         if self._bytes_per_s <= 0:
             return None
-        burst = self._burst()
-        return max(0.0, (min(wanted, burst) - self._tokens) / self._bytes_per_s)
+        return max(0.0, (min(wanted, SLICE_BYTES_MAX, self._burst()) - self._tokens) / self._bytes_per_s)
 
     def sent(self, count: int) -> None:
         self._tokens -= count
 
     def leave(self) -> None:
         """The transfer has ended; its part goes to the others. Idempotent."""
-        self._pacer._leave(self)
+        self.wake = _nothing
+        self._pacer.remove(self)
 
     def _burst(self) -> float:
         return max(BURST_BYTES_MIN, self._bytes_per_s * BURST_S)
 
-    def _apply(self, bytes_per_s: int) -> None:
+    def apply(self, bytes_per_s: int) -> None:
+        """Take a new rate. For :class:`Pacer`."""
         if bytes_per_s == self._bytes_per_s:
             return
         was_stopped = self._bytes_per_s == 0
         self._bytes_per_s = bytes_per_s
-        if self._pacer.by_kernel and self.socket.fileno() >= 0:
-            rate = min(PACED_BYTES_PER_S_MAX, max(PACED_BYTES_PER_S_MIN, bytes_per_s))
-            self.socket.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=I", rate))
+        sock = self._socket()
+        if sock is not None and sock.fileno() >= 0 and self._pacer.by_kernel:
+            paced_before, self._by_kernel = self._by_kernel, bytes_per_s <= KERNEL_BYTES_PER_S_MAX
+            if self._by_kernel or paced_before:
+                rate = max(PACED_BYTES_PER_S_MIN, bytes_per_s) if self._by_kernel else UNPACED
+                sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=I", rate))
         if was_stopped:
             self.wake()
 
@@ -104,6 +115,7 @@ class Pacer:
         self.by_kernel = _kernel_paces() if by_kernel is None else by_kernel
         self._rate_bps = 0
         self._shares: dict[Share, None] = {}
+        self._by_socket: weakref.WeakKeyDictionary[socket.socket, Share] = weakref.WeakKeyDictionary()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -129,13 +141,17 @@ class Pacer:
 
     def join(self, sock: socket.socket, wake: Callable[[], None]) -> Share:
         """A transfer on ``sock`` begins. ``wake`` is called when a budget of 0 has risen."""
-        share = Share(self, sock, wake)
+        share = self._by_socket.get(sock)
+        if share is None:
+            share = self._by_socket[sock] = Share(self, sock)
+        share.wake = wake
         self._shares[share] = None
-        share._apply(payload_bytes_per_s(self._rate_bps, len(self._shares)))
+        share.apply(payload_bytes_per_s(self._rate_bps, len(self._shares)))
         self._divide_soon()
         return share
 
-    def _leave(self, share: Share) -> None:
+    def remove(self, share: Share) -> None:
+        """For :meth:`Share.leave`."""
         if share in self._shares:
             del self._shares[share]
             self._divide_soon()
@@ -150,13 +166,17 @@ class Pacer:
             self._timer = None
         part = payload_bytes_per_s(self._rate_bps, len(self._shares))
         for share in tuple(self._shares):
-            share._apply(part)
+            share.apply(part)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _kernel_paces() -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
-            probe.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=I", PACED_BYTES_PER_S_MAX))
+            probe.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=I", UNPACED - 1))
             probe.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, QUEUED_BYTES_MAX)
         except OSError:
             return False
