@@ -147,6 +147,7 @@ class ServerWorld:
         self.operator_token = operator_token
         assert app.scheduler is not None
         self.scheduler = app.scheduler
+        self._sockets: list[aiohttp.ClientWebSocketResponse] = []
 
     @property
     def url(self) -> str:
@@ -182,6 +183,7 @@ class ServerWorld:
     async def dial(self, key: PrivateKey, host: str | None = None) -> FakeDevice:
         """Say hello, for ``host`` when it is not the true one; nothing that answers it is read."""
         socket = await self.http.ws_connect(f"{self.url}/v1/session", protocols=(SUBPROTOCOL,))
+        self._sockets.append(socket)
         device = FakeDevice(key, socket)
         challenge = await device.receive()
         assert isinstance(challenge, Challenge)
@@ -197,6 +199,11 @@ class ServerWorld:
         answer = await self.enrol(key, await self.claim(owner_token))
         assert answer.status == 201, answer.body
         return await self.connect(key)
+
+    async def hang_up(self) -> None:
+        """A server that stops waits for devices to answer its close frame, and these ones are not listening."""
+        for socket in self._sockets:
+            await socket.close()
 
     async def told(self) -> None:
         """Until the ledger has acknowledged all that the scheduler noted."""
@@ -223,11 +230,13 @@ async def running_server(
     token = operator_token or await initialise(config)
     app = ServerApp(config, clock)
     await app.start()
-    try:
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
-            yield ServerWorld(app, http, token)
-    finally:
-        await app.close()
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+        world = ServerWorld(app, http, token)
+        try:
+            yield world
+        finally:
+            await world.hang_up()
+            await app.close()
 
 
 def json_of(value: Any) -> bytes:

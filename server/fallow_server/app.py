@@ -166,7 +166,6 @@ class ServerApp:
         if config.with_scheduler:
             scheduler_sockets, self.scheduler_port = self._bind(config.http.scheduler_port)
             self.scheduler_url = self.scheduler_url or default_url(config.http, self.scheduler_port)
-        self._stack.push_async_callback(self._background.close)
         if config.with_ledger:
             database = await self._open(urls.ledger, "ledger")
             keys = SigningKeys.load(self._state.ledger_keys)
@@ -194,6 +193,7 @@ class ServerApp:
                 config.link.address or self._ledger_address(),
             )
             self._stack.push_async_callback(self.scheduler.close)
+            self._stack.push_async_callback(self._background.close)
             await self.scheduler.start()
             await self._serve(self.scheduler.api, scheduler_sockets)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from fallow_wire import strict
 from fallow_wire.errors import Malformed, PeerError
 from fallow_wire.fields import decode, encode
@@ -170,7 +170,8 @@ class Api:
         assert Role.ANYONE not in roles or len(roles) == 1, f"{method} {path}: anyone already contains the others"
         assert not any(rule.method == method and rule.path == path for rule in self.rules), f"{method} {path} twice"
         rule = Rule(method, path, frozenset(roles), body_bytes_max, loopback)
-        self._rules[self.application.router.add_route(method, path, handler)] = rule
+        route = self.application.router.add_route(method, path, handler, expect_handler=_wait_with_continue)
+        self._rules[route] = rule
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -219,6 +220,9 @@ class Api:
         call.principal = await self._principal(request, rule)
         if rule.body_bytes_max is not None and (request.content_length or 0) > rule.body_bytes_max:
             raise _too_large(rule.body_bytes_max)
+        expected = request.headers.get("Expect")
+        if expected is not None:
+            await _continue(request, expected)
 
     async def _principal(self, request: web.Request, rule: Rule) -> Principal:
         if Role.ANYONE in rule.roles:
@@ -369,6 +373,18 @@ def _problem_of_status(status: int, reason: str) -> Problem:
 
 def _too_large(size_max: int) -> ApiProblem:
     return refusal(413, "too-large", "The request is too large", f"the limit is {size_max} bytes")
+
+
+async def _wait_with_continue(request: web.Request) -> None:
+    """aiohttp would say 100 before any check: who may not upload should hear so before the bytes are sent."""
+
+
+async def _continue(request: web.Request, expected: str) -> None:
+    if expected.lower() != "100-continue":
+        raise refusal(417, "expectation-failed", "Only Expect: 100-continue is understood")
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # headers of the true answer are not sent yet
 
 
 async def _remember_start(request: web.Request, response: web.StreamResponse) -> None:

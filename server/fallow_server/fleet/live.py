@@ -8,7 +8,7 @@ from typing import Protocol
 from fallow_wire.session import Downward, Heartbeat, TaskStatus, write
 
 Send = Callable[[str], Awaitable[None]]
-Close = Callable[[int, str], Awaitable[None]]
+Close = Callable[[int, str], None]
 
 
 class LiveDevice:
@@ -61,9 +61,9 @@ class LiveDevice:
         """
         await self._send(write(message))
 
-    async def close(self, code: int, reason: str) -> None:
-        """End the session with a WebSocket close code."""
-        await self._close(code, reason)
+    def close(self, code: int, reason: str) -> None:
+        """Begin to end the session with a WebSocket close code; ``lost`` follows."""
+        self._close(code, reason)
 
 
 class FleetObserver(Protocol):

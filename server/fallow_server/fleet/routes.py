@@ -92,5 +92,5 @@ class FleetRoutes:
         await self._records.unbind(device_id, None if caller.role is Role.OPERATOR else caller.account)
         live = self._fleet.get(device_id)
         if live is not None:
-            await live.close(HELLO_REFUSED, "unknown-device")
+            live.close(HELLO_REFUSED, "unknown-device")
         return web.Response(status=204)

@@ -43,6 +43,9 @@ REPLACED = 4409
 TOO_MANY = 4429
 """More messages, or more objects, than a device may have."""
 
+CLOSE_S = 5
+"""For a device to answer a close frame; then the connection is cut."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -60,6 +63,71 @@ class SessionConfig:
     """Per device; each costs about 130 bytes of memory."""
     remember_s: int = 60
     """How often last_seen and states go to the database, all devices in one transaction."""
+
+
+class _Connection:
+    """A WebSocket with what aiohttp leaves out: a send that ends, and a close that any task may ask for.
+
+    aiohttp's own close, called from another task, cuts the connection right behind the close frame, and the device
+    may lose its code. Here only the frame is sent, and the handler reads on until the device has answered it.
+    """
+
+    __slots__ = ("_config", "_goodbye", "_name", "_transport", "socket")
+
+    def __init__(self, config: SessionConfig, socket: web.WebSocketResponse, request: web.Request) -> None:
+        self._config = config
+        self._transport = request.transport
+        self._goodbye: asyncio.Task[None] | None = None
+        self._name = caller_address(request)
+        self.socket = socket
+
+    @property
+    def closing(self) -> bool:
+        return self._goodbye is not None
+
+    async def send(self, text: str) -> None:
+        """:raises ConnectionError: when the session is closed, or takes nothing for too long; it is cut then."""
+        if self.closing:
+            raise ConnectionError("the session is closed")
+        try:
+            async with asyncio.timeout(self._config.send_timeout_s):
+                await self.socket.send_str(text)
+        except TimeoutError:
+            self._cut()
+            raise ConnectionError("the device takes no messages") from None
+        except RuntimeError as error:  # aiohttp's way to say that the socket is closed
+            raise ConnectionError(str(error)) from None
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin to close; :meth:`ended` completes it in the handler."""
+        if self._goodbye is None:
+            goodbye = self._say_goodbye(code, reason)
+            self._goodbye = asyncio.create_task(goodbye, name=f"close session of {self._name}")
+
+    async def _say_goodbye(self, code: int, reason: str) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self.socket.send_frame(code.to_bytes(2, "big") + reason.encode("ascii"), WSMsgType.CLOSE)
+            await asyncio.sleep(CLOSE_S)
+        except (TimeoutError, ConnectionError, RuntimeError):
+            pass
+        self._cut()  # no answer
+
+    async def ended(self) -> None:
+        """The last thing that the handler does: where a close was asked for, until it is done."""
+        if self._goodbye is None:
+            return
+        try:
+            while (await self.socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                pass
+        except (ConnectionError, RuntimeError):
+            pass
+        self._goodbye.cancel()
+        await asyncio.wait((self._goodbye,))
+
+    def _cut(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
 
 class Sessions:
@@ -86,7 +154,9 @@ class Sessions:
         self._policy = policy
         self._seen: dict[str, Seen] = {}
         self._closing = False
-        self._open: set[web.WebSocketResponse] = set()
+        self._open: set[_Connection] = set()
+        self._none_open = asyncio.Event()
+        self._none_open.set()
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         offered = {name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")}
@@ -101,55 +171,45 @@ class Sessions:
             compress=False,
         )
         await socket.prepare(request)
-        self._open.add(socket)
+        connection = _Connection(self._config, socket, request)
+        self._open.add(connection)
+        self._none_open.clear()
         try:
-            device = await self._greet(request, socket)
+            device = await self._greet(request, connection)
             if device is not None:
-                await self._run(device, socket)
+                await self._run(device, connection)
         except ConnectionError:
             pass  # it is gone; what was to be done about that is done in _run
         finally:
-            self._open.discard(socket)
+            await connection.ended()
+            self._open.discard(connection)
+            if not self._open:
+                self._none_open.set()
         return socket
 
-    async def _greet(self, request: web.Request, socket: web.WebSocketResponse) -> LiveDevice | None:
+    async def _greet(self, request: web.Request, connection: _Connection) -> LiveDevice | None:
         """Challenge and hello; None when the session was refused and closed."""
         nonce = base64url(secrets.token_bytes(24))
-        await socket.send_str(write(Challenge(nonce, self._clock.now())))
+        await connection.send(write(Challenge(nonce, self._clock.now())))
         try:
-            message = await socket.receive(timeout=self._config.hello_timeout_s)
+            message = await connection.socket.receive(timeout=self._config.hello_timeout_s)
         except TimeoutError:
-            await socket.close(code=HELLO_REFUSED, message=b"no hello in time")
+            connection.close(HELLO_REFUSED, "no hello in time")
             return None
         hello = _read(message) if message.type is WSMsgType.TEXT else None
         if not isinstance(hello, Hello):
-            await socket.close(code=HELLO_REFUSED, message=b"hello is wanted first")
+            connection.close(HELLO_REFUSED, "hello is wanted first")
             return None
         bound = await self._records.bound(hello.device_id)
         if bound is None:
-            await socket.close(code=HELLO_REFUSED, message=b"unknown-device")
+            connection.close(HELLO_REFUSED, "unknown-device")
             return None
         if not verify_hello(hello, nonce, self._names_of(request), bound.key):
-            await socket.close(code=HELLO_REFUSED, message=b"bad-signature")
+            connection.close(HELLO_REFUSED, "bad-signature")
             return None
-
-        async def send(text: str) -> None:
-            try:
-                async with asyncio.timeout(self._config.send_timeout_s):
-                    await socket.send_str(text)
-            except TimeoutError:
-                if request.transport is not None:
-                    request.transport.abort()
-                raise ConnectionError("the device takes no messages") from None
-            except RuntimeError as error:  # aiohttp's way to say that the socket is closed
-                raise ConnectionError(str(error)) from None
-
-        async def close(code: int, reason: str) -> None:
-            await socket.close(code=code, message=reason.encode("ascii"))
-
         now = self._clock.now()
         address = caller_address(request)
-        return LiveDevice(hello.device_id, bound.owner, bound.key.raw, address, now, send, close)
+        return LiveDevice(hello.device_id, bound.owner, bound.key.raw, address, now, connection.send, connection.close)
 
     def _names_of(self, request: web.Request) -> tuple[str, ...]:
         """What the device may have signed. Believing any ``Host`` would let another server pass our challenge on, so
@@ -165,45 +225,44 @@ class Sessions:
                 found.append(host)
         return tuple(found)
 
-    async def _run(self, device: LiveDevice, socket: web.WebSocketResponse) -> None:
+    async def _run(self, device: LiveDevice, connection: _Connection) -> None:
         older = await self._fleet.attach(device)
         try:
             if older is not None:
-                await older.close(REPLACED, "a newer session took its place")
+                older.close(REPLACED, "a newer session took its place")
             # An unbinding that happened between the hello and now has seen no session to close.
             if await self._records.bound(device.device_id) is None:
-                await device.close(HELLO_REFUSED, "unknown-device")
+                device.close(HELLO_REFUSED, "unknown-device")
                 return
             await device.send(self._policy())
-            await self._read_all(device, socket)
+            await self._read_all(device, connection)
         except ConnectionError:
             pass
         finally:
             self._note_seen(device)
             await self._fleet.detach(device)
 
-    async def _read_all(self, device: LiveDevice, socket: web.WebSocketResponse) -> None:
+    async def _read_all(self, device: LiveDevice, connection: _Connection) -> None:
         config = self._config
         bucket = Bucket(config.messages_burst, config.messages_per_s, self._clock.monotonic())
         while True:
-            message = await socket.receive()
+            message = await connection.socket.receive()
             if message.type is not WSMsgType.TEXT:
                 if message.type is WSMsgType.BINARY:
-                    await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"text frames only")
+                    connection.close(WSCloseCode.UNSUPPORTED_DATA, "text frames only")
+                return
+            if connection.closing:
                 return
             if not bucket.take(1, self._clock.monotonic()):
-                await socket.close(code=TOO_MANY, message=b"too many messages")
+                connection.close(TOO_MANY, "too many messages")
                 return
             device.last_seen = self._clock.now()
             said = _read(message)
-            # The frame is not kept while waiting for the next one.
-            del message
-            if said is None or isinstance(said, Hello):
-                continue
-            if not await self._act(device, said):
-                await socket.close(code=TOO_MANY, message=b"too many objects")
+            if said is not None and not await self._act(device, said):
+                connection.close(TOO_MANY, "too many objects")
                 return
-            del said
+            # Nothing of it is kept while waiting for the next one.
+            del message, said
 
     async def _act(self, device: LiveDevice, said: Upward) -> bool:
         """False when the device holds more objects than one may."""
@@ -257,10 +316,9 @@ class Sessions:
     async def close(self) -> None:
         """End all sessions with 1012 (service restart): devices come back after a random while."""
         self._closing = True
-        await asyncio.gather(
-            *(socket.close(code=WSCloseCode.SERVICE_RESTART, message=b"restart") for socket in set(self._open)),
-            return_exceptions=True,
-        )
+        for connection in self._open:
+            connection.close(WSCloseCode.SERVICE_RESTART, "restart")
+        await self._none_open.wait()
         await self.remember()
 
 

@@ -1,0 +1,239 @@
+"""Reachability: which addresses are tried, and who is believed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from fallow_server.fleet.addresses import Target, dial_back_targets, may_connect, parse_address
+from fallow_server.fleet.rate import Bucket
+from fallow_wire.fields import encode
+from fallow_wire.keys import PrivateKey
+from fallow_wire.session import DialBack, ServicePort, sign_dial_back
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from server_world import FakeDevice, ServerWorld, heartbeat, running_server
+from support import key
+
+
+def port(number: int, address: str = "127.0.0.1", protocol: str = "tcp") -> ServicePort:
+    return ServicePort(protocol, number, "ipv6" if ":" in address else "ipv4", address, "none")
+
+
+@pytest.mark.parametrize(
+    ("claimed", "session", "expected"),
+    [
+        ("8.8.8.8", "8.8.8.8", ["http://8.8.8.8:32557"]),
+        ("192.168.1.5", "8.8.8.8", ["http://8.8.8.8:32557"]),  # behind NAT
+        ("1.1.1.1", "8.8.8.8", ["http://8.8.8.8:32557"]),  # a third party is never knocked on
+        ("127.0.0.1", "8.8.8.8", ["http://8.8.8.8:32557"]),
+        ("::ffff:8.8.8.8", "8.8.8.8", ["http://8.8.8.8:32557"]),
+        ("2606:4700::1111", "2606:4700::1111", ["http://[2606:4700::1111]:32557"]),
+        ("example.org", "8.8.8.8", ["http://8.8.8.8:32557"]),
+        ("10.0.0.1", "10.0.0.1", []),
+        ("127.0.0.1", "127.0.0.1", []),
+        ("::1", "::1", []),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1", []),
+        ("169.254.169.254", "169.254.169.254", []),
+        ("fe80::1", "fe80::1", []),
+        ("2002:7f00:1::1", "2002:7f00:1::1", []),
+        ("0.0.0.0", "0.0.0.0", []),
+        ("100.64.0.1", "100.64.0.1", []),
+        ("8.8.8.8", "", []),
+    ],
+)
+def test_only_the_public_address_of_the_session_is_tried(claimed: str, session: str, expected: list[str]) -> None:
+    found = dial_back_targets((port(32557, claimed),), session, allow_private=False)
+    assert [target.url() for target in found] == expected
+
+
+def test_private_addresses_where_they_are_allowed() -> None:
+    ports = (port(32557, "10.0.0.9"), port(32557, "1.1.1.1"), port(32557, "169.254.169.254"), port(40000, "fe80::1"))
+    found = dial_back_targets(ports, "192.168.1.1", allow_private=True)
+    assert [target.url() for target in found] == [
+        "http://10.0.0.9:32557",
+        "http://192.168.1.1:32557",
+        "http://192.168.1.1:40000",
+    ]
+
+
+def test_ports_of_other_services_are_never_tried() -> None:
+    ports = [port(number, "8.8.8.8") for number in (1, 22, 25, 53, 80, 443, 1023, 1024)]
+    ports.append(port(5000, "8.8.8.8", "udp"))
+    found = dial_back_targets(tuple(ports), "8.8.8.8", allow_private=False)
+    assert [target.port for target in found] == [80, 443, 1024]
+    many = tuple(port(2000 + n, "8.8.8.8") for n in range(16))
+    assert len(dial_back_targets(many, "8.8.8.8", allow_private=False)) == 4
+
+
+@given(st.ip_addresses())
+@settings(max_examples=200)
+def test_nothing_but_public_unicast_without_permission(address: object) -> None:
+    parsed = parse_address(str(address))
+    assert parsed is not None
+    if may_connect(parsed, allow_private=False):
+        assert parsed.is_global
+        assert not parsed.is_multicast
+    if parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified:
+        assert not may_connect(parsed, allow_private=True)
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 3)), max_size=50))
+@settings(max_examples=100)
+def test_a_bucket_never_gives_more_than_burst_and_rate(steps: list[tuple[float, int]]) -> None:
+    bucket, now, taken = Bucket(5, 2, 0), 0.0, 0
+    for wait_s, amount in steps:
+        now += wait_s
+        taken += amount if bucket.take(amount, now) else 0
+        assert taken <= 5 + 2 * now + 1e-6
+
+
+class Listener:
+    """A service port that answers dial-backs as told."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.asked: asyncio.Queue[str] = asyncio.Queue()
+        self.answer: Callable[[str], web.StreamResponse] = lambda nonce: web.Response(status=404)
+
+
+@asynccontextmanager
+async def listener() -> AsyncIterator[Listener]:
+    found = Listener()
+
+    async def dial_back(request: web.Request) -> web.StreamResponse:
+        found.asked.put_nowait(request.match_info["nonce"])
+        return found.answer(request.match_info["nonce"])
+
+    application = web.Application()
+    application.router.add_get("/v1/dial-back/{nonce}", dial_back)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    found.port = runner.addresses[0][1]
+    try:
+        yield found
+    finally:
+        await runner.cleanup()
+
+
+def signed_by(device: PrivateKey) -> Callable[[str], web.StreamResponse]:
+    return lambda nonce: web.json_response(encode(sign_dial_back(nonce, device)))
+
+
+LAB = {"allow_private_addresses": True, "unreachable_interval_s": 0, "reachable_interval_s": 0}
+"""Tested again at once."""
+
+
+async def service_urls(world: ServerWorld, device: FakeDevice, wanted: tuple[str, ...]) -> None:
+    """Wait until the device's service_urls are ``wanted``, as observers hear it."""
+    changed = asyncio.Event()
+
+    class Observer:
+        async def reported(self, device_id: str) -> None:
+            changed.set()
+
+        async def connected(self, device_id: str) -> None: ...
+        async def lost(self, device_id: str) -> None: ...
+        async def task_status(self, device_id: str, status: object) -> None: ...
+        async def content_changed(self, device_id: str) -> None: ...
+
+    observer = Observer()
+    world.scheduler.fleet.observers.append(observer)
+    async with asyncio.timeout(10):
+        while (live := world.scheduler.fleet.get(device.device_id)) is None or live.service_urls != wanted:
+            await changed.wait()
+            changed.clear()
+    world.scheduler.fleet.observers.remove(observer)
+
+
+def test_a_port_that_signs_the_nonce_is_reachable_until_it_stops(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_server(tmp_path, dial_back=LAB) as world, listener() as service:
+            owner = await world.account("owner")
+            device = await world.new_device(key(1), owner["token"])
+            service.answer = signed_by(key(1))
+            await device.send(heartbeat(port(service.port)))
+            asked = await device.receive()
+            assert isinstance(asked, DialBack)
+            assert await service.asked.get() == asked.nonce, "the session hears of the nonce that the port is asked"
+            await service_urls(world, device, (f"http://127.0.0.1:{service.port}",))
+            (listed,) = (await world.call("GET", "/v1/devices", owner["token"])).json
+            assert listed["reachable"] is True
+            service.answer = lambda nonce: web.Response(status=503)
+            await service_urls(world, device, ())
+            service.answer = signed_by(key(1))
+            await service_urls(world, device, (f"http://127.0.0.1:{service.port}",))
+            # It names another port, where nobody listens.
+            await device.send(heartbeat(port(1024)))
+            await service_urls(world, device, ())
+
+    asyncio.run(run())
+
+
+def test_other_answers_are_not_believed(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_server(tmp_path, dial_back=LAB) as world, listener() as service:
+            device = await world.new_device(key(1), (await world.account("owner"))["token"])
+            good = signed_by(key(1))
+            answers: list[Callable[[str], web.StreamResponse]] = [
+                signed_by(key(2)),
+                lambda nonce: good("A" * 32),
+                lambda nonce: web.Response(text="x" * 5000),
+                lambda nonce: web.Response(text="[]"),
+                lambda nonce: web.Response(status=302, headers={"Location": f"http://127.0.0.1:{service.port}/"}),
+                lambda nonce: web.json_response(
+                    {**encode(sign_dial_back(nonce, key(2))), "device_id": key(1).public.device_id()}
+                ),
+            ]
+            for answer in answers:
+                service.answer = answer
+                await device.send(heartbeat(port(service.port)))
+                await service.asked.get()
+                await service.asked.get()  # so the first answer has been judged
+                live = world.scheduler.fleet.get(device.device_id)
+                assert live is not None
+                assert live.service_urls == ()
+
+    asyncio.run(run())
+
+
+def test_private_addresses_are_left_alone_by_default(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_server(tmp_path) as world, listener() as service:
+            device = await world.new_device(key(1), (await world.account("owner"))["token"])
+            service.answer = signed_by(key(1))
+            live = world.scheduler.fleet.get(device.device_id)
+            assert live is not None
+            await device.send(heartbeat(port(service.port)))
+            await service_urls(world, device, ())
+            assert world.scheduler.dial_backs._targets(live) == ()
+            assert service.asked.empty()
+
+    asyncio.run(run())
+
+
+def test_devices_are_listed_to_their_owner_and_the_operator(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_server(tmp_path) as world:
+            one, two = await world.account("owner"), await world.account("owner")
+            for number, owner in ((1, one), (2, one), (3, two)):
+                await world.enrol(key(number), await world.claim(owner["token"]))
+            seen = {}
+            for name, token in (("one", one["token"]), ("two", two["token"]), ("all", world.operator_token)):
+                seen[name] = {device["device_id"] for device in (await world.call("GET", "/v1/devices", token)).json}
+            ids = [key(number).public.device_id() for number in (1, 2, 3)]
+            assert seen == {"one": set(ids[:2]), "two": {ids[2]}, "all": set(ids)}
+            page = (await world.call("GET", "/v1/devices?limit=1", world.operator_token)).json
+            assert [device["device_id"] for device in page] == [min(ids)]
+
+    asyncio.run(run())
+
+
+def test_targets_are_values() -> None:
+    assert Target("::1", 80).url() == "http://[::1]:80"
