@@ -88,6 +88,8 @@ class Agent:
             self._membership.ledger_access, lambda: self._membership.http, self._settings, self._clock
         )
         self._runner: web.AppRunner | None = None
+        self.listening = asyncio.Event()
+        """Set once port M answers at :attr:`lan_port`."""
         self.lan_port = 0
 
     # -------------------------------------------------------------- what port M asks for
@@ -170,6 +172,7 @@ class Agent:
         except OSError as error:
             raise LocalError(f"port M: {error.strerror or error} (lan.bind, lan.port)") from None
         self.lan_port = runner.addresses[0][1]
+        self.listening.set()
         _log.info("%s is %s; port M is %d", self._device_id, self.life.state, self.lan_port)
 
     def _start_announcing(self) -> None:
