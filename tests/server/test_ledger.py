@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fallow_server.http import Role
+from fallow_server.ledger import app
 from fallow_server.tokens import hash_token
 from fallow_wire.fields import encode
 from ledger_world import DEVICE, LINK, OPERATOR, OTHER, OWNER, PUBLISHER, Chain, World, in_world
@@ -109,6 +111,25 @@ def test_the_sweep_runs_on_its_own(tmp_path: Path) -> None:
         await asyncio.wait_for(vested(), 10)
 
     in_world(tmp_path, script, hold_s=60)
+
+
+def test_a_sweep_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(world: World) -> None:
+        async def away(*_: object) -> int:
+            raise OSError("the disk is away")
+
+        async def until(status: str) -> None:
+            while (await world.good("GET", "/v1/health"))["status"] != status:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+        world.config = replace(world.config, sweep_interval_s=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(app, "vest", away)
+            await world.restart()
+            await asyncio.wait_for(until("degraded"), 10)
+        await asyncio.wait_for(until("ok"), 10)
+
+    in_world(tmp_path, script, populate=False)
 
 
 def test_tokens_follow_what_the_scheduler_says(tmp_path: Path) -> None:
@@ -218,7 +239,8 @@ def test_the_ledger_publishes_its_keys(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         shown = await world.good("GET", "/.well-known/jwks.json")
         assert [one["kid"] for one in shown["keys"]] == list(world.keys.public_keys())
-        assert await world.good("GET", "/v1/health") == {"status": "ok", "role": "ledger"}
+        health = await world.good("GET", "/v1/health")
+        assert (health["status"], health["role"]) == ("ok", "ledger")
 
     in_world(tmp_path, script, populate=False)
 

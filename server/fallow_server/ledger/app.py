@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aiohttp import web
-
 from ..clock import Clock
+from ..common import CommonRoutes
 from ..database import Database
-from ..http import Api, Role, json_response
+from ..http import Api
 from ..signing import SigningKeys
 from .config import LedgerConfig
 from .directory import Directory, LedgerAuthenticator
@@ -41,11 +40,11 @@ class LedgerService:
         self._escrow = Escrow(database, clock)
         self._tariffs = Tariffs(database, keys, clock)
         self._sweeping: asyncio.Task[None] | None = None
+        self._trouble: str | None = None
         self.reconciliation = Reconciliation(database)
         authenticator = LedgerAuthenticator(database, link_token_hash)
         self.api = Api(authenticator, trusted_proxies=config.trusted_proxies)
-        self.api.add("GET", "/.well-known/jwks.json", self._get_jwks, Role.ANYONE)
-        self.api.add("GET", "/v1/health", self._get_health, Role.ANYONE)
+        CommonRoutes("ledger", database, keys, lambda: self._trouble).add_to(self.api)
         for part in (
             Settlement(config, database, keys, clock, self._booked),
             Statements(database, keys, clock),
@@ -79,17 +78,13 @@ class LedgerService:
         while True:
             try:
                 await self.sweep()
-            except Exception:  # noqa: BLE001
+                self._trouble = None
+            except Exception as error:  # noqa: BLE001
                 # The outermost loop: a database that is away now is there again at one of the next rounds.
+                self._trouble = f"the sweep fails: {error}"
                 _log.exception("the ledger's sweep failed; it will be tried again")
             await asyncio.sleep(self._config.sweep_interval_s)
 
     async def _booked(self) -> None:
         if self._config.hold_s == 0:
             await vest(self._database, self._clock)
-
-    async def _get_jwks(self, request: web.Request) -> web.Response:
-        return json_response(self._keys.jwks(), headers={"Cache-Control": "max-age=300"})
-
-    async def _get_health(self, request: web.Request) -> web.Response:
-        return json_response({"status": "ok", "role": "ledger"})

@@ -17,7 +17,7 @@ from fallow_wire.batches import Ack, AckItem, Batch, batch_hash
 from fallow_wire.http import PROBLEM_MEDIA_TYPE
 from fallow_wire.jws import Kind, Signed, sign, split
 from fallow_wire.strict import dumps
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..clock import Clock
@@ -179,10 +179,11 @@ class Settlement:
             await open_books(connection, self._clock)
             flag = update(devices).where(devices.c.id == device, devices.c.forked_at.is_(None)).values(forked_at=now)
             await connection.execute(flag)
-            count = select(func.count()).select_from(forks).where(forks.c.device == device)
-            if (await connection.execute(count)).scalar_one() < FORKS_KEPT_PER_DEVICE:
-                row = {"hash": batch_hash(signed.token), "device": device, "token": signed.token, "received_at": now}
-                await upsert(connection, forks, [row])
+            kept = (await connection.execute(select(forks.c.hash).where(forks.c.device == device))).scalars().all()
+            digest = batch_hash(signed.token)
+            if digest not in kept and len(kept) < FORKS_KEPT_PER_DEVICE:
+                row = {"hash": digest, "device": device, "token": signed.token, "received_at": now}
+                await connection.execute(insert(forks), [row])
 
 
 async def _device(connection: AsyncConnection, device: str) -> Any:
