@@ -38,6 +38,7 @@ from .metrics import FleetCollector, Metrics
 from .outbox import Outbox
 from .signing import SigningKeys
 from .state import StateDirectory
+from .tasks.service import TaskService
 from .tokens import hash_token
 
 BACKLOG = 1024
@@ -91,6 +92,15 @@ class Scheduler:
             clock,
         )
         self.catalogue.insight = self.delivery
+        self.tasks = TaskService(
+            config.tasks,
+            database,
+            self.catalogue.catalogue,
+            self.delivery.devices,
+            self.delivery.issuer,
+            clock,
+            public_url,
+        )
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
         metrics = Metrics()
         metrics.registry.register(FleetCollector(self.fleet, self.link))
@@ -101,6 +111,7 @@ class Scheduler:
         FleetRoutes(self.fleet, records, self.sessions, self.policy).add_to(self.api)
         self.catalogue.add_routes(self.api)
         self.delivery.add_routes(self.api)
+        self.tasks.add_routes(self.api)
         self.api.application.on_shutdown.append(self._end_sessions)
 
     def policy(self) -> Policy:
@@ -116,11 +127,13 @@ class Scheduler:
         await self.catalogue.start()
         await self.link.start()
         await self.delivery.start()
+        await self.tasks.start()
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
 
     async def close(self) -> None:
+        await self.tasks.close()
         await self.delivery.close()
         await self.catalogue.close()
         await self.link.close()

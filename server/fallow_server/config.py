@@ -26,6 +26,7 @@ from .fleet.dial_back import DialBackConfig
 from .fleet.sessions import SessionConfig
 from .ledger.config import LedgerConfig
 from .link import LinkConfig
+from .tasks.config import Config as TasksConfig
 
 Values = Mapping[str, Mapping[str, Any]]
 """Settings by section and name. The section ``""`` holds the names without one."""
@@ -82,6 +83,7 @@ class ServerConfig:
     link: LinkConfig = field(default_factory=LinkConfig)
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     delivery: DeliveryConfig = field(default_factory=lambda: DeliveryConfig("", ""))
+    tasks: TasksConfig = field(default_factory=TasksConfig)
     ledger: LedgerConfig = field(default_factory=lambda: LedgerConfig(""))
 
     def __post_init__(self) -> None:
