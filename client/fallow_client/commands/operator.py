@@ -14,7 +14,7 @@ from ..ledger import Ledger
 from ..scheduler import Scheduler
 from . import publisher
 from .context import Context, at_ledger, at_scheduler, pass_context
-from .output import MICRO, points
+from .output import MICRO, moment, points
 
 T = TypeVar("T")
 MICRO_POINTS_MAX = 2**53 - 1
@@ -179,7 +179,11 @@ def tariff() -> None:
 def tariff_show(context: Context, tariff_id: str | None) -> None:
     """Show the tariff in force, or another; its signature is verified."""
     found_id, found = at_books(context, lambda ledger: ledger.tariff(tariff_id))
-    pairs: list[tuple[str, Any]] = [("Tariff", found_id), ("Version", found.version), ("Valid from", found.valid_from)]
+    pairs: list[tuple[str, Any]] = [
+        ("Tariff", found_id),
+        ("Version", found.version),
+        ("Valid from", moment(found.valid_from)),
+    ]
     pairs += [(f"rate {name}", f"{points(rate)} / GiB") for name, rate in sorted(found.rates.items())]
     pairs += [(f"weight {name}", f"{weight} ‰") for name, weight in sorted(found.weights.items())]
     context.out.pairs({"id": found_id, "tariff": found}, pairs)

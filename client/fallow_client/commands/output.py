@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,6 +50,14 @@ def points(micro_points: int) -> str:
     return f"{sign}{whole}" + (f".{rest:06d}".rstrip("0") if rest else "")
 
 
+def moment(unix_s: int) -> str:
+    """A time in this computer's zone."""
+    try:
+        return datetime.datetime.fromtimestamp(unix_s).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):
+        return str(unix_s)
+
+
 class Output:
     """:param as_json: one JSON value on standard output, and nothing else there."""
 
@@ -69,7 +78,7 @@ class Output:
 
     def rows(self, value: Sequence[Any], columns: Mapping[str, str], empty: str = "Nothing here yet.") -> None:
         """A listing. :param columns: heading by name of the member; a name ending in ``_bytes`` or ``size`` is shown as
-        bytes, in ``micro_points`` as points."""
+        bytes, in ``_at`` as a time, in ``micro_points`` as points."""
         if self.as_json:
             self.value(value)
             return
@@ -109,6 +118,8 @@ def _cell(name: str, value: Any) -> str:
             return human_bytes(value)
         if name == "micro_points":
             return points(value)
+        if name.endswith("_at"):
+            return moment(value)
     if isinstance(value, (list, dict)):
         return clean(json.dumps(value, ensure_ascii=False))
     return clean(value)

@@ -89,7 +89,7 @@ def objects(ctx: click.Context) -> None:
 @pass_context
 def objects_list(context: Context) -> None:
     """List your objects."""
-    columns = {"id": "Object", "name": "Name", "size": "Size", "type": "Type", "replicas": "Replicas"}
+    columns = {"id": "Object", "name": "Name", "size": "Size", "type": "Type", "replicas_wanted": "Replicas"}
     context.out.rows(call(context, Scheduler.objects), columns)
 
 
