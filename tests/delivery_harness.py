@@ -121,6 +121,7 @@ class HandDevice:
         self.received: list[Downward] = []
         self.live: LiveDevice | None = None
         self.deaf = False
+        self.heard = asyncio.Event()
 
     async def connect(self, *held: str) -> HandDevice:
         fleet, owner = self.harness.fleet, self.changes.pop("owner", f"owner-{self.number}")
@@ -159,6 +160,7 @@ class HandDevice:
         if self.deaf:
             raise ConnectionResetError("deaf")
         self.received.append(read_downward(text))
+        self.heard.set()
 
     async def _close(self, code: int, reason: str) -> None:
         await self.leave()
@@ -255,6 +257,13 @@ class Harness:
 
     async def round(self) -> None:
         await self.tasks.driver.round()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another task brings about, at most 10 s."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # what is waited for has no event
+            await asyncio.sleep(0.005)
 
 
 class Answer:

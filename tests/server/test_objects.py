@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from delivery_harness import ALICE, BOB, Harness, run, running
+from delivery_harness import ALICE, BOB, Harness, run, running, until
 from fallow_server.catalogue.config import Config
 from fallow_server.catalogue.names import media_type, name_fault
 from fallow_wire.manifest import ManifestBuilder, verify_manifest
@@ -201,16 +201,14 @@ def test_a_client_that_goes_away_leaves_nothing(tmp_path: Path) -> None:
     async def script(server: Harness) -> None:
         host, port = server.url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
-        head = f"POST /v1/objects?name=x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALICE}\r\nContent-Length: 9999999\r\n\r\n"
+        head = f"POST /v1/objects?name=x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALICE}\r\n"
+        head += "Content-Length: 9999999\r\n\r\n"
         writer.write(head.encode() + b"x" * (2 * MIB))
         await writer.drain()
         incoming = server.directory / "blobs" / "incoming"
-        async with asyncio.timeout(10):
-            while not any(incoming.iterdir()):
-                await asyncio.sleep(0.01)
-            writer.transport.abort()
-            while any(incoming.iterdir()):
-                await asyncio.sleep(0.01)
+        await until(lambda: any(incoming.iterdir()))
+        writer.transport.abort()
+        await until(lambda: not any(incoming.iterdir()))
         assert files(server) == []
         assert (await server.call("GET", "/v1/objects")).json() == []
 
@@ -277,11 +275,8 @@ def test_a_consumer_that_stops_reading_is_cut(tmp_path: Path) -> None:
         _, writer = await asyncio.open_connection(host, int(port), limit=1024)
         writer.write(f"GET /o/{object_id}/x?source=origin HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await writer.drain()
-        async with asyncio.timeout(10):
-            while server.delivery._transfer._running == 0:
-                await asyncio.sleep(0.01)
-            while server.delivery._transfer._running:
-                await asyncio.sleep(0.01)
+        await until(lambda: server.delivery._transfer._running == 1)
+        await until(lambda: server.delivery._transfer._running == 0)
         writer.transport.abort()
 
     from fallow_server.delivery.config import Config as DeliveryConfig

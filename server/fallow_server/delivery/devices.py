@@ -53,9 +53,6 @@ class Devices:
             routed_requests=routed_requests,
         )
 
-    def all(self) -> list[DeviceView]:
-        return [view for device in self.fleet.devices() if (view := self.view(device)) is not None]
-
     def holders(self, object_id: str) -> list[DeviceView]:
         """Connected devices that hold the object."""
         found = []

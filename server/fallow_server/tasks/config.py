@@ -21,6 +21,8 @@ class Config:
     ``sources_max``: devices offered to fill from, before the origin.
     ``publisher_open_max``: open tasks of one publisher; each is kept in memory.
     ``sending_max``: messages to devices under way at once; each may carry a manifest.
+    ``round_tasks_max``, ``candidates_max``: tasks that one round places, and devices looked at for each; more would
+    hold the loop, and the best of some hundred devices is as good as the best of all.
     ``kept_s``: ended tasks can be asked for so long.
     """
 
@@ -37,5 +39,7 @@ class Config:
     sources_max: int = 2
     publisher_open_max: int = 20_000
     sending_max: int = 8
+    round_tasks_max: int = 64
+    candidates_max: int = 500
     kept_s: int = 30 * 86_400
     filters: FilterConfig = field(default_factory=FilterConfig)

@@ -73,6 +73,7 @@ class TaskDriver:
         self._clock = clock
         self._public_url = public_url
         self._open: dict[str, NetworkTask] = {}
+        self._rounds = asyncio.Lock()
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -85,6 +86,8 @@ class TaskDriver:
         self._seen: dict[str, frozenset[str]] = {}
         self._away: dict[str, tuple[float, frozenset[str]]] = {}
         self._waiting = False
+        self._turn = 0
+        self._sampled = 0
         self._started_at = 0.0
         self._repair_at = 0.0
         self._rested: dict[str, float] = {}
@@ -161,8 +164,10 @@ class TaskDriver:
 
     def waiting_for(self, task: NetworkTask) -> dict[str, int]:
         """How many devices each reason keeps from holding the object, for a task that waits."""
-        demand = self._demand(task, self._clock.now())
-        return explain(self._devices.all(), demand, self._config.filters) if demand.replicas else {}
+        demand = self._demand(task, self._coming().get(task.object_id, set()), self._clock.now())
+        devices = self._sample(list(self._devices.fleet.devices()))
+        views = [view for device in devices if (view := self._devices.view(device)) is not None]
+        return explain(views, demand, self._config.filters) if demand.replicas else {}
 
     # -------------------------------------------------------------- events
 
@@ -225,35 +230,45 @@ class TaskDriver:
             await asyncio.sleep(self._config.gap_s)
 
     async def round(self) -> None:
-        """Apply what happened, place what is wanted, save, send."""
-        if self._clock.monotonic() >= self._repair_at:
-            self._repair_at = self._clock.monotonic() + self._config.repair_s
-            await self._repair()
-        async with self._lock:
-            now = self._clock.now()
-            messages = self._apply_statuses(now)
-            messages += await self._apply_content(now)
-            messages += self._apply_time(now)
-            messages += self._settle(now)
-            messages += self._place(now)
-            # Placing changes states too: pending is placed.
-            messages += self._settle(now)
-            await self._finish(list(self._open.values()))
-            self._count_committed()
-        await self._send_all(messages)
+        """Apply what happened, place what is wanted, save, send. One round at a time, sending included."""
+        async with self._rounds:
+            if self._clock.monotonic() >= self._repair_at:
+                self._repair_at = self._clock.monotonic() + self._config.repair_s
+                await self._repair()
+            async with self._lock:
+                now = self._clock.now()
+                self._apply_statuses(now)
+                messages = await self._apply_content(now)
+                messages += self._apply_time(now)
+                messages += self._settle(now)
+                self._count_committed()
+                await self._place(now)
+                # Placing changes states too: pending is placed.
+                messages += self._settle(now)
+                messages += self._unsent()
+                await self._finish(list(self._open.values()))
+                self._count_committed()
+            await self._send_all(messages)
 
-    def _apply_statuses(self, now: int) -> list[Message]:
+    def _apply_statuses(self, now: int) -> None:
         statuses, self._statuses = self._statuses, {}
         for (task_id, device_id), status in statuses.items():
             task = self._open.get(task_id)
             if task is not None:
                 task.placements[device_id].report(status, now)
         arrived, self._arrived = self._arrived, set()
+        for task in self._open.values():
+            for placement in task.open_placements():
+                if placement.device_id in arrived:
+                    # Nobody knows what reached it over its old session.
+                    placement.sends = 0
+
+    def _unsent(self) -> list[Message]:
         return [
-            Message(one.device_id, task, one)
+            Message(placement.device_id, task, placement)
             for task in self._open.values()
-            for one in task.open_placements()
-            if one.device_id in arrived
+            for placement in task.open_placements()
+            if placement.sends == 0 and self._devices.fleet.get(placement.device_id) is not None
         ]
 
     async def _apply_content(self, now: int) -> list[Message]:
@@ -299,7 +314,7 @@ class TaskDriver:
                     if idle_s > self._config.stalled_s_max:
                         placement.move("failed", now, "stalled")
                         messages.append(_cancelling(task, placement))
-                elif idle_s > self._config.unanswered_s_max * max(1, placement.sends):
+                elif placement.sends and idle_s > self._config.unanswered_s_max * placement.sends:
                     if placement.sends >= self._config.sends_max:
                         placement.move("failed", now, "no-answer")
                     else:
@@ -321,14 +336,17 @@ class TaskDriver:
                 messages += [_cancelling(task, placement) for placement in surplus]
         return messages
 
-    def _demand(self, task: NetworkTask, now: int) -> Demand:
+    def _coming(self) -> dict[str, set[str]]:
+        """Devices that fill an object, for any task, by object."""
+        coming: dict[str, set[str]] = {}
+        for task in self._open.values():
+            if task.kind == "fill":
+                for placement in task.open_placements():
+                    coming.setdefault(task.object_id, set()).add(placement.device_id)
+        return coming
+
+    def _demand(self, task: NetworkTask, coming: set[str], now: int) -> Demand:
         holders = self._devices.holder_ids(task.object_id)
-        coming = {
-            one.device_id
-            for other in self._open.values()
-            if other.object_id == task.object_id and other.kind == "fill"
-            for one in other.open_placements()
-        }
         owners = {
             device.owner
             for device_id in holders | coming | task.done_devices()
@@ -336,23 +354,45 @@ class TaskDriver:
         }
         return task.demand(holders, coming, owners, now, self._config.retry_s)
 
-    def _place(self, now: int) -> list[Message]:
-        self._count_committed()
-        views = self._devices.all()
-        messages = []
-        self._waiting = False
-        for task in [one for one in self._open.values() if one.is_open and one.kind == "fill"]:
-            demand = self._demand(task, now)
-            if demand.replicas == 0:
-                continue
+    async def _place(self, now: int) -> None:
+        """Place a bounded number of tasks, each on the best of a bounded number of devices; the rest have their turn
+        in the next round, which starts where this one ended."""
+        coming = self._coming()
+        devices = list(self._devices.fleet.devices())
+        waiting = 0
+        turn: list[tuple[NetworkTask, Demand]] = []
+        for task in self._open.values():
+            if task.is_open and task.kind == "fill":
+                demand = self._demand(task, coming.get(task.object_id, set()), now)
+                if demand.replicas:
+                    waiting += 1
+                    turn.append((task, demand))
+        self._turn = self._turn % waiting if waiting else 0
+        for task, _ in (turn[self._turn :] + turn[: self._turn])[: self._config.round_tasks_max]:
+            self._turn += 1
+            filling = coming.setdefault(task.object_id, set())
+            demand = self._demand(task, filling, now)
+            views = [view for device in self._sample(devices) if (view := self._devices.view(device)) is not None]
             found = assign([demand], views, self._config.filters)
-            self._waiting = self._waiting or len(found) < demand.replicas
             for assignment in found:
-                messages.append(Message(assignment.device_id, task, task.place(assignment.device_id, now)))
-            if found:
-                self._count_committed()
-                views = self._devices.all()
-        return messages
+                task.place(assignment.device_id, now)
+                filling.add(assignment.device_id)
+                committed = self._devices.committed
+                committed[assignment.device_id] = committed.get(assignment.device_id, 0) + task.size_bytes
+            waiting -= len(found) >= demand.replicas
+            await asyncio.sleep(0)
+        self._waiting = waiting > 0
+        if waiting > 0 and len(turn) > self._config.round_tasks_max:
+            self._wake.set()
+
+    def _sample(self, devices: list[LiveDevice]) -> list[LiveDevice]:
+        """All devices of a small fleet; of a large one a part, another one each time."""
+        size = self._config.candidates_max
+        if len(devices) <= size:
+            return devices
+        start = self._sampled % len(devices)
+        self._sampled = start + size
+        return (devices + devices[:size])[start : start + size]
 
     def _count_committed(self) -> None:
         committed: dict[str, int] = {}
@@ -402,6 +442,9 @@ class TaskDriver:
                     return
                 message.placement.sends += 1
                 downward = await self._task_message(device, message.task)
+                if not message.placement.is_open:
+                    # Cancelled meanwhile, and the device was told so: it must not hear of the task after that.
+                    return
             if downward is None:
                 return
             try:

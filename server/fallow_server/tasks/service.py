@@ -102,7 +102,7 @@ class TaskService:
         """Pages of at most 500, oldest first, by ``?after=<id>``."""
         publisher = principal(request).account
         found = await self._store.listed(publisher, request.query.get("after", "")[:64], PAGE_TASKS_MAX)
-        return json_response([self._described(self.driver.task(task.task_id) or task) for task in found])
+        return json_response([(self.driver.task(task.task_id) or task).described() for task in found])
 
     async def get_one(self, request: web.Request) -> web.Response:
         return json_response(self._described(await self._own(request)))
