@@ -1,0 +1,72 @@
+"""The disk under the content directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from fallow_wire.session import Disk
+
+SYS_BLOCK = Path("/sys/dev/block")
+
+
+def free_bytes(directory: Path) -> int:
+    """Bytes that an unprivileged program may still write; 0 when it cannot be told."""
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return 0
+
+
+def medium_of(directory: Path, mounts: Path = Path("/proc/mounts"), sys_block: Path = SYS_BLOCK) -> str:
+    """``ssd``, ``hdd``, ``sd``, ``flash``, ``ram`` or ``unknown``, as the kernel tells."""
+    kind = _filesystem_of(directory, mounts)
+    if kind in ("tmpfs", "ramfs"):
+        return "ram"
+    if kind in ("ubifs", "jffs2"):
+        return "flash"
+    try:
+        device = os.stat(directory).st_dev
+        name = (sys_block / f"{os.major(device)}:{os.minor(device)}").resolve(strict=True)
+    except OSError:
+        return "unknown"
+    # A partition's directory lies inside of its disk's.
+    for place in (name, name.parent):
+        rotational = place / "queue" / "rotational"
+        if rotational.exists():
+            if place.name.startswith("mmcblk"):
+                return "sd"
+            if place.name.startswith("mtdblock"):
+                return "flash"
+            return "hdd" if rotational.read_text().strip() == "1" else "ssd"
+    return "unknown"
+
+
+def _filesystem_of(directory: Path, mounts: Path) -> str:
+    """Type of the filesystem that holds ``directory``: that of the longest mount point above it."""
+    try:
+        lines = mounts.read_text("utf-8", "replace").splitlines()
+        path = directory.resolve()
+    except OSError:
+        return ""
+    best, found = -1, ""
+    for line in lines:
+        parts = line.split()
+        if len(parts) < 3:
+            continue
+        point = Path(parts[1].encode().decode("unicode_escape"))
+        if (point == path or point in path.parents) and len(point.parts) >= best:
+            best, found = len(point.parts), parts[2]
+    return found
+
+
+class DiskReader:
+    """Reads the disk; its medium once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._medium = medium_of(directory)
+
+    def read(self, quota_bytes: int, used_bytes: int) -> Disk:
+        return Disk(quota_bytes, used_bytes, free_bytes(self._directory), self._medium)

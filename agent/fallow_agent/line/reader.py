@@ -1,0 +1,80 @@
+"""Puts meter, capacity, budget and forecast together, once a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fallow_wire.session import Line
+
+from .budget import Peaks, idle_bps
+from .capacity import LineConfig, capacity_of
+from .forecast import Forecast, from_json
+from .meter import Meter, Rates
+
+
+class LineReader:
+    """:param own_bytes: bytes that Fallow itself has sent and received since it started."""
+
+    def __init__(
+        self,
+        config: LineConfig,
+        own_bytes: Callable[[], tuple[int, int]],
+        *,
+        meter: Meter | None = None,
+        forecast: object = None,
+    ) -> None:
+        self._capacity = capacity_of(config)
+        self._meter = meter or Meter(config.interface)
+        self._own_bytes = own_bytes
+        self._own_before: tuple[float, int, int] | None = None
+        self._peaks = Peaks()
+        self._forecast = from_json(forecast)
+        self._line = self._made(Rates(0, 0), Rates(0, 0))
+
+    @property
+    def line(self) -> Line:
+        """The last reading."""
+        return self._line
+
+    @property
+    def forecast(self) -> Forecast:
+        return self._forecast
+
+    def read(self, monotonic: float, hour: int) -> Line:
+        """A new reading. :param hour: the local hour of the day."""
+        total = self._meter.read(monotonic)
+        own = self._own(monotonic)
+        household = Rates(0, 0)
+        if total is not None:
+            # Counters count frames, we count payload: what remains of our own headers looks like household, and
+            # errs on the household's side.
+            household = Rates(max(0, total.up_bps - own.up_bps), max(0, total.down_bps - own.down_bps))
+        self._peaks = self._peaks.after(household.up_bps, household.down_bps)
+        self._line = self._made(household, own)
+        self._forecast = self._forecast.after(hour, self._line.idle_up_bps)
+        return self._line
+
+    def close(self) -> None:
+        self._meter.close()
+
+    def _own(self, monotonic: float) -> Rates:
+        up, down = self._own_bytes()
+        before, self._own_before = self._own_before, (monotonic, up, down)
+        if before is None or monotonic <= before[0]:
+            return Rates(0, 0)
+        elapsed = monotonic - before[0]
+        return Rates(int((up - before[1]) * 8 / elapsed), int((down - before[2]) * 8 / elapsed))
+
+    def _made(self, household: Rates, own: Rates) -> Line:
+        capacity = self._capacity
+        return Line(
+            up_capacity_bps=capacity.up_bps,
+            down_capacity_bps=capacity.down_bps,
+            capacity_source=capacity.source,
+            household_up_bps=household.up_bps,
+            household_down_bps=household.down_bps,
+            own_up_bps=own.up_bps,
+            own_down_bps=own.down_bps,
+            idle_up_bps=idle_bps(capacity.up_bps, self._peaks.up_bps),
+            idle_down_bps=idle_bps(capacity.down_bps, self._peaks.down_bps),
+        )

@@ -1,0 +1,101 @@
+"""``POST /v1/devices``: prove the device key to the scheduler and be bound to the owner of a claim token."""
+
+from __future__ import annotations
+
+import os
+
+import aiohttp
+from fallow_wire.encoding import base64url
+from fallow_wire.enrolment import Enrolled, Enrolment
+from fallow_wire.errors import FallowError, PeerError
+from fallow_wire.fields import decode
+from fallow_wire.http import Problem
+from fallow_wire.jws import Kind, sign
+from fallow_wire.keys import PrivateKey
+from fallow_wire.strict import loads_object
+
+TIMEOUT_S = 30
+ANSWER_BYTES_MAX = 64 * 1024
+
+
+class EnrolmentRefused(FallowError):
+    """The scheduler said no; trying again with the same claim is of no use."""
+
+    slug = "enrolment-refused"
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail or problem.title)
+        self.problem = problem
+
+
+class SchedulerUnreachable(FallowError):
+    """No usable answer came; the claim may still be good."""
+
+    slug = "scheduler-unreachable"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = Problem(
+            503,
+            self.slug,
+            "The scheduler cannot be reached",
+            detail,
+            "upstream",
+            "Check its address and the internet connection; the device goes on trying.",
+        )
+
+
+async def enrol(
+    http: aiohttp.ClientSession,
+    scheduler: str,
+    key: PrivateKey,
+    claim_token: str,
+    model: str,
+    version: str,
+    now: int,
+) -> Enrolled:
+    """Enrol at the scheduler. May be repeated with the same claim: a lost answer costs nothing.
+
+    :raises EnrolmentRefused: finally. :raises SchedulerUnreachable: for now.
+    """
+    did = key.public.device_id()
+    enrolment = Enrolment(did, key.public.jwk(), claim_token, model, version, now, base64url(os.urandom(18)))
+    url = scheduler.rstrip("/") + "/v1/devices"
+    try:
+        async with http.post(
+            url,
+            data=sign(Kind.ENROLMENT, enrolment, key, kid=did),
+            headers={"Content-Type": "application/jwt"},
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+        ) as response:
+            body = await response.content.read(ANSWER_BYTES_MAX)
+            status = response.status
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        raise SchedulerUnreachable(f"{url}: {error or type(error).__name__}") from None
+    if status in (200, 201):
+        try:
+            enrolled = decode(Enrolled, loads_object(body, ANSWER_BYTES_MAX), strict=False)
+        except PeerError as error:
+            raise SchedulerUnreachable(f"{url}: not a scheduler's answer: {error.detail}") from None
+        if enrolled.device_id != did:
+            raise SchedulerUnreachable(f"{url}: the answer is for another device")
+        return enrolled
+    if 400 <= status < 500 and status not in (408, 425, 429):
+        raise EnrolmentRefused(problem_of(status, body))
+    raise SchedulerUnreachable(f"{url}: status {status}")
+
+
+def problem_of(status: int, body: bytes) -> Problem:
+    """The problem that a server sent, or one made from its status."""
+    try:
+        members = loads_object(body, ANSWER_BYTES_MAX)
+    except PeerError:
+        members = {}
+
+    def text(name: str, otherwise: str) -> str:
+        value = members.get(name)
+        return value[:500] if isinstance(value, str) else otherwise
+
+    title = text("title", "The scheduler refused the device")
+    return Problem(status, text("type", "enrolment-refused"), title, text("detail", ""), "upstream", text("remedy", ""))

@@ -1,0 +1,20 @@
+"""When a report cannot wait for the next heartbeat. Pure."""
+
+from __future__ import annotations
+
+from fallow_wire.session import Heartbeat
+
+IDLE_CHANGE = 0.25
+"""A change of idle upload by so much of the capacity is large: consumers are being routed by it."""
+
+
+def changed_largely(before: Heartbeat, after: Heartbeat) -> bool:
+    """True when the scheduler should know at once: it would send consumers or tasks in vain, or none."""
+    if (before.state, before.services) != (after.state, after.services):
+        return True
+    if before.environment.service_ports != after.environment.service_ports:
+        return True
+    if before.disk.quota_bytes != after.disk.quota_bytes or before.connections_max != after.connections_max:
+        return True
+    capacity = max(before.line.up_capacity_bps, after.line.up_capacity_bps)
+    return abs(before.line.idle_up_bps - after.line.idle_up_bps) > IDLE_CHANGE * capacity

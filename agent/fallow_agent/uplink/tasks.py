@@ -1,0 +1,177 @@
+"""Tasks that the scheduler assigns: filled one after the other, dropped at once, and told about until it knows.
+
+What a task came to is kept until the scheduler has forgotten the task too, so that a session that broke in between
+costs no result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from fallow_wire.errors import FallowError, PeerError
+from fallow_wire.keys import PublicKey
+from fallow_wire.manifest import SignedManifest, verify_manifest
+from fallow_wire.session import Task, TaskStatus
+
+_log = logging.getLogger(__name__)
+
+WAITING_MAX = 100
+"""Fills that wait their turn; the scheduler places further ones elsewhere."""
+REMEMBERED_MAX = 200
+"""Results kept for a scheduler that comes back; the oldest finished ones go first."""
+PROGRESS_STEP_BYTES = 32 * 2**20
+"""How often a running fill says how far it is."""
+REASON_CHARS_MAX = 256
+
+Fill = Callable[[Task, SignedManifest, Callable[[int], None]], Awaitable[None]]
+
+
+class Content(Protocol):
+    def has(self, object_id: str) -> bool: ...
+
+    def drop(self, object_id: str) -> bool: ...
+
+
+class TaskRunner:
+    """:param fill: fetches and verifies an object; raises FallowError with the reason when it cannot.
+    :param keys: the scheduler's keys by ``kid``. :param send: tells the scheduler, if there is a session."""
+
+    def __init__(
+        self,
+        content: Content,
+        fill: Fill,
+        keys: Callable[[], dict[str, PublicKey]],
+        send: Callable[[TaskStatus], None],
+    ) -> None:
+        self._content = content
+        self._fill = fill
+        self._keys = keys
+        self._send = send
+        self._waiting: OrderedDict[str, tuple[Task, SignedManifest]] = OrderedDict()
+        self._statuses: OrderedDict[str, TaskStatus] = OrderedDict()
+        self._arrived = asyncio.Event()
+        self._running: tuple[str, asyncio.Future[None]] | None = None
+        self._allowed = False
+
+    # -------------------------------------------------------------- orders
+
+    def take(self, task: Task) -> None:
+        """A task has come; perhaps again, after a session broke."""
+        known = self._statuses.get(task.id)
+        if known is not None and known.status != "failed":
+            self._send(known)
+            return
+        if task.kind == "drop":
+            self._drop(task)
+        elif task.kind == "fill":
+            self._accept(task)
+        else:
+            self._note(TaskStatus(task.id, "failed", reason=f"this version does not do {task.kind} tasks"))
+
+    def cancel(self, task_id: str) -> None:
+        """Stop working on it. What was fetched stays on disk, to be resumed or made room of."""
+        self._waiting.pop(task_id, None)
+        self._statuses.pop(task_id, None)
+        if self._running is not None and self._running[0] == task_id:
+            self._running[1].cancel()
+
+    def statuses(self) -> list[TaskStatus]:
+        """All that is known, oldest first."""
+        return list(self._statuses.values())
+
+    def pause(self) -> None:
+        """Stop the fill under way within a second; it goes on after :meth:`resume`."""
+        self._allowed = False
+        if self._running is not None:
+            self._running[1].cancel()
+
+    def resume(self) -> None:
+        self._allowed = True
+        self._arrived.set()
+
+    def _drop(self, task: Task) -> None:
+        if task.object is None:
+            self._note(TaskStatus(task.id, "failed", reason="the task names no object"))
+            return
+        for waiting_id in [i for i, (waiting, _) in self._waiting.items() if waiting.object == task.object]:
+            self.cancel(waiting_id)
+        self._content.drop(task.object)
+        self._note(TaskStatus(task.id, "done"))
+
+    def _accept(self, task: Task) -> None:
+        if task.id in self._waiting or (self._running is not None and self._running[0] == task.id):
+            return
+        if task.object is None or task.manifest is None or not task.sources:
+            self._note(TaskStatus(task.id, "failed", reason="the task lacks object, manifest or sources"))
+            return
+        try:
+            signed = verify_manifest(task.manifest, self._keys(), task.object)
+        except PeerError as error:
+            self._note(TaskStatus(task.id, "failed", reason=f"manifest refused: {error.detail}"[:REASON_CHARS_MAX]))
+            return
+        if self._content.has(task.object):
+            self._note(TaskStatus(task.id, "done", signed.manifest.size))
+            return
+        if len(self._waiting) >= WAITING_MAX:
+            self._note(TaskStatus(task.id, "failed", reason="too many tasks wait here"))
+            return
+        self._waiting[task.id] = (task, signed)
+        self._note(TaskStatus(task.id, "accepted"))
+        self._arrived.set()
+
+    # -------------------------------------------------------------- work
+
+    async def run(self) -> None:
+        """Fill what waits, one after the other, until cancelled."""
+        while True:
+            await self._arrived.wait()
+            if not self._allowed or not self._waiting:
+                self._arrived.clear()
+                continue
+            task, signed = next(iter(self._waiting.values()))
+            await self._work(task, signed)
+
+    async def _work(self, task: Task, signed: SignedManifest) -> None:
+        self._note(TaskStatus(task.id, "running"))
+        reported = 0
+
+        def progress(bytes_done: int) -> None:
+            nonlocal reported
+            if bytes_done - reported >= PROGRESS_STEP_BYTES:
+                reported = bytes_done
+                self._note(TaskStatus(task.id, "running", bytes_done))
+
+        work = asyncio.ensure_future(self._fill(task, signed, progress))
+        self._running = (task.id, work)
+        try:
+            await asyncio.wait((work,))
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait((work,))
+            raise
+        finally:
+            self._running = None
+        if work.cancelled():
+            return  # paused: it stays first in line; cancelled: it was taken out
+        self._waiting.pop(task.id, None)
+        error = work.exception()
+        if error is None:
+            self._note(TaskStatus(task.id, "done", signed.manifest.size))
+        elif isinstance(error, FallowError):
+            _log.info("fill of %s failed: %s", signed.object_id, error.detail)
+            self._note(TaskStatus(task.id, "failed", reason=(error.detail or error.slug)[:REASON_CHARS_MAX]))
+        else:
+            _log.error("fill of %s failed", signed.object_id, exc_info=error)
+            self._note(TaskStatus(task.id, "failed", reason="the device failed; its log tells more"))
+
+    def _note(self, status: TaskStatus) -> None:
+        self._statuses[status.id] = status
+        self._statuses.move_to_end(status.id)
+        if len(self._statuses) > REMEMBERED_MAX:
+            finished = (i for i, known in self._statuses.items() if known.status in ("done", "failed"))
+            del self._statuses[next(finished, status.id)]
+        self._send(status)
