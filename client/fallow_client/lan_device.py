@@ -82,6 +82,24 @@ def device_url(address: str) -> str:
     return f"http://{address}" if has_port else f"http://{address}:{LAN_PORT}"
 
 
+async def _events(response: aiohttp.ClientResponse, url: str) -> AsyncIterator[bytes]:
+    """The ``data`` of each event (HTML Living Standard, 9.2); its other fields are not used here.
+
+    :raises BadAnswer: for an event over the limit.
+    """
+    rest, data = b"", b""
+    async for piece in response.content.iter_any():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                data += line[5:].strip()
+            elif not line.strip() and data:
+                yield data
+                data = b""
+        if len(data) + len(rest) > EVENT_BYTES_MAX:
+            raise BadAnswer(url, "an event larger than its limit")
+
+
 class LanDevice(Api):
     """A device on this LAN.
 
@@ -156,15 +174,8 @@ class LanDevice(Api):
                 if response.status != 200:
                     body = await read_bounded(response, EVENT_BYTES_MAX, url)
                     raise ApiError(problem_of(response.status, response.reason or "", body), url)
-                data = b""
-                async for line in response.content:
-                    if line.startswith(b"data:"):
-                        data += line[5:].strip()
-                        if len(data) > EVENT_BYTES_MAX:
-                            raise BadAnswer(url, "an event larger than its limit")
-                    elif not line.strip() and data:
-                        yield json.loads(data)
-                        data = b""
+                async for data in _events(response, url):
+                    yield json.loads(data)
         except ValueError as error:
             raise BadAnswer(url, str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, TypeVar
 
+from fallow_wire.batches import Head
 from fallow_wire.errors import PeerError
 from fallow_wire.jws import Kind, verify
 from fallow_wire.keys import JwkSet, PublicKey
+from fallow_wire.statements import Statement
 from fallow_wire.tariff import Tariff
 
 from .errors import BadAnswer
 from .transport import Api, path_of
+
+T = TypeVar("T")
 
 
 def new_key() -> dict[str, str]:
@@ -36,9 +40,10 @@ class Ledger(Api):
         params = {"after": str(after), "limit": str(limit)}
         return await self.listing(path_of("v1", "accounts", account_id, "entries"), "entries", params=params)
 
-    async def statement(self, account_id: str, month: str) -> Any:
-        """:param month: such as ``2025-01``. The signed statement, as the ledger gives it."""
-        return await self.call("GET", path_of("v1", "accounts", account_id, "statements", month))
+    async def statement(self, account_id: str, month: str) -> Statement:
+        """A month's movements of an account, its signature verified. :param month: such as ``2025-01``."""
+        path = path_of("v1", "accounts", account_id, "statements", month)
+        return await self._verified(path, Kind.STATEMENT, Statement)
 
     async def settlement(self, jti: str) -> dict[str, Any]:
         """Every input, factor and the result."""
@@ -64,8 +69,17 @@ class Ledger(Api):
         """:param tariff: ``valid_from, rates, weights, legacy_caps``; it applies to later service only."""
         return await self.mapping("POST", "/v1/tariffs", tariff)
 
-    async def head(self) -> Any:
-        return await self.call("GET", "/v1/head")
+    async def head(self) -> Head:
+        """The head of the hash chain, its signature verified."""
+        return await self._verified("/v1/head", Kind.HEAD, Head)
+
+    async def _verified(self, path: str, kind: Kind, cls: type[T]) -> T:
+        token = await self.call("GET", path)
+        keys = await self.keys()
+        try:
+            return verify(str(token), kind, cls, keys.get).value
+        except PeerError as error:
+            raise BadAnswer(self.base_url + path, error.detail) from error
 
     async def deposit(self, publisher: str, micro_points: int, key: dict[str, str] | None = None) -> Any:
         body = {"publisher": publisher, "micro_points": micro_points}
