@@ -269,6 +269,6 @@ async def _body(request: web.Request) -> AsyncIterator[bytes]:
     try:
         async for piece in request.content.iter_any():
             yield piece
-    except ClientConnectionError as error:
-        # The client is gone: nobody reads the answer, and nothing is left of the upload.
-        raise ConnectionResetError("the client went away during an upload") from error
+    except (ClientConnectionError, ConnectionError):
+        # Nobody reads this answer; what matters is that the upload ends here and leaves nothing.
+        raise refusal(400, "cut-short", "The client went away during the upload") from None

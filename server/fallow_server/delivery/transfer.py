@@ -77,6 +77,11 @@ class Transfer:
                 await response.prepare(request)
                 await self._stream(response, descriptor, span)
             await response.write_eof()
+        except (ConnectionError, TimeoutError):
+            # The consumer went away, or takes nothing any longer: both are everyday, and the end of this connection.
+            response.force_close()
+            if request.transport is not None:
+                request.transport.abort()
         except FileNotFoundError:
             raise refusal(404, "not-found", "The object's bytes are no longer here") from None
         finally:
