@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -343,26 +344,22 @@ def test_a_cancelled_download_confirms_what_it_kept_and_resumes(tmp_path: Path) 
     run(scenario())
 
 
-def test_a_killed_download_resumes_from_what_is_in_the_part_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_stopped_command_resumes_from_what_is_in_the_part_file(tmp_path: Path, number: int, code: int) -> None:
     async def scenario() -> None:
         async with running(FakeNetwork(6 * MIB, ["slow", "good"], origin=False)) as network:
             path = tmp_path / "file.bin"
-            program = (
-                "import asyncio, sys\n"
-                "from pathlib import Path\n"
-                "from fallow_client import fetch_plan\n"
-                "from fallow_client.fetch import Config, fetch\n"
-                "from fallow_client.locations import location_of\n"
-                "from fallow_client.part_file import PartFile\n"
-                "config = Config(machine=fetch_plan.Config(hedge_after_ms_min=60_000))\n"
-                "asyncio.run(fetch(location_of(sys.argv[1]), lambda n: PartFile(Path(sys.argv[2])), config=config))\n"
-            )
+            program = "from fallow_client.cli import main; main()"
             url = f"{network.url}/o/{network.object_id}/file.bin"
-            child = await asyncio.create_subprocess_exec(sys.executable, "-c", program, url, str(path))
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", program, "fetch", url, "-o", str(path)), stderr=asyncio.subprocess.PIPE
+            )
             await network.stalled.wait()
             await network.until_confirmed(2 * MIB)
-            child.kill()
-            await child.wait()
+            child.send_signal(number)
+            _, errors = await child.communicate()
+            assert child.returncode == code
+            assert errors.decode().strip() == ("" if number == signal.SIGKILL else "error: interrupted")
             network.devices[0].behaviour = "good"
             result = await download(network, path)
             assert result.resumed_bytes >= 2 * MIB
