@@ -1,0 +1,95 @@
+"""What the device is and has, on machines that lack half of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from fallow_agent.host.disk import DiskReader, free_bytes, medium_of
+from fallow_agent.host.environment import EnvironmentReader, ServiceConfig, nat_of, os_name
+from fallow_agent.host.processor import ProcessorReader
+from fallow_wire.fields import decode, encode
+from fallow_wire.session import Disk, Environment, Processor
+
+
+def sys_block(root: Path, directory: Path, disk: str, rotational: str | None) -> Path:
+    """/sys/dev/block with the device of ``directory`` as a partition of ``disk``."""
+    partition = root / "devices" / disk / f"{disk}p1"
+    partition.mkdir(parents=True)
+    if rotational is not None:
+        (partition.parent / "queue").mkdir()
+        (partition.parent / "queue" / "rotational").write_text(rotational + "\n")
+    device = os.stat(directory).st_dev
+    links = root / "block"
+    links.mkdir()
+    (links / f"{os.major(device)}:{os.minor(device)}").symlink_to(partition)
+    return links
+
+
+@pytest.mark.parametrize(
+    ("disk", "rotational", "medium"),
+    [
+        ("sda", "1", "hdd"),
+        ("nvme0n1", "0", "ssd"),
+        ("mmcblk0", "0", "sd"),
+        ("mtdblock3", "0", "flash"),
+        ("x", None, "unknown"),
+    ],
+)
+def test_the_medium_as_the_kernel_tells_it(tmp_path: Path, disk: str, rotational: str | None, medium: str) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/root / ext4 rw 0 0\n")
+    assert medium_of(tmp_path, mounts, sys_block(tmp_path, tmp_path, disk, rotational)) == medium
+
+
+def test_a_ram_disk_is_found_by_its_mount(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/root / ext4 rw 0 0\ntmpfs {tmp_path} tmpfs rw 0 0\nbroken\n")
+    assert medium_of(tmp_path / "content", mounts) == "ram"
+    assert medium_of(tmp_path, tmp_path / "missing", tmp_path) == "unknown"
+
+
+def test_a_missing_directory_has_no_room(tmp_path: Path) -> None:
+    assert free_bytes(tmp_path / "missing") == 0
+    assert free_bytes(tmp_path) > 0
+
+
+def test_what_is_read_can_be_reported(tmp_path: Path) -> None:
+    disk = DiskReader(tmp_path).read(100, 5)
+    assert decode(Disk, encode(disk), strict=True) == disk
+    processor = ProcessorReader().read()
+    assert decode(Processor, encode(processor), strict=True) == processor
+    environment = EnvironmentReader(ServiceConfig(), "Pi", "0.1.0").read(32557)
+    assert decode(Environment, encode(environment), strict=True) == environment
+
+
+def test_an_advertised_address_stands_for_all_others() -> None:
+    config = ServiceConfig(advertise_address="203.0.113.9", advertise_port=40000)
+    (port,) = EnvironmentReader(config, "Pi", "0.1.0").read(32557).service_ports
+    assert (port.address, port.port, port.mapped_by) == ("203.0.113.9", 40000, "manual")
+    (port,) = EnvironmentReader(ServiceConfig(advertise_address="::1"), "Pi", "0.1.0").read(32557).service_ports
+    assert (port.family, port.port) == ("ipv6", 32557)
+    with pytest.raises(ValueError, match="not-an-address"):
+        ServiceConfig(advertise_address="not-an-address")
+
+
+@pytest.mark.parametrize(
+    ("address", "nat"),
+    [
+        ("8.8.8.8", "none"),
+        ("192.168.1.4", "private"),
+        ("100.64.1.1", "carrier"),
+        ("10.0.0.1", "private"),
+        (None, "unknown"),
+    ],
+)
+def test_nat_as_the_own_address_tells_it(address: str | None, nat: str) -> None:
+    assert nat_of(address) == nat
+
+
+def test_the_systems_name(tmp_path: Path) -> None:
+    release = tmp_path / "os-release"
+    release.write_text('NAME=x\nPRETTY_NAME="OpenWrt 24.10.1"\n')
+    assert os_name(release) == "OpenWrt 24.10.1"
+    assert os_name(tmp_path / "missing")

@@ -1,0 +1,181 @@
+"""The line: counters, budget, forecast, and the reading made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fallow_agent.line.budget import Peaks, idle_bps, upload_budget_bps
+from fallow_agent.line.capacity import LineConfig, capacity_of
+from fallow_agent.line.forecast import Forecast, from_json
+from fallow_agent.line.meter import Meter, Rates, default_interface
+from fallow_agent.line.reader import LineReader
+from fallow_wire.lan import Limits
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROUTES = """Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT
+wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0
+eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0
+eth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0
+"""
+
+
+class Interface:
+    """Counter files as the kernel has them."""
+
+    def __init__(self, root: Path, name: str = "eth0") -> None:
+        self.directory = root / name / "statistics"
+        self.directory.mkdir(parents=True)
+        self.count(0, 0)
+
+    def count(self, up: int, down: int) -> None:
+        for name, value in (("tx_bytes", up), ("rx_bytes", down)):
+            (self.directory / name).write_text(f"{value}\n")
+
+    def replace(self) -> None:
+        """Go away and come back: the same names, other files."""
+        for path in self.directory.iterdir():
+            path.unlink()
+
+
+@pytest.fixture
+def wan(tmp_path: Path) -> Interface:
+    (tmp_path / "route").write_text(ROUTES)
+    return Interface(tmp_path / "net")
+
+
+def meter_of(tmp_path: Path, interface: str | None = "eth0") -> Meter:
+    return Meter(interface, tmp_path / "net", tmp_path / "route")
+
+
+def test_the_default_route_with_the_lowest_metric_is_the_wan(tmp_path: Path, wan: Interface) -> None:
+    assert default_interface(tmp_path / "route") == "eth0"
+    assert default_interface(tmp_path / "missing") is None
+    (tmp_path / "route").write_text("Iface\n")
+    assert default_interface(tmp_path / "route") is None
+
+
+def test_rates_are_averages_between_two_readings(tmp_path: Path, wan: Interface) -> None:
+    meter = meter_of(tmp_path, None)
+    assert meter.read(10.0) is None
+    wan.count(1_000_000, 250_000)
+    assert meter.read(12.0) == Rates(4_000_000, 1_000_000)
+    meter.close()
+
+
+@pytest.mark.parametrize(("at", "up"), [(10.0, 5), (9.0, 5), (41.0, 5), (11.0, -1)], ids=str)
+def test_a_gap_a_step_and_a_wrap_give_no_reading(tmp_path: Path, wan: Interface, at: float, up: int) -> None:
+    meter = meter_of(tmp_path)
+    wan.count(2**32 - 1, 0)
+    meter.read(10.0)
+    wan.count(up if up > 0 else 0, 0)
+    assert meter.read(at) is None
+    wan.count(125_005, 0)
+    found = meter.read(at + 1)
+    assert found is not None
+    assert found.up_bps <= 1_000_040
+
+
+def test_an_interface_that_goes_and_comes_back_is_found_again(tmp_path: Path, wan: Interface) -> None:
+    meter = meter_of(tmp_path, "ppp0")
+    assert meter.read(1.0) is None
+    ppp = Interface(tmp_path / "net", "ppp0")
+    assert meter.read(2.0) is None
+    ppp.count(125_000, 0)
+    assert meter.read(3.0) == Rates(1_000_000, 0)
+    (ppp.directory / "tx_bytes").write_text("")  # what a vanished interface's file gives
+    ppp.replace()
+    assert meter.read(4.0) is None
+    ppp.count(1, 1)
+    assert meter.read(5.0) is None
+    assert meter.read(6.0) == Rates(0, 0)
+
+
+def test_an_unknown_line_is_assumed_small_and_says_so() -> None:
+    assert capacity_of(LineConfig()).source == "unknown"
+    assert capacity_of(LineConfig()).up_bps == 2_000_000
+    assert capacity_of(LineConfig(up_mbps=20)).down_bps == 20_000_000
+    with pytest.raises(ValueError, match="negative"):
+        LineConfig(up_mbps=-1)
+
+
+rates = st.integers(0, 10**10)
+
+
+@given(rates, rates, rates, st.integers(0, 100), st.none() | rates)
+def test_the_budget_leaves_the_household_its_use_and_the_owner_the_say(
+    capacity: int, household: int, later: int, percent: int, bps_max: int | None
+) -> None:
+    limits = Limits(upload_bps_max=bps_max, upload_percent_max=percent)
+    idle = idle_bps(capacity, household)
+    budget = upload_budget_bps(capacity, idle, limits)
+    assert 0 <= budget <= idle <= 0.85 * capacity
+    assert idle == 0 or idle + household <= capacity
+    assert budget <= capacity * percent / 100
+    assert bps_max is None or budget <= bps_max
+    if later >= household:
+        assert idle_bps(capacity, later) <= idle
+
+
+def test_a_rise_counts_at_once_and_a_fall_slowly() -> None:
+    peaks = Peaks().after(10_000_000, 0)
+    assert peaks.up_bps == 10_000_000
+    after_one = peaks.after(0, 0).up_bps
+    assert after_one == 9_000_000
+    for _ in range(60):
+        peaks = peaks.after(0, 0)
+    assert peaks.up_bps < 20_000
+
+
+def test_the_forecast_learns_the_low_end_of_each_hour() -> None:
+    forecast = Forecast()
+    assert forecast.coming(5, 7) == (7,) * 24
+    for day in range(200):
+        for hour in range(24):
+            busy = hour == 20
+            for reading in (10_000_000, 1_000_000 if busy else 9_000_000 + day % 2):
+                forecast = forecast.after(hour, reading)
+    coming = forecast.coming(19, 5)
+    assert coming[0] in range(8_900_000, 9_000_002)
+    assert coming[1] == 1_000_000
+    assert len(coming) == 24
+
+
+@given(st.lists(st.tuples(st.integers(0, 23), rates), max_size=60), st.integers(0, 23), rates)
+def test_the_forecast_always_has_24_sane_values_and_survives_storage(
+    readings: list[tuple[int, int]], hour: int, idle: int
+) -> None:
+    forecast = Forecast()
+    for at, value in readings:
+        forecast = forecast.after(at, value)
+    coming = forecast.coming(hour, idle)
+    highest = max([idle, *(value for _, value in readings)])
+    assert len(coming) == 24
+    assert all(0 <= value <= highest for value in coming)
+    assert from_json(forecast.as_json()).coming(hour, idle) == coming
+
+
+@pytest.mark.parametrize("stored", [None, [], "x" * 24, [1] * 23, [-1] * 24, [1.5] * 24, [True] * 24, {}])
+def test_a_damaged_forecast_is_forgotten(stored: object) -> None:
+    assert from_json(stored) == Forecast()
+
+
+def test_own_traffic_is_not_the_households(tmp_path: Path, wan: Interface) -> None:
+    own = [0, 0]
+    reader = LineReader(LineConfig(up_mbps=20, down_mbps=100), lambda: (own[0], own[1]), meter=meter_of(tmp_path))
+    reader.read(1.0, 12)
+    own[0] = 1_000_000
+    wan.count(1_250_000, 0)
+    line = reader.read(2.0, 12)
+    assert line.own_up_bps == 8_000_000
+    assert line.household_up_bps == 2_000_000
+    assert line.idle_up_bps == 17_000_000 - 2_200_000
+    assert line.capacity_source == "configured"
+    reader.close()
+
+
+def test_no_interface_is_no_household(tmp_path: Path) -> None:
+    reader = LineReader(LineConfig(up_mbps=10), lambda: (0, 0), meter=meter_of(tmp_path))
+    assert reader.read(1.0, 0).idle_up_bps == 8_500_000
+    assert reader.read(2.0, 0).household_up_bps == 0
