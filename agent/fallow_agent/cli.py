@@ -43,10 +43,16 @@ FLAGS: tuple[Flag, ...] = (
     ("--name", ("name",), str, "NAME", "what the app calls this device (default: the host name)"),
     ("--lan-bind", ("lan", "bind"), str, "ADDR", "listen for phones on this address only; may be repeated"),
     ("--lan-port", ("lan", "port"), int, "PORT", "port of the LAN side (default: 32556)"),
-    ("--interface", ("lan", "interfaces"), str, "IF", "a LAN interface, such as br-lan; may be repeated"),
+    ("--lan-interface", ("lan", "interfaces"), str, "IF", "a LAN interface, such as br-lan; may be repeated"),
+    ("--service-port", ("service", "port"), int, "PORT", "port that consumers come to (default: 32557)"),
+    ("--advertise-address", ("service", "advertise_address"), str, "ADDR", "address of a forwarded service port"),
+    ("--up-mbps", ("line", "up_mbps"), float, "N", "upload capacity of the line, in Mbit/s"),
+    ("--down-mbps", ("line", "down_mbps"), float, "N", "download capacity of the line, in Mbit/s"),
+    ("--interface", ("line", "interface"), str, "IF", "internet interface to meter (default: the default route's)"),
+    ("--content-bytes", ("content", "quota_bytes"), int, "N", "disk for content, in bytes"),
     ("--log-level", ("process", "log_level"), str, "LEVEL", "debug, info (default), warning or error"),
 )
-REPEATED = ("--lan-bind", "--interface")
+REPEATED = ("--lan-bind", "--lan-interface")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,6 +21,12 @@ from typing import Any, TypeVar
 from fallow_wire.errors import LocalError
 from fallow_wire.lan import LAN_PORT
 
+from .edge.content import ContentConfig
+from .edge.filling import FillConfig
+from .host.environment import ServiceConfig
+from .line.capacity import LineConfig
+from .proofs.outbox import OutboxConfig
+
 FILE = Path("/etc/fallow/agent.toml")
 ENVIRONMENT_PREFIX = "FALLOW_"
 
@@ -59,8 +65,17 @@ class Config:
     state_dir: Path = Path("/var/lib/fallow-agent")
     name: str = field(default_factory=lambda: socket.gethostname().partition(".")[0] or "fallow")
     model: str = field(default_factory=lambda: read_model())
-    lan: LanConfig = LanConfig()
-    process: ProcessConfig = ProcessConfig()
+    lan: LanConfig = field(default_factory=LanConfig)
+    line: LineConfig = field(default_factory=LineConfig)
+    service: ServiceConfig = field(default_factory=ServiceConfig)
+    content: ContentConfig = field(default_factory=ContentConfig)
+    filling: FillConfig = field(default_factory=FillConfig)
+    outbox: OutboxConfig = field(default_factory=OutboxConfig)
+    process: ProcessConfig = field(default_factory=ProcessConfig)
+
+    def __post_init__(self) -> None:
+        if len(self.service.bind) > 1:
+            raise ValueError("service.bind: one address, or none for all")
 
 
 def read_model() -> str:

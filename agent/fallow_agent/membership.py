@@ -91,7 +91,8 @@ class Membership:
     def http(self) -> aiohttp.ClientSession:
         """The one client of the agent; only for use after the owner's consent."""
         if self._http is None:
-            self._http = aiohttp.ClientSession(headers={"User-Agent": f"fallow-agent/{self._version}"})
+            agent = {"User-Agent": f"fallow-agent/{self._version}"}
+            self._http = aiohttp.ClientSession(headers=agent, cookie_jar=aiohttp.DummyCookieJar())
         return self._http
 
     @property
@@ -203,7 +204,7 @@ class Membership:
         enrolled = self._life().enrolled
         assert enrolled is not None
         policy = PolicyInForce(self._settings, enrolled.policy).policy
-        await hand_over(self._connection, self.http, policy.ledger, self._key, self._clock)
+        await hand_over(self._connection, self.http, policy.ledger, self._key)
         self._handle(ProofsHandedOver())
 
     async def erase(self) -> None:

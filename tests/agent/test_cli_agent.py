@@ -32,7 +32,7 @@ def test_the_setup_code_is_the_same_each_time(state: Path, capsys: pytest.Captur
 
 
 def test_the_effective_configuration_is_shown(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(state, "config", "--lan-port", "1234", "--no-mdns", "--interface", "br-lan") == 0
+    assert run(state, "config", "--lan-port", "1234", "--no-mdns", "--lan-interface", "br-lan", "--up-mbps", "40") == 0
     out = capsys.readouterr().out
     assert f'state_dir = "{state}"' in out
     assert "port = 1234" in out

@@ -1,0 +1,370 @@
+"""What runs while the device is active or paused: the service port, the session, tasks, proofs, and the budget."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ipaddress
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from fallow_wire.keys import PrivateKey
+from fallow_wire.limits import CONTENT_IDS_MAX
+from fallow_wire.session import Cancel, Content, DialBack, Environment, Heartbeat, Policy, Task, TaskStatus
+from yarl import URL
+
+from .clock import Clock
+from .config import Config
+from .controls import Controls
+from .edge.admission import Refusal, line_busy
+from .edge.content import ContentStore
+from .edge.dial_back import DialBackNonces
+from .edge.filling import FillConfig, Filler, filling_session
+from .edge.server import EdgeConfig
+from .edge.service import EdgeService
+from .host.disk import DiskReader, free_bytes
+from .host.environment import EnvironmentReader
+from .host.processor import ProcessorReader
+from .life import ACTIVE, PAUSED, Life
+from .line.budget import upload_budget_bps
+from .line.pacer import Pacer
+from .line.reader import LineReader
+from .policy import PolicyInForce
+from .proofs.outbox import Outbox
+from .proofs.submission import Submission
+from .store import Settings
+from .supervision import Tasks
+from .uplink.session import Session
+from .uplink.tasks import TaskRunner
+
+_log = logging.getLogger(__name__)
+
+READ_LINE_S = 1.0
+"""The household gets its line back within so long."""
+READ_HOST_S = 5.0
+"""Addresses, disk and processor change slowly, and reading them costs a hundred times a reading of the line."""
+SUBMIT_S = 5.0
+"""Tickets that end close together share a batch, and its write to flash."""
+FORECAST_SAVE_S = 3600.0
+SCRUB_S = 600.0
+"""16 MiB read every ten minutes: a full disk of 8 GiB is verified every four days."""
+RETRY_PORT_S = 30.0
+USEFUL_BPS_MIN = 64_000
+"""With less nobody is served well: consumers are sent elsewhere."""
+YIELD_SHARE = 0.75
+"""A budget that falls below this share of what it was, while somebody is served, is counted as yielding."""
+
+_FORECAST = "forecast"
+_LOOPS = ("session", "tasks", "submission", "line", "scrub", "service-port")
+
+
+class Online:
+    """Built when the device comes online, closed when it goes. It is what the session talks to (``Receiver``)."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        key: PrivateKey,
+        version: str,
+        clock: Clock,
+        connection: sqlite3.Connection,
+        settings: Settings,
+        controls: Controls,
+        life: Callable[[], Life],
+        http: aiohttp.ClientSession,
+        tasks: Tasks,
+        content_dir: Path,
+        time_corrected: Callable[[], None],
+    ) -> None:
+        enrolled, scheduler = life().enrolled, life().scheduler
+        assert enrolled is not None
+        assert scheduler is not None
+        self._config = config
+        self._clock = clock
+        self._settings = settings
+        self._controls = controls
+        self._life = life
+        self._tasks = tasks
+        self._time_corrected = time_corrected
+        self._service_port: int | None = None
+        self._budget_bps = 0
+        self._bytes_counted = 0
+        self._submitted_at = self._forecast_saved_at = self._host_read_at = clock.monotonic()
+
+        self._policy = PolicyInForce(settings, enrolled.policy)
+        content_dir.mkdir(parents=True, exist_ok=True)
+        self._content = ContentStore(content_dir, config.content, lambda: free_bytes(content_dir))
+        self._outbox = Outbox(connection, config.outbox)
+        self._pacer = Pacer()
+        self._nonces = DialBackNonces()
+        self._service = EdgeService(
+            dataclasses.replace(EdgeConfig(), host=_one(config.service.bind), port=config.service.port),
+            key=key,
+            clock=clock,
+            content=self._content,
+            outbox=self._outbox,
+            pacer=self._pacer,
+            scheduler_key=lambda kid: self._policy.keys.get(kid),
+            limits=lambda: controls.limits,
+            refusal=self.refusal,
+            ticket_idle_s=lambda: self._policy.policy.ticket_idle_s,
+            nonces=self._nonces,
+        )
+        filling = FillConfig(config.filling.private_sources or is_private(scheduler))
+        self._fill_http = filling_session(filling)
+        self._filler = Filler(self._content, self._fill_http, key, clock, self._download_bps, filling)
+        self._session = Session(http, scheduler, key, version, self, self._report, clock.now, self._take_time)
+        self._runner = TaskRunner(self._content, self._filler.fill, lambda: self._policy.keys, self._session.send)
+        self._submission = Submission(self._outbox, http, lambda: self._policy.policy.ledger, key)
+        self._line = LineReader(config.line, self._own_bytes, forecast=settings.get(_FORECAST))
+        self._environment_reader = EnvironmentReader(config.service, config.model, version)
+        self._disk_reader = DiskReader(content_dir)
+        self._processor_reader = ProcessorReader()
+        self._read_host()
+        self._content.on_change = self._content_changed
+        self.apply_limits()
+
+    # -------------------------------------------------------------- for the commands of the lifecycle
+
+    async def start(self) -> None:
+        """Start every loop. Nobody is served and nothing filled before :meth:`start_service`."""
+        self._tasks.start("service-port", self._open_service_port())
+        self._tasks.start("line", self._follow_line())
+        self._tasks.start("scrub", self._scrub())
+        self._tasks.start("tasks", self._runner.run())
+        self._tasks.start("submission", self._submission.run())
+        self._tasks.start("session", self._session.run())
+
+    def start_service(self) -> None:
+        self._follow_permission()
+        self._session.report_changed()
+
+    async def stop_service(self) -> None:
+        """End transfers and fills; the gate is closed by the lifecycle's state already."""
+        self._follow_permission()
+        await self._service.stop_transfers()
+        self._session.report_changed()
+
+    def seal_all(self) -> None:
+        """The device leaves: what was served so far is all."""
+        self._service.close_all()
+
+    def apply_limits(self) -> None:
+        """The owner's limits of now, at once."""
+        quota = self._config.content.quota_bytes
+        limit = self._controls.limits.content_bytes_max
+        self._content.quota_bytes = quota if limit is None else min(quota, limit)
+        self._set_budget()
+        self._follow_permission()
+        self._session.report_changed()
+
+    async def close(self) -> None:
+        """Stop and save everything, as it is."""
+        await self._tasks.stop(*_LOOPS)
+        await self._service.close()
+        self._count()
+        self._content.close()
+        await self._fill_http.close()
+        self._line.close()
+        self._settings.set(_FORECAST, self._line.forecast.as_json())
+
+    # -------------------------------------------------------------- what the session asks for (Receiver)
+
+    def take_policy(self, policy: Policy) -> None:
+        if policy.now is not None:
+            self._take_time(policy.now)
+        if self._policy.take(policy):
+            self._service.keys_changed()
+
+    def take_task(self, task: Task) -> None:
+        self._runner.take(task)
+
+    def take_cancel(self, cancel: Cancel) -> None:
+        self._runner.cancel(cancel.id)
+
+    def take_dial_back(self, dial_back: DialBack) -> None:
+        self._nonces.add(dial_back.nonce, self._clock.monotonic())
+
+    def task_statuses(self) -> list[TaskStatus]:
+        return self._runner.statuses()
+
+    def held(self) -> list[str]:
+        return list(self._content.objects())
+
+    # -------------------------------------------------------------- reporting
+
+    def _report(self) -> Heartbeat:
+        line = self._line.line
+        return Heartbeat(
+            state=PAUSED if self._life().state == PAUSED else ACTIVE,
+            line=line,
+            forecast_idle_up_bps=self._line.forecast.coming(self._hour(), line.idle_up_bps),
+            disk=self._disk_reader.read(self._content.quota_bytes, self._content.usage_bytes()),
+            processor=self._processor,
+            environment=self._environment,
+            services=self._controls.services(),
+            connections=len(self._service.sessions()),
+            connections_max=self._controls.limits.connections_max,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """What the owner's phone sees of it; values that :func:`fallow_wire.fields.encode` takes."""
+        report = self._report()
+        oldest_at = self._outbox.oldest_at()
+        return {
+            "line": report.line,
+            "budget_up_bps": self._budget_bps,
+            "forecast_idle_up_bps": report.forecast_idle_up_bps,
+            "disk": report.disk,
+            "processor": report.processor,
+            "environment": report.environment,
+            "sessions": self._service.sessions(),
+            "tasks": self._runner.statuses(),
+            "content": {"objects": len(self._content.objects()), "bytes": self._content.usage_bytes()},
+            "uplink": self._session.status,
+            "proofs": {
+                "waiting": self._outbox.waiting(),
+                "oldest_s": 0 if oldest_at is None else max(0, self._clock.now() - oldest_at),
+                "refused": sum(self._outbox.refused().values()),
+            },
+        }
+
+    def _read_host(self) -> None:
+        environment = self._environment_reader.read(self._service_port or self._config.service.port)
+        if self._service_port is None:
+            environment = dataclasses.replace(environment, service_ports=())
+        self._environment: Environment = environment
+        self._processor = self._processor_reader.read()
+
+    def _take_time(self, unix_s: int) -> None:
+        self._clock.set_server_time(unix_s)
+        self._time_corrected()
+
+    def _content_changed(self, added: tuple[str, ...], dropped: tuple[str, ...]) -> None:
+        for at in range(0, max(len(added), len(dropped)), CONTENT_IDS_MAX):
+            self._session.send(Content(added[at : at + CONTENT_IDS_MAX], dropped[at : at + CONTENT_IDS_MAX]))
+
+    # -------------------------------------------------------------- what may be done now
+
+    def refusal(self) -> Refusal | None:
+        """Why nobody is served now, or None: the owner's word first, then the line."""
+        refusal = self._controls.refusal()
+        if refusal is None and self._budget_bps < USEFUL_BPS_MIN:
+            refusal = line_busy("The household is using the line.", 10)
+        return refusal
+
+    def _download_bps(self) -> int:
+        return self._line.line.idle_down_bps if self._controls.refusal() is None else 0
+
+    def _follow_permission(self) -> None:
+        """Fill only while the owner shares the line."""
+        if self._controls.refusal() is None:
+            self._runner.resume()
+        else:
+            self._runner.pause()
+
+    def _set_budget(self) -> None:
+        line = self._line.line
+        self._budget_bps = upload_budget_bps(line.up_capacity_bps, line.idle_up_bps, self._controls.limits)
+        self._pacer.set_rate(self._budget_bps)
+
+    # -------------------------------------------------------------- loops
+
+    async def _open_service_port(self) -> None:
+        """A taken port costs the service, not the agent: the owner still has port M."""
+        told = False
+        while self._service_port is None:
+            try:
+                self._service_port = await self._service.start()
+            except OSError as error:
+                if not told:
+                    _log.error("service port %d: %s; trying on", self._config.service.port, error.strerror or error)
+                told = True
+                await asyncio.sleep(RETRY_PORT_S)
+        _log.info("service port %d is open", self._service_port)
+        self._read_host()
+        self._session.report_changed()
+
+    async def _follow_line(self) -> None:
+        """Once a second: read the line, give the household what it wants, count, and wake who has work."""
+        shared = self._controls.refusal() is None
+        while True:
+            now = self._clock.monotonic()
+            before_bps = self._budget_bps
+            self._line.read(now, self._hour())
+            self._set_budget()
+            served = self._service.sessions()
+            self._count(yields=int(bool(served) and self._budget_bps < YIELD_SHARE * before_bps))
+            if now - self._host_read_at >= READ_HOST_S:
+                self._host_read_at = now
+                self._read_host()
+            if shared != (self._controls.refusal() is None):
+                # A window of the owner's hours began or ended, or the month's bytes are used up.
+                shared = not shared
+                self._follow_permission()
+                if not shared:
+                    await self._service.stop_transfers()
+            if now - self._submitted_at >= SUBMIT_S and self._outbox.waiting():
+                self._submitted_at = now
+                self._submission.wake()
+            if now - self._forecast_saved_at >= FORECAST_SAVE_S:
+                self._forecast_saved_at = now
+                self._settings.set(_FORECAST, self._line.forecast.as_json())
+            self._session.report_changed()
+            await asyncio.sleep(READ_LINE_S)
+
+    async def _scrub(self) -> None:
+        """Find what the disk has spoilt, a little at a time."""
+        while True:
+            await asyncio.sleep(SCRUB_S)
+            await self._content.scrub_next()
+
+    def _count(self, yields: int = 0) -> None:
+        total = self._service.bytes_up_total
+        if total != self._bytes_counted or yields:
+            self._controls.count(total - self._bytes_counted, yields)
+            self._bytes_counted = total
+
+    def _own_bytes(self) -> tuple[int, int]:
+        return self._service.bytes_up_total, self._filler.bytes_down_total
+
+    def _hour(self) -> int:
+        return time.localtime(self._clock.now()).tm_hour
+
+
+async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession, ledger: str, key: PrivateKey) -> None:
+    """Seal all tickets and bring their proofs to the ledger; ends when it has acknowledged everything."""
+    outbox = Outbox(connection)
+    for served in outbox.open_tickets():
+        outbox.seal(served.jti)
+    submission = Submission(outbox, http, lambda: ledger, key)
+    running = asyncio.get_running_loop().create_task(submission.run(), name="last-submission")
+    done = asyncio.get_running_loop().create_task(submission.all_acknowledged(), name="all-acknowledged")
+    try:
+        ended, _ = await asyncio.wait((running, done), return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+    finally:
+        for task in (running, done):
+            task.cancel()
+        await asyncio.gather(running, done, return_exceptions=True)
+
+
+def is_private(url: str) -> bool:
+    """True when the owner sent the device to a scheduler in a private network, as in a laboratory or a demo."""
+    host = URL(url).host or ""
+    try:
+        return not ipaddress.ip_address(host.partition("%")[0]).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".local", ".lan", ".home.arpa"))
+
+
+def _one(addresses: tuple[str, ...]) -> str | None:
+    """The service port listens on all addresses or on one."""
+    return addresses[0] if addresses else None
