@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -51,8 +50,9 @@ class Context:
             raise SettingsError(f"there is no profile {wanted!r}", f"fallow login --profile {wanted} …")
         found = settings.profiles.get(wanted or role) or settings.profiles.get("default") or Profile()
         given = {name: self.options[name] for name in ("scheduler", "ledger", "token") if self.options.get(name)}
-        if given.get("scheduler", found.scheduler) != found.scheduler and "token" not in given:
-            found = replace(found, token=None)  # a token goes only to the server that it is for
+        for name, own in (("scheduler", found.scheduler), ("ledger", found.ledger)):
+            if own is not None and given.get(name, own) != own and "token" not in given:
+                found = replace(found, token=None)  # a token goes only to the servers that it is for
         return replace(found, **given)
 
     def scheduler(self, role: str) -> Scheduler:
@@ -165,7 +165,3 @@ def at_ledger(command: F) -> F:
 def at_device(command: F) -> F:
     """Options of a command that calls a device on this LAN."""
     return device_option(json_option(command))
-
-
-def environment() -> Mapping[str, str]:
-    return os.environ
