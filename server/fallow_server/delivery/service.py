@@ -15,6 +15,7 @@ from fallow_wire.keys import PublicKey
 from fallow_wire.limits import CHUNK_BYTES
 from fallow_wire.manifest import Manifest
 from fallow_wire.plans import ByteRange, Plan, PlanRequest, PlanSource
+from fallow_wire.session import HEARTBEAT_S
 
 from ..catalogue.names import quoted
 from ..catalogue.objects import Catalogue, HeldObject
@@ -35,7 +36,6 @@ from .pseudonym import Pseudonyms, family_of
 from .tickets import Order, Tariffs, TicketIssuer
 from .transfer import CORS, Transfer
 
-HEARTBEAT_S = 15
 PREFLIGHT = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, HEAD, POST",

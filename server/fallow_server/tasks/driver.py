@@ -9,25 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
 
 from fallow_wire.ids import uuid7
-from fallow_wire.keys import PublicKey
-from fallow_wire.session import Cancel, Downward, Source, Task, TaskStatus
+from fallow_wire.session import Task, TaskStatus
 
-from ..catalogue.names import quoted
 from ..catalogue.objects import Catalogue
 from ..clock import Clock
 from ..delivery.devices import Devices
-from ..delivery.pseudonym import family_of
-from ..delivery.tickets import Order, TicketIssuer
 from ..fleet.live import LiveDevice
 from ..scheduling.assignment import assign
-from ..scheduling.filters import Request, explain, url_for
-from ..scheduling.routing import eligible, pick_several
+from ..scheduling.filters import explain
 from ..scheduling.views import Demand
 from .config import Config
-from .model import GONE, NetworkTask, Placement
+from .messages import Message, Messenger, cancelling
+from .model import GONE, NetworkTask
 from .states import PlacementState, TaskEvent
 from .store import TaskStore
 
@@ -39,21 +34,8 @@ FAILURE_PAUSE_S = 5
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """To be sent after the round: of a task's placement, or on its own when ``placement`` is None."""
-
-    device_id: str
-    task: NetworkTask | None
-    placement: Placement | None
-    message: Downward | None = None
-
-
 class TaskDriver:
-    """Observer of the fleet and of the catalogue.
-
-    :param public_url: where devices reach the origin, without a trailing slash.
-    """
+    """Observer of the fleet and of the catalogue."""
 
     def __init__(
         self,
@@ -61,23 +43,20 @@ class TaskDriver:
         store: TaskStore,
         catalogue: Catalogue,
         devices: Devices,
-        issuer: TicketIssuer,
+        messenger: Messenger,
         clock: Clock,
-        public_url: str,
     ) -> None:
         self._config = config
         self._store = store
         self._catalogue = catalogue
         self._devices = devices
-        self._issuer = issuer
+        self._messenger = messenger
         self._clock = clock
-        self._public_url = public_url
         self._open: dict[str, NetworkTask] = {}
         self._rounds = asyncio.Lock()
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
-        self._sending = asyncio.Semaphore(config.sending_max)
         # What happened since the last round.
         self._statuses: dict[tuple[str, str], TaskStatus] = {}
         self._arrived: set[str] = set()
@@ -160,7 +139,7 @@ class TaskDriver:
                 return
             closed = task.end(TaskEvent.CANCEL, self._clock.now())
             await self._finish([task])
-        await self._send_all([_cancelling(task, placement) for placement in closed])
+        await self._messenger.send_all([cancelling(task, placement) for placement in closed])
 
     def waiting_for(self, task: NetworkTask) -> dict[str, int]:
         """How many devices each reason keeps from holding the object, for a task that waits."""
@@ -248,7 +227,7 @@ class TaskDriver:
                 messages += self._unsent()
                 await self._finish(list(self._open.values()))
                 self._count_committed()
-            await self._send_all(messages)
+            await self._messenger.send_all(messages)
 
     def _apply_statuses(self, now: int) -> None:
         statuses, self._statuses = self._statuses, {}
@@ -302,7 +281,7 @@ class TaskDriver:
         messages: list[Message] = []
         for task in self._open.values():
             if now >= task.deadline:
-                messages += [_cancelling(task, one) for one in task.end(TaskEvent.DEADLINE, now)]
+                messages += [cancelling(task, one) for one in task.end(TaskEvent.DEADLINE, now)]
                 continue
             for placement in task.open_placements():
                 away = self._away.get(placement.device_id)
@@ -313,7 +292,7 @@ class TaskDriver:
                 elif placement.state is not PlacementState.PLACED:
                     if idle_s > self._config.stalled_s_max:
                         placement.move("failed", now, "stalled")
-                        messages.append(_cancelling(task, placement))
+                        messages.append(cancelling(task, placement))
                 elif placement.sends and idle_s > self._config.unanswered_s_max * placement.sends:
                     if placement.sends >= self._config.sends_max:
                         placement.move("failed", now, "no-answer")
@@ -333,7 +312,7 @@ class TaskDriver:
                 task.settle_drop(now)
             else:
                 surplus = task.settle_fill(self._devices.holder_ids(task.object_id), now)
-                messages += [_cancelling(task, placement) for placement in surplus]
+                messages += [cancelling(task, placement) for placement in surplus]
         return messages
 
     def _coming(self) -> dict[str, set[str]]:
@@ -424,68 +403,3 @@ class TaskDriver:
             if len(holders) < wanted.replicas:
                 await self.create("fill", wanted.object_id, wanted.publisher, wanted.size, wanted.replicas)
         await self._store.purge(self._clock.now() - self._config.kept_s, PURGED_MAX)
-
-    # -------------------------------------------------------------- sending
-
-    async def _send_all(self, messages: list[Message]) -> None:
-        unique = {(one.device_id, id(one.placement or one.message), one.message is None): one for one in messages}
-        await asyncio.gather(*(self._send(message) for message in unique.values()))
-
-    async def _send(self, message: Message) -> None:
-        async with self._sending:
-            device = self._devices.fleet.get(message.device_id)
-            if device is None:
-                return
-            downward = message.message
-            if downward is None and message.task is not None and message.placement is not None:
-                if not message.placement.is_open:
-                    return
-                message.placement.sends += 1
-                downward = await self._task_message(device, message.task)
-                if not message.placement.is_open:
-                    # Cancelled meanwhile, and the device was told so: it must not hear of the task after that.
-                    return
-            if downward is None:
-                return
-            try:
-                await device.send(downward)
-            except ConnectionError as error:
-                _log.info("%s did not take a message: %s", device.device_id, error)
-
-    async def _task_message(self, device: LiveDevice, task: NetworkTask) -> Task | None:
-        if task.kind == "drop":
-            return Task(task.task_id, "drop", task.object_id, deadline=task.deadline)
-        held = await self._catalogue.find(task.object_id)
-        manifest = await self._catalogue.manifest(task.object_id)
-        if held is None or manifest is None:
-            return None
-        name = quoted(held.names[0][1])
-        sources = await self._device_sources(device, task, name)
-        sources.append(Source(f"{self._public_url}/o/{task.object_id}/{name}?source=origin"))
-        return Task(task.task_id, "fill", task.object_id, manifest, tuple(sources), task.deadline)
-
-    async def _device_sources(self, device: LiveDevice, task: NetworkTask, name: str) -> list[Source]:
-        wanted = Request(task.object_id, "fill", family_of(device.remote_address))
-        holders = [view for view in self._devices.holders(task.object_id) if view.device_id != device.device_id]
-        candidates = eligible(holders, wanted, self._config.filters)
-        draws = [int.from_bytes(os.urandom(4), "big") / 2**32 for _ in candidates]
-        order = Order(
-            task.object_id,
-            task.publisher,
-            device.device_id,
-            task.size_bytes,
-            "fill",
-            PublicKey(device.public_key).jwk(),
-        )
-        sources = []
-        for view in pick_several(candidates, self._config.sources_max, draws):
-            url = url_for(view, wanted.family)
-            ticket = await self._issuer.issue(view.device_id, order)
-            if url is None or ticket is None:
-                break
-            sources.append(Source(f"{url}/o/{task.object_id}/{name}", ticket))
-        return sources
-
-
-def _cancelling(task: NetworkTask, placement: Placement) -> Message:
-    return Message(placement.device_id, task, placement, Cancel(task.task_id, placement.reason))

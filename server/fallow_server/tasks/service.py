@@ -16,6 +16,7 @@ from ..delivery.tickets import TicketIssuer
 from ..http import Api, ApiProblem, Role, json_response, principal, record_body, refusal
 from .config import Config
 from .driver import TaskDriver
+from .messages import Messenger
 from .model import NetworkTask
 from .store import TaskStore
 
@@ -50,7 +51,8 @@ class TaskService:
         self._clock = clock
         self._devices = devices
         self._store = TaskStore(database)
-        self.driver = TaskDriver(config, self._store, catalogue, devices, issuer, clock, public_url.rstrip("/"))
+        messenger = Messenger(config, catalogue, devices, issuer, public_url.rstrip("/"))
+        self.driver = TaskDriver(config, self._store, catalogue, devices, messenger, clock)
 
     async def start(self) -> None:
         await self.driver.start()
