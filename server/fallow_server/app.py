@@ -9,6 +9,7 @@ import signal
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any
 
 from aiohttp import web
 from fallow_wire.errors import LocalError
@@ -45,6 +46,14 @@ BACKLOG = 1024
 """Connections that wait to be accepted: after a restart a whole fleet comes back."""
 
 _log = logging.getLogger(__name__)
+
+
+class _ConnectionLog(logging.LoggerAdapter[logging.Logger]):
+    """What aiohttp says of connections that speak no HTTP or vanish: for debugging only, as any stranger can make it
+    say so at will. Failures of our handlers are logged by :class:`~.http.Api`."""
+
+    def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
+        super().log(min(level, logging.DEBUG), msg, *args, **more)
 
 
 class Scheduler:
@@ -233,6 +242,7 @@ class ServerApp:
     async def _serve(self, api: Api, sockets: list[socket.socket]) -> None:
         runner = web.AppRunner(
             api.application,
+            logger=_ConnectionLog(_log, {}),
             access_log=None,  # it would write down consumers' addresses
             auto_decompress=False,  # no call takes compressed bodies, and a small one can hold a very large one
             shutdown_timeout=self._config.http.stop_s,

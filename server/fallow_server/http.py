@@ -264,7 +264,7 @@ class Api:
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", []))
         for part in reversed(forwarded.split(",")):
             try:
-                address = _plain(str(ipaddress.ip_address(part.strip())))
+                address = _plain(part.strip())
             except ValueError:
                 break
             if address not in self._trusted_proxies:
@@ -273,8 +273,10 @@ class Api:
 
 
 def _plain(address: str) -> str:
-    """An IPv4 address that came in IPv6 form, as IPv4."""
-    return address.removeprefix("::ffff:") if address.startswith("::ffff:") and "." in address else address
+    """An IP address in its usual text; IPv4 that came in IPv6 form is IPv4. :raises ValueError: for anything else."""
+    found = ipaddress.ip_address(address)
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped or found)
 
 
 def principal(request: web.Request) -> Principal:

@@ -1,0 +1,149 @@
+"""``fallow-server`` as a process: first start, help, refusals, kill -9, SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.processes
+
+COMMAND = [sys.executable, "-m", "fallow_server"]
+DEADLINE_S = 30
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
+def token_in(text: str) -> str:
+    found = re.search(r"fa_[A-Za-z0-9_-]{43}", text)
+    assert found is not None, text
+    return found[0]
+
+
+@contextmanager
+def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A running server and its scheduler's port."""
+    ports = ("--host", "127.0.0.1", "--scheduler-port", "0", "--ledger-port", "0")
+    process = subprocess.Popen([*COMMAND, "run", *ports, *arguments], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        port = 0
+        for line in process.stderr:
+            if found := re.search(r"scheduler at \S+ \(port (\d+)\)", line):
+                port = int(found[1])
+                break
+        assert port, f"it ended with {process.wait(DEADLINE_S)}"
+        yield process, port
+    finally:
+        process.kill()
+        process.communicate(timeout=DEADLINE_S)
+
+
+def call(port: int, method: str, path: str, token: str, body: object = None) -> tuple[int, Any]:
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
+            return response.status, json.loads(response.read() or b"null")
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or b"null")
+
+
+def test_init_is_repeatable_and_overwrites_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    first = run("init", "--state-dir", str(state))
+    assert first.returncode == 0, first.stderr
+    token = token_in(first.stdout)
+    files = {path.name: path.read_bytes() for path in state.iterdir() if path.suffix != ".sqlite"}
+    second = run("--state-dir", str(state), "init")
+    assert second.returncode == 0, second.stderr
+    assert "nothing was changed" in second.stdout
+    assert "fa_" not in second.stdout
+    assert {path.name: path.read_bytes() for path in state.iterdir() if path.suffix != ".sqlite"} == files
+
+    lost = run("operator-token", "--state-dir", str(state))
+    assert lost.returncode == 0, lost.stderr
+    new = token_in(lost.stdout)
+    assert new != token
+    with server("--state-dir", str(state)) as (process, port):
+        for one in (token, new):
+            assert call(port, "GET", "/v1/accounts", one)[0] == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 0
+
+
+def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path) -> None:
+    state = str(tmp_path / "state")
+    token = token_in(run("init", "--state-dir", state).stdout)
+    made: dict[str, str] = {}
+    for _ in range(3):
+        with server("--state-dir", state) as (process, port):
+            for account, account_token in made.items():
+                status, _ = call(port, "GET", "/v1/devices", account_token)
+                assert status == 200, f"{account} was lost"
+            for _ in range(5):
+                status, account = call(port, "POST", "/v1/accounts", token, {"role": "owner", "name": "x"})
+                assert status == 201
+                made[account["id"]] = account["token"]
+                assert call(port, "POST", "/v1/claims", account["token"])[0] == 201
+            process.kill()
+            process.wait(DEADLINE_S)
+    with server("--state-dir", state) as (process, port):
+        listed = call(port, "GET", "/v1/accounts", token)[1]
+        assert {account["id"] for account in listed if account["role"] == "owner"} == set(made)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE_S) == 0
+
+
+def test_run_with_init_starts_at_once(tmp_path: Path) -> None:
+    with server("--state-dir", str(tmp_path / "new"), "--init") as (process, port):
+        assert call(port, "GET", "/v1/health", "")[1]["status"] in ("ok", "degraded")
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 0
+        assert time.monotonic() - started < 10, "nothing was under way"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["run", "--state-dir", "{}/none"], 1, "run: fallow-server init --state-dir"),
+        (["operator-token", "--state-dir", "{}/none"], 1, "run: fallow-server init"),
+        (["init", "--state-dir", "/proc/nowhere"], 1, "--state-dir"),
+        (["--role", "king"], 2, "invalid choice"),
+        (["--colour"], 2, "unrecognized"),
+        (["run", "--scheduler-url", "fallow.example", "--state-dir", "{}"], 1, "http.scheduler_url"),
+        (["--role", "scheduler", "--state-dir", "{}"], 1, "http.ledger_url"),
+        (["--config", "{}/none.toml"], 1, "No such file"),
+    ],
+)
+def test_refusals_are_one_clear_line(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:
+    found = run(*(argument.format(tmp_path) for argument in arguments))
+    assert found.returncode == status
+    assert said in found.stderr
+    assert "Traceback" not in found.stderr
+    if status == 1:
+        assert found.stderr.count("\n") == 1
+
+
+def test_help_teaches(tmp_path: Path) -> None:
+    text = run("--help").stdout
+    for word in ("init", "operator-token", "settings", "--scheduler-url", "32550", "fallow-server.toml", "/metrics"):
+        assert word in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+    shown = run("settings", "--state-dir", str(tmp_path)).stdout
+    assert "[dial_back]" in shown
