@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from fallow_agent.proofs.outbox import (
     SealedBatch,
     ServedTicket,
 )
+from fallow_agent.store import open_database
 from fallow_wire.batches import FIRST_PREV, Ack, AckItem, Batch, Head, batch_hash
 from fallow_wire.errors import LocalError, PeerError
 from fallow_wire.ids import uuid7
@@ -30,11 +33,8 @@ KEY = PrivateKey(hashlib.sha256(b"device").digest())
 DID = KEY.public.device_id()
 
 
-def connect(path: Path | str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
+def connect(path: Path) -> sqlite3.Connection:
+    return open_database(path)
 
 
 def served(number: int, **changes: object) -> ServedTicket:
@@ -144,6 +144,16 @@ def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
     connection.execute("PRAGMA query_only = ON")
     with pytest.raises(OutboxUnavailable, match="written"):
         outbox.save(served(2))
+    with pytest.raises(OutboxUnavailable, match="written"):
+        outbox.seal(served(1).jti)
+    connection.execute("PRAGMA query_only = OFF")
+    outbox.seal(served(1).jti)
+    connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(OutboxUnavailable, match="written"):
+        outbox.next_batch(KEY)
+    connection.execute("PRAGMA query_only = OFF")
+    assert outbox.next_batch(KEY) is not None
+    assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
 
 
 def test_batches_stay_under_the_limits(outbox: Outbox) -> None:
@@ -222,6 +232,34 @@ def test_another_device_key_begins_its_own_chain(outbox: Outbox) -> None:
     assert batch_of(sealed, other).prev == FIRST_PREV
 
 
+SEALER = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from test_outbox import KEY, Outbox, connect, served
+outbox = Outbox(connect(Path(sys.argv[1])))
+outbox.save(served(1))
+outbox.save(served(2))
+outbox.seal(served(1).jti)
+sealed = outbox.next_batch(KEY)
+os.write(1, sealed.token.encode())
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sqlite"
+    here = str(Path(__file__).parent)
+    died = subprocess.run([sys.executable, "-c", SEALER, str(path), here], capture_output=True, timeout=60, check=False)
+    assert died.returncode == -9, died.stderr
+    outbox = Outbox(connect(path))
+    assert outbox.open_tickets() == [served(2)]
+    sealed = outbox.next_batch(KEY)
+    assert sealed is not None
+    assert sealed.token == died.stdout.decode()
+    assert outbox.waiting() == 1
+
+
 class OutboxMachine(RuleBasedStateMachine):
     """Any order of saving, sealing, batching, acknowledging and dying."""
 
@@ -289,7 +327,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def die(self) -> None:
-        # Opened anew before the old connection can check anything in, as after a kill.
+        # Opened anew before the old connection could tidy up.
         self.outbox = Outbox(connect(self.path), OutboxConfig(tickets_max=6))
         self.connection.close()
         self.connection = self.outbox._connection

@@ -34,7 +34,7 @@ from fallow_wire.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from fallow_wire.strict import dumps
 
 OUTBOX_TABLES = """
-    CREATE TABLE IF NOT EXISTS outbox_tickets (
+    CREATE TABLE outbox_tickets (
         id INTEGER PRIMARY KEY,
         jti TEXT NOT NULL UNIQUE,
         state TEXT NOT NULL CHECK (state IN ('open', 'sealed', 'batched')),
@@ -51,11 +51,11 @@ OUTBOX_TABLES = """
         receipt_bytes INTEGER NOT NULL,
         spans TEXT NOT NULL
     );
-    CREATE INDEX IF NOT EXISTS outbox_tickets_by_state ON outbox_tickets (state);
-    CREATE TABLE IF NOT EXISTS outbox_spent (jti TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS outbox_batch (did TEXT PRIMARY KEY, seq INTEGER NOT NULL, token TEXT NOT NULL);
-    CREATE TABLE IF NOT EXISTS outbox_chain (did TEXT PRIMARY KEY, seq INTEGER NOT NULL, prev TEXT NOT NULL);
-    CREATE TABLE IF NOT EXISTS outbox_refused (reason TEXT PRIMARY KEY, items INTEGER NOT NULL);
+    CREATE INDEX outbox_tickets_by_state ON outbox_tickets (state);
+    CREATE TABLE outbox_spent (jti TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE outbox_batch (did TEXT PRIMARY KEY, seq INTEGER NOT NULL, token TEXT NOT NULL);
+    CREATE TABLE outbox_chain (did TEXT PRIMARY KEY, seq INTEGER NOT NULL, prev TEXT NOT NULL);
+    CREATE TABLE outbox_refused (reason TEXT PRIMARY KEY, items INTEGER NOT NULL);
 """
 """A script for the database's migrations. The chain's state is never deleted: it belongs to the key, not the owner."""
 
@@ -128,12 +128,11 @@ class SealedBatch:
 
 
 class Outbox:
-    """Works on a connection in autocommit mode (``isolation_level=None``), from one thread."""
+    """Works on a connection of :func:`..store.open_database`, from one thread."""
 
     def __init__(self, connection: sqlite3.Connection, config: OutboxConfig | None = None) -> None:
         self._connection = connection
         self._config = config or OutboxConfig()
-        connection.executescript(OUTBOX_TABLES)
 
     # -------------------------------------------------------------- serving
 
@@ -170,19 +169,19 @@ class Outbox:
         )
         update = ", ".join(f"{name} = excluded.{name}" for name in _MUTABLE)
         places = ", ".join("?" * len(values))
-        try:
+        with self._transaction():
             self._connection.execute(
                 f"INSERT INTO outbox_tickets (state, {_COLUMNS}) VALUES ('open', {places})"
                 f" ON CONFLICT (jti) DO UPDATE SET {update}",
                 values,
             )
-        except sqlite3.OperationalError as error:
-            raise OutboxUnavailable(f"the proof could not be written: {error}") from error
 
     def seal(self, jti: str) -> None:
         """Ready for a batch, and spent. A ticket under which nothing was served is only spent.
 
         Sealing a ticket that is sealed, or was never saved, changes nothing.
+
+        :raises OutboxUnavailable: the disk refuses; the ticket is open still.
         """
         served = self.find(jti)
         if served is None:
@@ -202,7 +201,8 @@ class Outbox:
         """Stop remembering spent tickets that could not be served any more."""
         before = now - self._config.spent_grace_s
         if self._one("SELECT 1 FROM outbox_spent WHERE expires_at < ? LIMIT 1", before) is not None:
-            self._connection.execute("DELETE FROM outbox_spent WHERE expires_at < ?", (before,))
+            with self._transaction():
+                self._connection.execute("DELETE FROM outbox_spent WHERE expires_at < ?", (before,))
 
     # -------------------------------------------------------------- handing over
 
@@ -210,6 +210,8 @@ class Outbox:
         """The batch that waits for its ack, else a new one of the oldest sealed tickets; None without any.
 
         A new batch is on the disk (``synchronous=FULL``) when this returns.
+
+        :raises OutboxUnavailable: the disk refuses; nothing may be sent.
         """
         did = key.public.device_id()
         stored = self._one("SELECT seq, token FROM outbox_batch WHERE did = ?", did)
@@ -243,6 +245,7 @@ class Outbox:
         twice, changes nothing.
 
         :raises PeerError: when it names the waiting batch's place but not the batch.
+        :raises OutboxUnavailable: the disk refuses; the batch waits still, and the ledger will give the ack again.
         """
         stored = self._one("SELECT token FROM outbox_batch WHERE did = ? AND seq = ?", ack.did, ack.seq)
         if stored is None:
@@ -307,18 +310,18 @@ class Outbox:
 
     @contextmanager
     def _transaction(self, *, durable: bool = False) -> Iterator[None]:
+        """All or nothing. :raises OutboxUnavailable: the disk is full, read-only or failing; nothing has changed."""
         if durable:
             self._connection.execute("PRAGMA synchronous = FULL")
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+            yield
+            self._connection.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            raise OutboxUnavailable(f"the proofs cannot be written: {error}") from error
         finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             if durable:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
 
