@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from fallow_server.accounts.accounts import IssuedAccount, NewAccount
 from fallow_server.app import ServerApp, bind, default_url, host_names
 from fallow_server.config import HttpConfig
 from fallow_server.state import StateDirectory
@@ -147,22 +148,24 @@ def test_a_rotated_key_keeps_what_the_old_one_signed_valid(tmp_path: Path) -> No
     asyncio.run(run())
 
 
-def test_stopping_lets_a_request_finish(tmp_path: Path) -> None:
+def test_stopping_lets_a_request_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         async with running_server(tmp_path) as world:
-            reader, writer = await asyncio.open_connection("127.0.0.1", world.app.scheduler_port)
-            body = b'{"role":"owner","name":"late"}'
-            writer.write(
-                b"POST /v1/accounts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
-                + f"Authorization: Bearer {world.operator_token}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-            )
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
-            # The request is under way by now; the server is asked to stop before its body has come.
+            entered, go_on = asyncio.Event(), asyncio.Event()
+            create = world.scheduler.accounts.create
+
+            async def slow(new: NewAccount) -> IssuedAccount:
+                entered.set()
+                await go_on.wait()
+                return await create(new)
+
+            monkeypatch.setattr(world.scheduler.accounts, "create", slow)
+            request = asyncio.create_task(world.account("owner"), name="request")
+            await entered.wait()
             closing = asyncio.create_task(world.app.close(), name="close")
             await asyncio.sleep(0)
-            writer.write(body)
-            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 201 ")
-            writer.close()
+            go_on.set()
+            assert (await request)["token"].startswith("fo_")
             await closing
             with pytest.raises(ConnectionError):
                 await asyncio.open_connection("127.0.0.1", world.app.scheduler_port)
