@@ -60,7 +60,7 @@ class SessionConfig:
     """At once after connecting: a content snapshot of 100,000 objects has 100 messages."""
     messages_per_s: int = 4
     content_objects_max: int = 100_000
-    """Per device; each costs about 130 bytes of memory."""
+    """Per device; each costs about 200 bytes of memory, with the index that delivery keeps."""
     remember_s: int = 60
     """How often last_seen and states go to the database, all devices in one transaction."""
 
