@@ -10,14 +10,15 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from fallow_agent.backoff import Backoff
 from fallow_agent.proofs import submission as submission_module
-from fallow_agent.proofs.outbox import Outbox, ServedTicket
+from fallow_agent.proofs.outbox import OUTBOX_TABLES, Outbox, OutboxUnavailable, ServedTicket
 from fallow_agent.proofs.submission import BatchRefused, LedgerUnavailable, Submission
 from fallow_wire.batches import Ack, AckItem, Batch, Head, batch_hash
 from fallow_wire.fields import encode
 from fallow_wire.jws import Kind, sign, verify
 from fallow_wire.keys import JwkSet
-from support import NOW, key, make_ticket, signed_ticket
+from support import NOW, key, make_ticket, new_jti, signed_ticket
 
 DEVICE, LEDGER = key(2), key(4)
 DID = DEVICE.public.device_id()
@@ -25,7 +26,9 @@ HEAD = Head(1, "0" * 64, NOW)
 
 
 def outbox_with(tickets: int) -> Outbox:
-    outbox = Outbox(sqlite3.connect(":memory:", isolation_level=None))
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript(OUTBOX_TABLES)
+    outbox = Outbox(connection)
     seal(outbox, tickets)
     return outbox
 
@@ -127,6 +130,9 @@ def test_everything_is_handed_over_in_a_chain() -> None:
         lambda ledger, token: ledger.accept(token, batch="1" * 64),
         lambda ledger, token: ledger.accept(token, items=()),
         lambda ledger, token: ledger.accept(token, did=key(3).public.device_id()),
+        lambda ledger, token: ledger.accept(token, items=(AckItem("booked", 3, new_jti()),) * 2),
+        lambda ledger, token: web.Response(status=302, headers={"Location": "/elsewhere"}),
+        lambda ledger, token: web.Response(status=404, text="some proxy"),
     ],
 )
 def test_without_a_good_ack_the_same_bytes_go_again(answer: Callable[[FakeLedger, str], web.Response]) -> None:
@@ -143,14 +149,17 @@ def test_without_a_good_ack_the_same_bytes_go_again(answer: Callable[[FakeLedger
     assert outbox.waiting() == 0
 
 
-@pytest.mark.parametrize(("status", "slug"), [(403, "unknown-device"), (400, "malformed"), (413, "too-large")])
-def test_a_refused_batch_is_kept(status: int, slug: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "slug", "our_fault"),
+    [(403, "unknown-device", False), (400, "malformed", True), (400, "bad-signature", True), (413, "too-large", True)],
+)
+def test_a_refused_batch_is_kept(status: int, slug: str, our_fault: bool) -> None:
     outbox, ledger = outbox_with(1), FakeLedger(problem(status, slug))
 
     async def use(submission: Submission) -> None:
         with pytest.raises(BatchRefused) as caught:
             await submission.submit_next()
-        assert caught.value.slug == slug
+        assert (caught.value.slug, caught.value.our_fault) == (slug, our_fault)
 
     run(ledger, outbox, use)
     assert outbox.waiting() == 1
@@ -172,7 +181,9 @@ def test_a_ledger_at_another_place_of_the_chain_says_where_to_go_on() -> None:
     assert outbox.waiting() == 0
 
 
-@pytest.mark.parametrize("expected", [None, {}, {"seq": 0, "prev": "7" * 64}, {"seq": 2, "prev": "x"}])
+@pytest.mark.parametrize(
+    "expected", [None, {}, {"seq": 0, "prev": "7" * 64}, {"seq": True, "prev": "7" * 64}, {"seq": 2, "prev": "x" * 64}]
+)
 def test_a_gap_without_a_place_changes_nothing(expected: Any) -> None:
     outbox, ledger = outbox_with(1), FakeLedger(problem(409, "sequence-gap", expected=expected))
 
@@ -231,4 +242,51 @@ def test_the_loop_goes_on_until_the_ledger_is_back(monkeypatch: pytest.MonkeyPat
 
     run(ledger, outbox, use)
     assert len(ledger.received) == 4
+    assert outbox.waiting() == 0
+
+
+def test_a_long_absence_is_quiet_and_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(submission_module.random, "random", lambda: 0.0)
+    monkeypatch.setattr(submission_module, "Backoff", lambda: Backoff(0.001, 0.001))
+    caplog.set_level("INFO", logger=submission_module.__name__)
+    outbox = outbox_with(1)
+    away = [problem(503, "closing", detail=f"attempt {number}") for number in range(20)]
+    unknown = [problem(403, "unknown-device")] * 5
+    ledger = FakeLedger(*away, *unknown, FakeLedger.accept)
+
+    async def use(submission: Submission) -> None:
+        running = asyncio.create_task(submission.run())
+        await submission.all_acknowledged()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    run(ledger, outbox, use)
+    assert len(set(ledger.received)) == 1
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
+    assert "unknown-device" in caplog.messages[1]
+
+
+def test_a_full_disk_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submission_module, "Backoff", lambda: Backoff(0.001, 0.001))
+    outbox, ledger = outbox_with(1), FakeLedger()
+    refusing = [True]
+    original = outbox.next_batch
+
+    def next_batch(device: Any) -> Any:
+        if refusing:
+            refusing.pop()
+            raise OutboxUnavailable("database or disk is full")
+        return original(device)
+
+    monkeypatch.setattr(outbox, "next_batch", next_batch)
+
+    async def use(submission: Submission) -> None:
+        running = asyncio.create_task(submission.run())
+        await submission.all_acknowledged()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    run(ledger, outbox, use)
     assert outbox.waiting() == 0

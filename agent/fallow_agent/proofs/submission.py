@@ -7,6 +7,7 @@ it is away and once that it is back.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import random
 from collections.abc import Callable
@@ -14,9 +15,10 @@ from typing import NoReturn
 
 import aiohttp
 from fallow_wire.batches import Ack
+from fallow_wire.encoding import is_hex
 from fallow_wire.errors import FallowError, PeerError
 from fallow_wire.fields import decode
-from fallow_wire.jws import Kind, verify
+from fallow_wire.jws import Kind, split, verify
 from fallow_wire.keys import JwkSet, PrivateKey, PublicKey
 from fallow_wire.limits import ACK_BYTES_MAX
 from fallow_wire.strict import loads_object
@@ -26,12 +28,15 @@ from .outbox import Outbox, SealedBatch
 
 _log = logging.getLogger(__name__)
 
-TIMEOUT_S = 60
+CONNECT_S = 20
+ANSWER_S = 600
+"""A whole batch of some MB, over an uplink of which the household leaves 100 kbit/s, and the ledger's work on it."""
 JWKS_BYTES_MAX = 64 * 1024
 JWKS_REFRESH_S = 60
 """At most this often are the ledger's keys fetched because an ack names an unknown one."""
 OUR_FAULT_DELAY_S = 3600
-"""The ledger calls the batch malformed: a fault of this program that repeating will not mend."""
+"""The ledger calls the batch itself wrong: a fault of this program that only another version of either mends."""
+_OUR_FAULT = (400, 413, 414, 415, 422)
 
 
 class LedgerUnavailable(FallowError):
@@ -41,11 +46,21 @@ class LedgerUnavailable(FallowError):
 
 
 class BatchRefused(FallowError):
-    """The ledger does not take this batch as it is: ``slug`` is the problem's type."""
+    """The ledger does not take this batch as it is: ``slug`` is the problem's type.
+
+    ``our_fault``: it is not a batch to it; else it may take the very same one later, from a device it knows then.
+    """
+
+    def __init__(self, detail: str, *, slug: str, our_fault: bool = False) -> None:
+        super().__init__(detail, slug=slug)
+        self.our_fault = our_fault
 
 
 class Submission:
-    """:param ledger: gives the ledger's address of now."""
+    """Hands over what the outbox holds; only a verified ack lets it go of anything.
+
+    :param ledger: gives the ledger's address of now.
+    """
 
     def __init__(
         self,
@@ -63,6 +78,7 @@ class Submission:
         self._keys_of = ""
         self._keys_at = float("-inf")
         self._idle = asyncio.Event()
+        self._failed: str | None = None
         self.error: str | None = None
         """Why the last attempt failed; None while all is well."""
 
@@ -87,12 +103,10 @@ class Submission:
                 self._idle.set()
                 await self._wake.wait()
                 continue
-            except BatchRefused as error:
-                self._note(f"{error.slug}: {error.detail}")
-                delay_s = OUR_FAULT_DELAY_S if error.slug in ("malformed", "too-large") else backoff.delay_s(1.0)
             except FallowError as error:
-                self._note(error.detail)
-                delay_s = backoff.delay_s(random.random())
+                self._note(error)
+                our_fault = isinstance(error, BatchRefused) and error.our_fault
+                delay_s = OUR_FAULT_DELAY_S if our_fault else backoff.delay_s(random.random())
             backoff = backoff.failed()
             await asyncio.sleep(delay_s)
 
@@ -115,10 +129,9 @@ class Submission:
         detail = str(problem.get("detail") or problem.get("title") or f"status {status}")
         if status == 409 and slug in ("sequence-gap", "chain-fork"):
             self._resume_chain(batch, slug, problem)
-        if status in (400, 413):
-            raise BatchRefused(detail, slug=slug or "malformed")
-        if 400 <= status < 500 and status not in (408, 425, 429):
-            raise BatchRefused(detail, slug=slug or "refused")
+        if slug and 400 <= status < 500 and status not in (408, 425, 429):
+            raise BatchRefused(detail, slug=slug, our_fault=status in _OUR_FAULT)
+        # Without a problem document it is not the ledger that speaks, but something before it.
         raise LedgerUnavailable(f"{ledger}: {detail}")
 
     async def _post(self, ledger: str, batch: SealedBatch) -> tuple[int, bytes]:
@@ -126,10 +139,12 @@ class Submission:
 
     async def _fetch(self, method: str, url: str, size_max: int, data: str | None = None) -> tuple[int, bytes]:
         headers = {"Content-Type": "application/jwt"} if data is not None else {}
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        # A file is sent piece by piece; bytes of this size would block the loop in one go.
+        body_sent = io.BytesIO(data.encode("ascii")) if data is not None else None
+        timeout = aiohttp.ClientTimeout(total=ANSWER_S, sock_connect=CONNECT_S)
         try:
             async with self._http.request(
-                method, url, data=data, headers=headers, allow_redirects=False, timeout=timeout
+                method, url, data=body_sent, headers=headers, allow_redirects=False, timeout=timeout
             ) as response:
                 body = bytearray()
                 async for piece in response.content.iter_any():
@@ -144,21 +159,19 @@ class Submission:
         if self._keys_of != ledger:
             self._keys, self._keys_of, self._keys_at = {}, ledger, float("-inf")
         try:
-            try:
-                ack = verify(body, Kind.ACK, Ack, self._keys.get).value
-            except PeerError:
-                now = asyncio.get_running_loop().time()
-                if now - self._keys_at < JWKS_REFRESH_S:
-                    raise
+            now = asyncio.get_running_loop().time()
+            if split(body, Kind.ACK).kid not in self._keys and now - self._keys_at >= JWKS_REFRESH_S:
                 self._keys_at = now
                 self._keys = await self._fetch_keys(ledger)
-                ack = verify(body, Kind.ACK, Ack, self._keys.get).value
+            ack = verify(body, Kind.ACK, Ack, self._keys.get).value
         except PeerError as error:
             raise LedgerUnavailable(f"{ledger}: the ack is refused: {error.detail}") from None
         if (ack.did, ack.seq, ack.batch) != (batch.did, batch.seq, batch.hash):
             raise LedgerUnavailable(f"{ledger}: the ack is for another batch")
         if len(ack.items) != len(batch.jtis):
             raise LedgerUnavailable(f"{ledger}: the ack leaves items out")
+        if any(item.jti not in (None, jti) for item, jti in zip(ack.items, batch.jtis, strict=True)):
+            raise LedgerUnavailable(f"{ledger}: the ack's items are not in the order of the batch")
         return ack
 
     async def _fetch_keys(self, ledger: str) -> dict[str, PublicKey]:
@@ -173,20 +186,25 @@ class Submission:
         """The ledger stands at another place of this device's chain, and says where: go on from there."""
         expected = problem.get("expected")
         seq, prev = (expected.get("seq"), expected.get("prev")) if isinstance(expected, dict) else (None, None)
-        if not isinstance(seq, int) or not isinstance(prev, str) or len(prev) != 64 or seq < 1:
+        if type(seq) is not int or seq < 1 or not isinstance(prev, str) or not is_hex(prev, 64):
             raise LedgerUnavailable(f"{slug}, and the ledger does not say where it stands")
         _log.warning("%s: the ledger expects batch %d; going on from there", slug, seq)
         self._outbox.resume_from(batch.did, seq, prev)
         # After a while, so that a ledger which contradicts itself is not asked in a tight loop.
         raise LedgerUnavailable(f"{slug}: going on with batch {seq}")
 
-    def _note(self, error: str | None) -> None:
-        if error is not None and self.error is None:
-            waiting = self._outbox.waiting()
-            _log.warning("%d proofs wait for the ledger: %s", waiting, error)
-        elif error is None and self.error is not None:
+    def _note(self, error: FallowError | None) -> None:
+        """Keep it for the status; log it when it is another than before, not at every attempt."""
+        before, self._failed = self._failed, None if error is None else error.slug
+        self.error = None if error is None else f"{error.slug}: {error.detail}"
+        if self._failed == before:
+            return
+        if error is None:
             _log.info("the ledger takes proofs again")
-        self.error = error
+        elif isinstance(error, BatchRefused) and error.our_fault:
+            _log.error("the ledger cannot read our batch, which is kept: %s", self.error)
+        else:
+            _log.warning("%d proofs wait for the ledger: %s", self._outbox.waiting(), self.error)
 
 
 def _problem(body: bytes) -> dict[str, object]:
