@@ -22,10 +22,16 @@ PURE = [
     "agent/fallow_agent/edge/admission.py",
     "agent/fallow_agent/line/budget.py",
     "agent/fallow_agent/line/forecast.py",
-    "agent/fallow_agent/line/allowance.py",
+    "agent/fallow_agent/allowance.py",
+    "agent/fallow_agent/life.py",
+    "agent/fallow_agent/uplink/reports.py",
     "server/fallow_server/scheduling/*.py",
     "server/fallow_server/tasks/states.py",
+    "server/fallow_server/tasks/model.py",
+    "server/fallow_server/catalogue/names.py",
+    "server/fallow_server/delivery/metalink.py",
     "server/fallow_server/ledger/verification.py",
+    "server/fallow_server/ledger/journal.py",
     "client/fallow_client/fetch_plan.py",
 ]
 IMPURE = {"asyncio", "aiohttp", "logging", "time", "random", "socket", "sqlite3", "subprocess", "threading"}
