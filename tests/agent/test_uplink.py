@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from fallow_agent.uplink.enrolment import EnrolmentRefused, SchedulerUnreachable
 from fallow_agent.uplink.reports import changed_largely
 from fallow_agent.uplink.session import Session, authority_of, snapshot
 from fallow_agent.uplink.tasks import TaskRunner
+from fallow_wire.encoding import base64url
 from fallow_wire.enrolment import Enrolled, verify_enrolment
 from fallow_wire.errors import FallowError
 from fallow_wire.fields import encode
@@ -127,6 +129,49 @@ def test_a_refusal_is_final_and_says_why(status: int) -> None:
 def test_anything_else_is_a_scheduler_that_cannot_be_reached(status: int, body: bytes) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.Response(status=status, body=body, headers={"Location": "http://elsewhere.test/"})
+
+    with pytest.raises(SchedulerUnreachable):
+        enrol_against(handler)
+
+
+def test_an_answer_that_comes_in_pieces_is_read_whole() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        body = json.dumps(answer_to_enrolment()).encode()
+        response = web.StreamResponse(status=201)
+        await response.prepare(request)
+        await response.write(body[:100])
+        for _ in range(20):
+            await asyncio.sleep(0)  # the client, in the same loop, reads the first piece
+        await response.write(body[100:])
+        return response
+
+    assert enrol_against(handler).owner == "owner-1"
+
+
+def test_a_lost_answer_costs_nothing() -> None:
+    claims: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        claims.append(verify_enrolment(await request.read()).value.claim_token)
+        if len(claims) == 1:
+            assert request.transport is not None
+            request.transport.abort()
+        return web.json_response(answer_to_enrolment(), status=201)
+
+    async def use(url: str, http: aiohttp.ClientSession) -> Enrolled:
+        with pytest.raises(SchedulerUnreachable):
+            await enrol(http, url, DEVICE, "claim-token", "Pi 4", "0.1.0", NOW)
+        return await enrol(http, url, DEVICE, "claim-token", "Pi 4", "0.1.0", NOW)
+
+    found: Enrolled = asyncio.run(with_server({"/v1/devices": handler}, use))
+    assert found.owner == "owner-1"
+    assert claims == ["claim-token"] * 2
+
+
+def test_a_key_that_would_verify_anything_is_not_taken() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        small_order = {"kty": "OKP", "crv": "Ed25519", "x": base64url(bytes(32))}
+        return web.json_response(answer_to_enrolment(jwks={"keys": [small_order]}), status=201)
 
     with pytest.raises(SchedulerUnreachable):
         enrol_against(handler)

@@ -11,7 +11,7 @@ from fallow_wire.errors import FallowError, PeerError
 from fallow_wire.fields import decode
 from fallow_wire.http import Problem
 from fallow_wire.jws import Kind, sign
-from fallow_wire.keys import PrivateKey
+from fallow_wire.keys import PrivateKey, PublicKey
 from fallow_wire.strict import loads_object
 
 TIMEOUT_S = 30
@@ -69,13 +69,15 @@ async def enrol(
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
         ) as response:
-            body = await response.content.read(ANSWER_BYTES_MAX)
+            body = await _read_all(response)
             status = response.status
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise SchedulerUnreachable(f"{url}: {error or type(error).__name__}") from None
     if status in (200, 201):
         try:
             enrolled = decode(Enrolled, loads_object(body, ANSWER_BYTES_MAX), strict=False)
+            for jwk in enrolled.jwks.keys + enrolled.policy.jwks.keys:
+                PublicKey.from_jwk(jwk)
         except PeerError as error:
             raise SchedulerUnreachable(f"{url}: not a scheduler's answer: {error.detail}") from None
         if enrolled.device_id != did:
@@ -84,6 +86,16 @@ async def enrol(
     if 400 <= status < 500 and status not in (408, 425, 429):
         raise EnrolmentRefused(problem_of(status, body))
     raise SchedulerUnreachable(f"{url}: status {status}")
+
+
+async def _read_all(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body, which may come in pieces; what is too large is cut, and then refused by its reader."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > ANSWER_BYTES_MAX:
+            break
+    return bytes(body)
 
 
 def problem_of(status: int, body: bytes) -> Problem:
@@ -98,4 +110,6 @@ def problem_of(status: int, body: bytes) -> Problem:
         return value[:500] if isinstance(value, str) else otherwise
 
     title = text("title", "The scheduler refused the device")
-    return Problem(status, text("type", "enrolment-refused"), title, text("detail", ""), "upstream", text("remedy", ""))
+    # What the scheduler calls its own fault is upstream for the owner; what it calls its caller's is the claim's.
+    fault = "caller" if members.get("fault") == "caller" else "upstream"
+    return Problem(status, text("type", "enrolment-refused"), title, text("detail", ""), fault, text("remedy", ""))
