@@ -347,6 +347,22 @@ def test_disconnect_in_mid_transfer_leaves_other_connections_alone(tmp_path: Pat
     asyncio.run(run())
 
 
+def test_disconnect_while_a_receipt_is_awaited_frees_the_place_at_once(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with world(tmp_path) as device:
+            ticket = device.ticket(put(device.content, DATA), countersigned=True)
+            caller = await Caller.connect(device.port)
+            caller.ask(device.url(ticket))
+            await caller.head()
+            await caller.reader.readexactly(2 * MIB)
+            await until(lambda: device.service.bytes_up_total == 2 * MIB)
+            caller.writer.transport.abort()
+            async with asyncio.timeout(5):  # half of what it would wait for the receipt
+                await until(lambda: not device.service.sessions())
+
+    asyncio.run(run())
+
+
 def test_stop_ends_transfers_within_a_second(tmp_path: Path) -> None:
     data = some_bytes(24 * MIB, 4)
 
@@ -404,6 +420,23 @@ def test_dropped_or_damaged_content_is_not_served(tmp_path: Path) -> None:
             caller = await Caller.connect(device.port)
             answer = await caller.call(device.url(device.ticket(object_id)))
             assert (answer.status, json.loads(answer.body)["type"]) == (404, "not-held")
+            assert not device.content.has(object_id)
+            await caller.close()
+
+    asyncio.run(run())
+
+
+def test_a_file_that_shrinks_under_an_open_descriptor_is_dropped(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with world(tmp_path) as device:
+            object_id = put(device.content, DATA)
+            url = device.url(device.ticket(object_id))
+            caller = await Caller.connect(device.port)
+            assert (await caller.call(url, Range="bytes=0-0")).status == 206
+            os.truncate(tmp_path / "content" / object_id, 5)
+            caller.ask(url)
+            await caller.head()
+            assert await caller.reader.read(-1) == DATA[:5]
             assert not device.content.has(object_id)
             await caller.close()
 

@@ -140,6 +140,38 @@ def test_bad_sources_are_dropped_and_the_next_takes_over(tmp_path: Path) -> None
     asyncio.run(run())
 
 
+def test_a_lying_or_redirecting_source_is_asked_once(tmp_path: Path) -> None:
+    asked = 0
+
+    async def run() -> None:
+        nonlocal asked
+        store = new_store(tmp_path)
+        async with source(good) as honest, filler(store) as mine:
+
+            def lying(request: web.Request) -> web.Response:
+                nonlocal asked
+                asked += 1
+                answer = good(request)
+                assert isinstance(answer.body, bytes)
+                answer.body = b"x" * len(answer.body)
+                return answer
+
+            def redirecting(request: web.Request) -> web.Response:
+                nonlocal asked
+                asked += 1
+                return web.Response(status=302, headers={"Location": honest})
+
+            for handler, why in ((lying, "chunk 0 has another digest"), (redirecting, "a redirect")):
+                asked = 0
+                async with source(handler) as url:
+                    with pytest.raises(FillFailed, match=why):
+                        await mine.fill(task(Source(url)), SIGNED, lambda _: None)
+                assert asked == 1
+        assert not store.has(SIGNED.object_id)
+
+    asyncio.run(run())
+
+
 def test_a_source_that_breaks_off_or_is_busy_is_asked_again(tmp_path: Path) -> None:
     calls = 0
 
