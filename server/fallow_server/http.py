@@ -298,6 +298,9 @@ async def read_body(request: web.Request, size_max: int | None = None) -> bytes:
     if size_max is None:
         rule = _call_of(request).rule
         size_max = (rule.body_bytes_max if rule is not None else None) or BODY_BYTES_MAX
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        # It would not be unpacked anyway: a small body can hold a very large one.
+        raise refusal(415, "encoding-not-taken", "A compressed body is not taken", remedy="Send it as it is.")
     if (request.content_length or 0) > size_max:
         raise _too_large(size_max)
     body = bytearray()

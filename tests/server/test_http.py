@@ -159,7 +159,7 @@ def test_bodies_are_bounded_however_they_come() -> None:
                 data=b"\x1f\x8b\x08\x00",
                 headers={"Content-Encoding": "gzip", "Content-Type": "application/json"},
             )
-            assert packed.status == 400
+            assert packed.status == 415
 
     asyncio.run(run())
 
