@@ -104,10 +104,12 @@ class ContentStore:
         self._quota_bytes = quota_bytes
         self._drop_resumable(0)
         dropped = []
-        while self._objects and self.usage_bytes() > quota_bytes:
-            oldest = next(iter(self._objects))
-            self._forget(oldest)
-            dropped.append(oldest)
+        over = self.usage_bytes() - quota_bytes
+        while self._objects and over > 0:
+            oldest = next(iter(self._objects.values()))
+            self._forget(oldest.object_id)
+            dropped.append(oldest.object_id)
+            over -= oldest.size
         for fill in tuple(self._fills.values()):
             if self.usage_bytes() > quota_bytes:
                 fill.discard()
@@ -116,8 +118,11 @@ class ContentStore:
             self.on_change((), tuple(dropped))
 
     def _drop_resumable(self, wanted_bytes: int) -> None:
-        while self._resumable and self.usage_bytes() + wanted_bytes > self._quota_bytes:
-            self._discard_resumable(next(iter(self._resumable)))
+        over = self.usage_bytes() + wanted_bytes - self._quota_bytes
+        while self._resumable and over > 0:
+            oldest = next(iter(self._resumable))
+            over -= self._resumable[oldest]
+            self._discard_resumable(oldest)
 
     def _discard_resumable(self, object_id: str) -> None:
         del self._resumable[object_id]
