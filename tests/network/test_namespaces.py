@@ -1,0 +1,209 @@
+"""A home across network namespaces: a phone on the LAN, the device between, the internet behind.
+
+What no loopback test can show: the WAN does not reach port M, a dormant device sends nothing, mDNS is found from
+another host, and a consumer on the internet is served on the service port.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces"),
+    pytest.mark.skipif(shutil.which("ip") is None, reason="needs the ip command (iproute2)"),
+    pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl"),
+]
+
+BIN = Path(sys.executable).parent
+PHONE, HOME, ISP = (f"fallow-{os.getpid()}-{name}" for name in ("phone", "home", "isp"))
+LAN_URL = "http://192.168.77.1:32556"
+WAN_ADDRESS, ISP_ADDRESS = "198.51.100.2", "198.51.100.1"
+SCHEDULER, LEDGER = f"http://{ISP_ADDRESS}:32550", f"http://{ISP_ADDRESS}:32551"
+WAIT_S = 60
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def inside(namespace: str, *command: str) -> list[str]:
+    return ["ip", "netns", "exec", namespace, *command]
+
+
+def run(namespace: str, *command: str) -> str:
+    done = subprocess.run(inside(namespace, *command), capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def call(namespace: str, method: str, url: str, body: Any = None, token: str = "", **headers: str) -> tuple[int, Any]:
+    """Status and JSON body by curl; status 0 when there is no answer."""
+    command = ["curl", "-sS", "--max-time", "10", "-o", "-", "-w", "\n%{http_code}", "-X", method, url]
+    for name, value in headers.items():
+        command += ["-H", f"{name.replace('_', '-')}: {value}"]
+    if token:
+        command += ["-H", f"Authorization: Bearer {token}"]
+    if body is not None:
+        command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+    done = subprocess.run(inside(namespace, *command), capture_output=True, text=True)
+    text, _, status = done.stdout.rpartition("\n")
+    return int(status or 0), json.loads(text) if text.startswith(("{", "[")) else text
+
+
+def until(probe: Callable[[], Any]) -> Any:
+    """The first truthy answer of ``probe``; these are other processes, so there is no event to wait for."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        found = probe()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("not in time")
+
+
+def sent_on_wan() -> int:
+    return int(run(HOME, "cat", "/sys/class/net/wan0/statistics/tx_packets"))
+
+
+@pytest.fixture
+def home() -> Iterator[None]:
+    """``phone`` –LAN– ``home`` –WAN– ``isp``, with IPv6 off so that every packet counted is somebody's."""
+    for namespace in (PHONE, HOME, ISP):
+        ip("netns", "add", namespace)
+        run(namespace, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+        run(namespace, "ip", "link", "set", "lo", "up")
+    try:
+        for left, right, near, far, near_address, far_address in (
+            (PHONE, HOME, "phone0", "lan0", "192.168.77.2/24", "192.168.77.1/24"),
+            (HOME, ISP, "wan0", "isp0", f"{WAN_ADDRESS}/24", f"{ISP_ADDRESS}/24"),
+        ):
+            ip("link", "add", near, "netns", left, "type", "veth", "peer", "name", far, "netns", right)
+            for namespace, name, address in ((left, near, near_address), (right, far, far_address)):
+                run(namespace, "ip", "address", "add", address, "dev", name)
+                run(namespace, "ip", "link", "set", name, "up")
+        run(HOME, "ip", "route", "add", "default", "via", ISP_ADDRESS)
+        run(PHONE, "ip", "route", "add", "default", "via", "192.168.77.1")
+        run(ISP, "ip", "route", "add", "192.168.77.0/24", "via", WAN_ADDRESS)
+        yield
+    finally:
+        for namespace in (PHONE, HOME, ISP):
+            subprocess.run(["ip", "netns", "delete", namespace], capture_output=True)
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(namespace: str, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        log = (tmp_path / f"process-{len(started)}.log").open("wb")
+        process = subprocess.Popen(inside(namespace, *command), stdout=log, stderr=log, env=os.environ | environment)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+    for process in started:
+        process.wait(20)
+
+
+def start_agent(start: Callable[..., Any], tmp_path: Path) -> str:
+    """A dormant agent at home; gives its setup code."""
+    state = str(tmp_path / "agent")
+    flags = ("--lan-interface", "lan0", "--up-mbps", "20", "--down-mbps", "100", "--advertise-address", WAN_ADDRESS)
+    start(HOME, str(BIN / "fallow-agent"), "run", "--state-dir", state, *flags)
+    until(lambda: call(PHONE, "GET", f"{LAN_URL}/v1/device")[0] == 200)
+    return run(HOME, str(BIN / "fallow-agent"), "setup-code", "--state-dir", state).strip().splitlines()[-1]
+
+
+def test_port_m_is_for_the_lan_and_a_dormant_device_is_silent(
+    home: None, processes: Callable[..., Any], tmp_path: Path
+) -> None:
+    start_agent(processes, tmp_path)
+    found = json.loads(run(PHONE, str(BIN / "fallow"), "devices", "--json"))
+    assert [device["url"] for device in found] == [LAN_URL]
+    assert call(PHONE, "GET", f"{LAN_URL}/v1/activation") == (200, {"state": "dormant"})
+    assert sent_on_wan() == 0
+
+    for url in (f"http://{WAN_ADDRESS}:32556/v1/device", f"{LAN_URL}/v1/device"):
+        status, problem = call(ISP, "GET", url)
+        assert status in (403, 421), problem
+    forged = call(ISP, "GET", f"http://{WAN_ADDRESS}:32556/v1/device", Host="192.168.77.1:32556")
+    assert (forged[0], forged[1]["type"]) == (403, "not-lan")
+    rebound = call(PHONE, "GET", f"{LAN_URL}/v1/device", Host="evil.example")
+    assert (rebound[0], rebound[1]["type"]) == (421, "wrong-host")
+    assert call(ISP, "GET", f"http://{WAN_ADDRESS}:32557/v1/dial-back/{'n' * 20}")[0] == 0
+
+
+def test_from_the_phone_to_a_consumer_on_the_internet(
+    home: None, processes: Callable[..., Any], tmp_path: Path
+) -> None:
+    server = str(BIN / "fallow-server")
+    flags = ("--state-dir", str(tmp_path / "server"), "--scheduler-url", SCHEDULER, "--ledger-url", LEDGER,
+             "--allow-private-addresses")  # fmt: skip
+    told = run(ISP, server, "init", *flags)
+    operator = next(word for word in told.split() if word.startswith("fa_"))
+    processes(ISP, server, "run", *flags)
+    until(lambda: call(ISP, "GET", f"{SCHEDULER}/v1/health")[0] == 200)
+
+    def account(role: str) -> dict[str, str]:
+        status, made = call(ISP, "POST", f"{SCHEDULER}/v1/accounts", {"role": role, "name": role}, operator)
+        assert status == 201, made
+        return dict(made)
+
+    owner, publisher = account("owner"), account("publisher")
+
+    def deposit() -> bool:
+        # The ledger hears of the account from the scheduler, a moment later.
+        body = {"publisher": publisher["id"], "micro_points": 10**9}
+        return call(ISP, "POST", f"{LEDGER}/v1/deposits", body, operator, Idempotency_Key="1")[0] == 201
+
+    until(deposit)
+    code = start_agent(processes, tmp_path)
+    claim = call(ISP, "POST", f"{SCHEDULER}/v1/claims", {}, owner["token"])[1]["claim_token"]
+    activation = {"scheduler": SCHEDULER, "claim_token": claim, "setup_code": code,
+                  "consent": {"terms_version": "1", "accepted": True}}  # fmt: skip
+    status, answer = call(PHONE, "POST", f"{LAN_URL}/v1/activation", activation)
+    assert status == 202, answer
+    until(lambda: call(PHONE, "GET", f"{LAN_URL}/v1/activation")[1]["state"] == "active")
+
+    content = tmp_path / "file.bin"
+    content.write_bytes(os.urandom(3 * 2**20 + 7))
+    upload = ["curl", "-sS", "-H", f"Authorization: Bearer {publisher['token']}", "--data-binary", f"@{content}",
+              f"{SCHEDULER}/v1/objects?name=file.bin&replicas=1"]  # fmt: skip
+    stored = json.loads(run(ISP, *upload))
+    device = call(PHONE, "GET", f"{LAN_URL}/v1/device")[1]["device_id"]
+
+    def redirect() -> str:
+        return run(ISP, "curl", "-sS", "-o", "/dev/null", "-w", "%{redirect_url}", stored["url"])
+
+    location = until(redirect)
+    assert location.startswith(f"http://{WAN_ADDRESS}:32557/o/{stored['id']}/")
+    run(ISP, "curl", "-sSL", "--fail", "-o", str(tmp_path / "fetched"), stored["url"])
+    assert (tmp_path / "fetched").read_bytes() == content.read_bytes()
+
+    def settled() -> int:
+        held = call(ISP, "GET", f"{LEDGER}/v1/accounts/{owner['id']}", token=owner["token"])[1]["held"]
+        return int(held)
+
+    # Legacy weight: half of the rate of 1 point per GiB.
+    assert until(settled) == content.stat().st_size * 10**6 * 500 // (2**30 * 1000)
+    shown = call(PHONE, "GET", f"{LAN_URL}/v1/points", token=answer["lan_token"])
+    assert shown[0] == 200
+    assert device.startswith("fd-")
+
+    status, _ = call(PHONE, "POST", f"{LAN_URL}/v1/pause", {}, answer["lan_token"])
+    assert status == 200
+    refused = call(ISP, "GET", location)
+    assert (refused[0], refused[1]["type"]) in ((403, "ticket-spent"), (503, "paused"))
