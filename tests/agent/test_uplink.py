@@ -13,8 +13,9 @@ from aiohttp import web
 from fallow_agent.backoff import Backoff
 from fallow_agent.uplink import session as session_module
 from fallow_agent.uplink.enrolment import EnrolmentRefused, SchedulerUnreachable, enrol
+from fallow_agent.uplink.outgoing import Outgoing
 from fallow_agent.uplink.reports import changed_largely
-from fallow_agent.uplink.session import Session, authority_of, snapshot
+from fallow_agent.uplink.session import Session, SessionEnded, authority_of
 from fallow_agent.uplink.tasks import TaskRunner
 from fallow_wire.encoding import base64url
 from fallow_wire.enrolment import Enrolled, verify_enrolment
@@ -22,6 +23,7 @@ from fallow_wire.errors import FallowError
 from fallow_wire.fields import encode
 from fallow_wire.jws import Kind, sign
 from fallow_wire.keys import JwkSet
+from fallow_wire.limits import SESSION_UP_BYTES_MAX
 from fallow_wire.manifest import ManifestBuilder
 from fallow_wire.session import (
     Cancel,
@@ -304,6 +306,10 @@ def test_whatever_ends_a_session_the_device_comes_back(monkeypatch: pytest.Monke
         await socket.send_str(write(POLICY))
         await socket.receive()
 
+    async def babble(socket: web.WebSocketResponse, host: str) -> None:
+        await socket.send_str("hello?")
+        await socket.receive()
+
     async def refuse(socket: web.WebSocketResponse, host: str) -> None:
         await socket.send_str(write(Challenge("n" * 24, NOW)))
         await socket.receive()
@@ -337,8 +343,8 @@ def test_whatever_ends_a_session_the_device_comes_back(monkeypatch: pytest.Monke
             await recorder.taken.get()
         done.set()
 
-    run_session(monkeypatch, FakeScheduler(cut, wrong_start, refuse, replaced, challenge_again, good), use)
-    assert errors[:5] == ["scheduler-away", "scheduler-away", "session-refused", "session-replaced", "scheduler-away"]
+    run_session(monkeypatch, FakeScheduler(cut, wrong_start, babble, refuse, replaced, challenge_again, good), use)
+    assert errors[:6] == ["scheduler-away"] * 3 + ["session-refused", "session-replaced", "scheduler-away"]
 
 
 def test_a_large_change_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +366,6 @@ def test_a_large_change_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         session.report_changed()  # small: nothing is sent, as the next message shows
         session.send(TaskStatus("t-1", "running"))
         assert await heard.get() == TaskStatus("t-1", "running")
-        assert await heard.get() == current[0]
         current[0] = with_line(idle_up_bps=1_000_000)
         over.set()
         session.report_changed()
@@ -381,11 +386,81 @@ def test_hosts_are_named_as_they_are_dialled() -> None:
 
 
 def test_a_snapshot_of_many_objects_goes_in_parts() -> None:
-    ids = [f"{number:064x}" for number in range(2001)]
-    parts = snapshot(ids)
-    assert [len(part.added) for part in parts] == [1000, 1000, 1]
-    assert [part.snapshot for part in parts] == [True, False, False]
-    assert snapshot([]) == [Content((), (), True)]
+    outgoing = Outgoing()
+    outgoing.begin((f"{number:064x}" for number in range(2001)), [TaskStatus("t-1", "done")])
+    parts = [outgoing.take() for _ in range(3)]
+    assert all(isinstance(part, Content) for part in parts)
+    assert [len(part.added) for part in parts if isinstance(part, Content)] == [1000, 1000, 1]
+    assert [part.snapshot for part in parts if isinstance(part, Content)] == [True, False, False]
+    assert outgoing.take() == TaskStatus("t-1", "done")
+    assert not outgoing
+    outgoing.begin((), ())
+    assert outgoing.take() == Content((), (), True)
+
+
+def test_only_the_newest_word_waits_and_every_message_fits() -> None:
+    outgoing = Outgoing()
+    for status in ("accepted", "running", "done"):
+        outgoing.add(TaskStatus("t-1", status))
+    ids = [f"{number:064x}" for number in range(1500)]
+    outgoing.add(Content(tuple(ids[:1000]), tuple(ids[1000:])))
+    outgoing.add(Content((), (ids[0],)))
+    first, second, last = outgoing.take(), outgoing.take(), outgoing.take()
+    assert max(len(write(first)), len(write(second))) <= SESSION_UP_BYTES_MAX
+    assert isinstance(first, Content)
+    assert isinstance(second, Content)
+    assert first.dropped == (ids[0],)
+    assert len(first.added) + len(first.dropped) == 1000
+    assert second == Content((), tuple(ids[1000:]))
+    assert last == TaskStatus("t-1", "done")
+    assert not outgoing
+
+
+def test_a_redirect_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: list[str] = []
+
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPFound("/elsewhere")
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        reached.append(request.path)
+        return web.Response()
+
+    async def main(url: str, http: aiohttp.ClientSession) -> None:
+        session = Session(http, url, DEVICE, "0.1.0", Recorder(), lambda: HEARTBEAT, lambda: NOW, lambda now: None)
+        with pytest.raises(SessionEnded, match="redirects"):
+            await session._one_session()
+
+    asyncio.run(with_server({"/v1/session": redirect, "/elsewhere": elsewhere}, main))
+    assert not reached
+
+
+def test_a_talkative_device_keeps_to_the_schedulers_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "MESSAGES_BURST", 4)
+    monkeypatch.setattr(session_module, "MESSAGES_PER_S", 20)
+    heard: list[Any] = []
+    over = asyncio.Event()
+
+    async def script(socket: web.WebSocketResponse, host: str) -> None:
+        await greet(socket, host)
+        async for message in socket:
+            heard.append(read_upward(message.data))
+            if heard[-1] == TaskStatus("t-99", "done"):
+                over.set()
+                return
+
+    async def use(session: Session, recorder: Recorder) -> None:
+        await recorder.taken.get()
+        for _ in range(3):
+            for status in ("accepted", "running", "done"):
+                session.send(TaskStatus("t-1", status))
+                await asyncio.sleep(0)
+        session.send(TaskStatus("t-99", "done"))
+        await over.wait()
+
+    run_session(monkeypatch, FakeScheduler(script), use)
+    assert heard.count(HEARTBEAT) == 1
+    assert len([message for message in heard if isinstance(message, TaskStatus)]) < 10
 
 
 # ------------------------------------------------------------------ tasks

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,7 +18,7 @@ import aiohttp
 from fallow_wire.errors import PeerError
 from fallow_wire.http import Problem
 from fallow_wire.keys import PrivateKey
-from fallow_wire.limits import CONTENT_IDS_MAX, SESSION_DOWN_BYTES_MAX
+from fallow_wire.limits import SESSION_DOWN_BYTES_MAX
 from fallow_wire.session import (
     HEARTBEAT_S,
     SUBPROTOCOL,
@@ -32,7 +31,6 @@ from fallow_wire.session import (
     Policy,
     Task,
     TaskStatus,
-    Upward,
     read_downward,
     sign_hello,
     write,
@@ -40,6 +38,7 @@ from fallow_wire.session import (
 from yarl import URL
 
 from ..backoff import Backoff
+from .outgoing import Outgoing
 from .reports import changed_largely
 
 _log = logging.getLogger(__name__)
@@ -52,8 +51,8 @@ HEALTHY_S = 60
 """A session that lived so long was good: the next failure starts with a short delay again."""
 REFUSED_DELAY_S = 300
 """After 4401 or 4409 hammering helps nobody: the owner or the operator has to act."""
-OUTGOING_MAX = 1000
-"""Messages waiting to be sent; a scheduler that takes none for so long is as good as gone."""
+MESSAGES_BURST, MESSAGES_PER_S = 200, 3
+"""Below what the scheduler takes from one device before it ends the session; many small fills would say more."""
 
 
 class Receiver(Protocol):
@@ -114,7 +113,8 @@ class Session:
         self._now = now
         self._take_time = take_time
         self._heartbeat_s = HEARTBEAT_S
-        self._outgoing: deque[Upward] = deque()
+        self._outgoing = Outgoing()
+        self._paid_until_s = 0.0
         self._wake = asyncio.Event()
         self._open = False
         self._reported: Heartbeat | None = None
@@ -125,7 +125,7 @@ class Session:
     def send(self, message: TaskStatus | Content) -> None:
         """Send soon, while there is a session. Without one it is dropped: the next begins with the whole picture."""
         if self._open:
-            self._outgoing.append(message)
+            self._outgoing.add(message)
             self._wake.set()
 
     def report_changed(self) -> None:
@@ -145,6 +145,8 @@ class Session:
                 ended = SessionEnded("the scheduler closed the session")
             except SessionEnded as error:
                 ended = error
+            except PeerError as error:
+                ended = SessionEnded(f"{self._url}: not a scheduler's answer: {error.detail}")
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 ended = SessionEnded(f"{self._url}: {error or type(error).__name__}")
             if self.status.connected and loop.time() - started >= HEALTHY_S:
@@ -159,21 +161,36 @@ class Session:
     # -------------------------------------------------------------- one session
 
     async def _one_session(self) -> None:
-        async with asyncio.timeout(HANDSHAKE_S):
-            socket = await self._http.ws_connect(
-                self._url,
-                protocols=(SUBPROTOCOL,),
-                heartbeat=PING_S,
-                max_msg_size=SESSION_DOWN_BYTES_MAX,
-                compress=0,
-            )
-        async with socket:
-            try:
-                await self._greet(socket)
-                await self._converse(socket)
-            finally:
-                self._open = False
-                self._outgoing.clear()
+        async with self._client() as http:
+            async with asyncio.timeout(HANDSHAKE_S):
+                socket = await http.ws_connect(
+                    self._url,
+                    protocols=(SUBPROTOCOL,),
+                    heartbeat=PING_S,
+                    max_msg_size=SESSION_DOWN_BYTES_MAX,
+                    compress=0,
+                )
+            async with socket:
+                if socket.protocol != SUBPROTOCOL:
+                    raise SessionEnded(f"{self._url} does not speak {SUBPROTOCOL}")
+                try:
+                    await self._greet(socket)
+                    await self._converse(socket)
+                finally:
+                    self._open = False
+                    self._outgoing.clear()
+
+    def _client(self) -> aiohttp.ClientSession:
+        """Shares the agent's connector, and follows no redirect: the owner named one scheduler, and no LAN address."""
+        trace = aiohttp.TraceConfig()
+        trace.on_request_redirect.append(_refuse_redirect)
+        return aiohttp.ClientSession(
+            connector=self._http.connector,
+            connector_owner=False,
+            headers=self._http.headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[trace],
+        )
 
     async def _greet(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         challenge = await self._receive(socket, HANDSHAKE_S)
@@ -189,8 +206,7 @@ class Session:
         self._reported = None
         self.status = UplinkStatus(True, self._now())
         _log.info("session with %s", self._url)
-        self._outgoing.extend(snapshot(self._receiver.held()))
-        self._outgoing.extend(self._receiver.task_statuses())
+        self._outgoing.begin(self._receiver.held(), self._receiver.task_statuses())
 
     async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         writer = asyncio.get_running_loop().create_task(self._write_all(socket), name="session-writer")
@@ -214,20 +230,31 @@ class Session:
 
     async def _write_all(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         loop = asyncio.get_running_loop()
+        while self._outgoing:
+            await self._pace()
+            await socket.send_str(write(self._outgoing.take()))
+        due = loop.time()
         while True:
-            if len(self._outgoing) > OUTGOING_MAX:
-                raise SessionEnded("the scheduler takes no messages")
-            while self._outgoing:
-                await socket.send_str(write(self._outgoing.popleft()))
-            self._reported = self._report()
-            await socket.send_str(write(self._reported))
-            due = loop.time() + self._heartbeat_s * (0.9 + 0.2 * random.random())
-            while self._reported is not None and not self._outgoing and loop.time() < due:
+            if self._reported is None or loop.time() >= due:
+                await self._pace()
+                self._reported = self._report()
+                await socket.send_str(write(self._reported))
+                due = loop.time() + self._heartbeat_s * (0.9 + 0.2 * random.random())
+            elif self._outgoing:
+                await self._pace()
+                await socket.send_str(write(self._outgoing.take()))
+            else:
                 self._wake.clear()
                 try:
                     await asyncio.wait_for(self._wake.wait(), due - loop.time())
                 except TimeoutError:
-                    break
+                    pass
+
+    async def _pace(self) -> None:
+        """Wait until one more message is within the rate; what waits meanwhile is replaced by what is newer."""
+        now = asyncio.get_running_loop().time()
+        self._paid_until_s = max(self._paid_until_s, now) + 1 / MESSAGES_PER_S
+        await asyncio.sleep(self._paid_until_s - now - MESSAGES_BURST / MESSAGES_PER_S)
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse, timeout_s: float | None) -> Downward:
         message = await socket.receive(timeout_s)
@@ -260,10 +287,17 @@ class Session:
         self.status = UplinkStatus(False, since, problem_of_end(ended))
 
 
+async def _refuse_redirect(
+    session: aiohttp.ClientSession, context: object, params: aiohttp.TraceRequestRedirectParams
+) -> None:
+    params.response.close()
+    raise SessionEnded(f"{params.url} redirects; give the scheduler's own address")
+
+
 def authority_of(url: str) -> str:
     """Host, and port where it is not the default, as the ``Host`` header of a request to ``url`` says them."""
     parts = URL(url)
-    name = parts.host or ""
+    name = parts.raw_host or ""
     authority = f"[{name}]" if ":" in name else name
     return authority if parts.is_default_port() else f"{authority}:{parts.port}"
 
@@ -278,9 +312,3 @@ def problem_of_end(ended: SessionEnded) -> Problem:
         return Problem(409, "session-replaced", "Another session of this device is open", str(ended), "caller", remedy)
     remedy = "Nothing is lost; the device goes on trying."
     return Problem(503, "scheduler-away", "The scheduler cannot be reached", str(ended), "upstream", remedy)
-
-
-def snapshot(held: list[str]) -> list[Content]:
-    """All ids, in messages of the largest size; the first makes the scheduler forget what it knew."""
-    parts = [held[at : at + CONTENT_IDS_MAX] for at in range(0, len(held), CONTENT_IDS_MAX)] or [[]]
-    return [Content(tuple(part), (), snapshot=number == 0) for number, part in enumerate(parts)]

@@ -1,0 +1,58 @@
+"""What the scheduler has yet to be told. Pure.
+
+Only the newest word about each task and object counts: while a session is slow or held back, words about the same
+thing replace one another, so that what waits is bounded by the number of things, not by how often they change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+from fallow_wire.limits import CONTENT_IDS_MAX
+from fallow_wire.session import Content, TaskStatus
+
+
+class Outgoing:
+    """Contents go before statuses: a task is not done before its object is known to be there."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, bool] = {}
+        self._snapshot = False
+        self._statuses: dict[str, TaskStatus] = {}
+
+    def begin(self, held: Iterable[str], statuses: Iterable[TaskStatus]) -> None:
+        """A session opens: the scheduler shall know what is held, all of it, and how its tasks stand."""
+        self._held = dict.fromkeys(held, True)
+        self._snapshot = True
+        self._statuses = {status.id: status for status in statuses}
+
+    def add(self, message: TaskStatus | Content) -> None:
+        if isinstance(message, TaskStatus):
+            self._statuses[message.id] = message
+            return
+        self._held.update(dict.fromkeys(message.added, True))
+        self._held.update(dict.fromkeys(message.dropped, False))
+
+    def clear(self) -> None:
+        self.begin((), ())
+        self._snapshot = False
+
+    def __len__(self) -> int:
+        """Things to be told of."""
+        return self._snapshot + len(self._held) + len(self._statuses)
+
+    def take(self) -> TaskStatus | Content:
+        """The next message; there must be something to tell.
+
+        A content message names at most ``CONTENT_IDS_MAX`` ids in all, and only the first of a session is a snapshot.
+        """
+        if not self._snapshot and not self._held:
+            return self._statuses.pop(next(iter(self._statuses)))
+        ids = tuple(islice(self._held, CONTENT_IDS_MAX))
+        added = tuple(object_id for object_id in ids if self._held[object_id])
+        dropped = tuple(object_id for object_id in ids if not self._held[object_id])
+        for object_id in ids:
+            del self._held[object_id]
+        snapshot, self._snapshot = self._snapshot, False
+        return Content(added, dropped, snapshot)
