@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 from fallow_client.discovery import find_devices
 from fallow_client.errors import ClientError
 from fallow_client.lan_device import LanDevice
@@ -70,6 +71,20 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def outward_interface() -> str | None:
+    """The interface of this computer's network, where there is one: the LAN of the devices. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.1", 9))
+            own = probe.getsockname()[0]
+        except OSError:
+            return None
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address == own for address in addresses):
+            return str(name)
+    return None
 
 
 async def until(what: str, probe: Callable[[], Awaitable[T | None]], seconds: float) -> T:
@@ -206,9 +221,11 @@ class Network:
         state = self.directory / line.name
         lan_port = free_port()
         agent = str(BIN / "fallow-agent")
+        interface = outward_interface()
         flags = [
             *("--state-dir", str(state), "--name", line.name),
             *("--lan-port", str(lan_port), "--service-port", str(free_port())),
+            *(("--lan-interface", interface) if interface else ()),
             *("--up-mbps", str(line.up_mbps), "--down-mbps", str(line.down_mbps)),
         ]
         await self.start(line.name, agent, "run", *flags)
