@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from fallow_agent.backoff import Backoff
 from fallow_agent.uplink import session as session_module
+from fallow_agent.uplink import tasks as tasks_module
 from fallow_agent.uplink.enrolment import EnrolmentRefused, SchedulerUnreachable, enrol
 from fallow_agent.uplink.outgoing import Outgoing
 from fallow_agent.uplink.reports import changed_largely
@@ -572,7 +573,11 @@ def test_fills_run_one_after_the_other_and_end_as_they_end() -> None:
 def test_tasks_that_cannot_be_done_fail_with_a_reason(changes: dict[str, Any], reason: str) -> None:
     async def use(world: World) -> None:
         world.runner.take(fill_task(1, **changes))
-        assert reason in ((await world.heard("failed")).reason or "")
+        while (last := await world.sent.get()).status in ("accepted", "running"):
+            pass
+        assert last.status == "failed"
+        assert reason in (last.reason or "")
+        assert world.started.empty()
 
     with_world(use)
 
@@ -611,7 +616,8 @@ def test_what_is_held_already_is_done() -> None:
         task = fill_task(1)
         world.shelf.objects.add(task.object or "")
         world.runner.take(task)
-        await world.heard("done")
+        await world.heard("accepted", "running", "done")
+        assert world.started.empty()
 
     with_world(use)
 
@@ -624,5 +630,34 @@ def test_the_queue_and_the_memory_of_results_are_bounded() -> None:
         failed = [status for status in world.runner.statuses() if status.status == "failed"]
         assert failed
         assert all("too many" in (status.reason or "") for status in failed)
+
+    with_world(use)
+
+
+def test_large_manifests_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_module, "WAITING_BYTES_MAX", 1000)
+
+    async def use(world: World) -> None:
+        world.runner.pause()
+        for number in range(4):
+            world.runner.take(fill_task(number))
+        waiting = [status for status in world.runner.statuses() if status.status == "accepted"]
+        assert 1 <= len(waiting) <= 3
+        assert (await world.heard(*["accepted"] * len(waiting), "failed")).reason == "too many tasks wait here"
+
+    with_world(use)
+
+
+def test_results_survive_the_session_and_a_task_told_twice_is_done_once() -> None:
+    async def use(world: World) -> None:
+        task = fill_task(1)
+        world.runner.take(task)
+        await world.started.get()
+        world.runner.take(task)
+        world.gates["t-1"].set_result(None)
+        await world.heard("accepted", "running", "running", "done")
+        world.runner.take(task)
+        assert (await world.heard("done")).bytes_done == 1
+        assert world.started.empty()
 
     with_world(use)

@@ -47,6 +47,8 @@ REFUSED, REPLACED = 4401, 4409
 HANDSHAKE_S = 20
 PING_S = 20
 """A ping this often, an answer within half of it: a dead NAT mapping is noticed within 30 s."""
+CLOSE_S = 5
+"""For the scheduler's reason to arrive after sending has failed."""
 HEALTHY_S = 60
 """A session that lived so long was good: the next failure starts with a short delay again."""
 REFUSED_DELAY_S = 300
@@ -212,9 +214,10 @@ class Session:
         writer = asyncio.get_running_loop().create_task(self._write_all(socket), name="session-writer")
         reader = asyncio.get_running_loop().create_task(self._read_all(socket), name="session-reader")
         try:
-            done, _ = await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+            # A close frame ends both. Only the reader knows its code, and may be a moment later than the writer.
+            await asyncio.wait((reader,), timeout=CLOSE_S)
+            (reader if reader.done() else writer).result()
         finally:
             for task in (writer, reader):
                 task.cancel()

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from fallow_wire.errors import FallowError, PeerError
 from fallow_wire.keys import PublicKey
+from fallow_wire.limits import MANIFEST_BYTES_MAX
 from fallow_wire.manifest import SignedManifest, verify_manifest
 from fallow_wire.session import Task, TaskStatus
 
@@ -21,9 +22,11 @@ _log = logging.getLogger(__name__)
 
 WAITING_MAX = 100
 """Fills that wait their turn; the scheduler places further ones elsewhere."""
+WAITING_BYTES_MAX = 2 * MANIFEST_BYTES_MAX
+"""Of their manifests, as received: a router has little memory, and one manifest may have 16 MiB."""
 REMEMBERED_MAX = 200
 """Results kept for a scheduler that comes back; the oldest finished ones go first."""
-PROGRESS_STEP_BYTES = 32 * 2**20
+PROGRESS_S = 5.0
 """How often a running fill says how far it is."""
 REASON_CHARS_MAX = 256
 
@@ -51,10 +54,10 @@ class TaskRunner:
         self._fill = fill
         self._keys = keys
         self._send = send
-        self._waiting: OrderedDict[str, tuple[Task, SignedManifest]] = OrderedDict()
+        self._waiting: OrderedDict[str, Task] = OrderedDict()
         self._statuses: OrderedDict[str, TaskStatus] = OrderedDict()
         self._arrived = asyncio.Event()
-        self._running: tuple[str, asyncio.Future[None]] | None = None
+        self._running: tuple[str, asyncio.Task[int]] | None = None
         self._allowed = False
 
     # -------------------------------------------------------------- orders
@@ -97,7 +100,7 @@ class TaskRunner:
         if task.object is None:
             self._note(TaskStatus(task.id, "failed", reason="the task names no object"))
             return
-        for waiting_id in [i for i, (waiting, _) in self._waiting.items() if waiting.object == task.object]:
+        for waiting_id in [i for i, waiting in self._waiting.items() if waiting.object == task.object]:
             self.cancel(waiting_id)
         self._content.drop(task.object)
         self._note(TaskStatus(task.id, "done"))
@@ -108,18 +111,11 @@ class TaskRunner:
         if task.object is None or task.manifest is None or not task.sources:
             self._note(TaskStatus(task.id, "failed", reason="the task lacks object, manifest or sources"))
             return
-        try:
-            signed = verify_manifest(task.manifest, self._keys(), task.object)
-        except PeerError as error:
-            self._note(TaskStatus(task.id, "failed", reason=f"manifest refused: {error.detail}"[:REASON_CHARS_MAX]))
-            return
-        if self._content.has(task.object):
-            self._note(TaskStatus(task.id, "done", signed.manifest.size))
-            return
-        if len(self._waiting) >= WAITING_MAX:
+        waiting_bytes = sum(len(waiting.manifest or "") for waiting in self._waiting.values())
+        if len(self._waiting) >= WAITING_MAX or waiting_bytes + len(task.manifest) > WAITING_BYTES_MAX:
             self._note(TaskStatus(task.id, "failed", reason="too many tasks wait here"))
             return
-        self._waiting[task.id] = (task, signed)
+        self._waiting[task.id] = task
         self._note(TaskStatus(task.id, "accepted"))
         self._arrived.set()
 
@@ -132,20 +128,11 @@ class TaskRunner:
             if not self._allowed or not self._waiting:
                 self._arrived.clear()
                 continue
-            task, signed = next(iter(self._waiting.values()))
-            await self._work(task, signed)
+            await self._work(next(iter(self._waiting.values())))
 
-    async def _work(self, task: Task, signed: SignedManifest) -> None:
+    async def _work(self, task: Task) -> None:
         self._note(TaskStatus(task.id, "running"))
-        reported = 0
-
-        def progress(bytes_done: int) -> None:
-            nonlocal reported
-            if bytes_done - reported >= PROGRESS_STEP_BYTES:
-                reported = bytes_done
-                self._note(TaskStatus(task.id, "running", bytes_done))
-
-        work = asyncio.ensure_future(self._fill(task, signed, progress))
+        work = asyncio.get_running_loop().create_task(self._do(task), name=f"fill-{task.id}")
         self._running = (task.id, work)
         try:
             await asyncio.wait((work,))
@@ -160,13 +147,33 @@ class TaskRunner:
         self._waiting.pop(task.id, None)
         error = work.exception()
         if error is None:
-            self._note(TaskStatus(task.id, "done", signed.manifest.size))
+            self._note(TaskStatus(task.id, "done", work.result()))
         elif isinstance(error, FallowError):
-            _log.info("fill of %s failed: %s", signed.object_id, error.detail)
+            _log.info("fill of %s failed: %s", task.object, error.detail)
             self._note(TaskStatus(task.id, "failed", reason=(error.detail or error.slug)[:REASON_CHARS_MAX]))
         else:
-            _log.error("fill of %s failed", signed.object_id, exc_info=error)
+            _log.error("fill of %s failed", task.object, exc_info=error)
             self._note(TaskStatus(task.id, "failed", reason="the device failed; its log tells more"))
+
+    async def _do(self, task: Task) -> int:
+        """Verify the manifest, then fill; gives the object's size. A large manifest takes a second: not in the loop."""
+        assert task.manifest is not None
+        try:
+            signed = await asyncio.to_thread(verify_manifest, task.manifest, self._keys(), task.object)
+        except PeerError as error:
+            raise FallowError(f"manifest refused: {error.detail}") from None
+        loop = asyncio.get_running_loop()
+        told_at = loop.time()
+
+        def progress(bytes_done: int) -> None:
+            nonlocal told_at
+            if loop.time() - told_at >= PROGRESS_S:
+                told_at = loop.time()
+                self._note(TaskStatus(task.id, "running", bytes_done))
+
+        if not self._content.has(signed.object_id):
+            await self._fill(task, signed, progress)
+        return signed.manifest.size
 
     def _note(self, status: TaskStatus) -> None:
         self._statuses[status.id] = status
