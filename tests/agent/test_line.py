@@ -46,14 +46,53 @@ def wan(tmp_path: Path) -> Interface:
 
 
 def meter_of(tmp_path: Path, interface: str | None = "eth0") -> Meter:
-    return Meter(interface, tmp_path / "net", tmp_path / "route")
+    return Meter(interface, tmp_path / "net", tmp_path / "route", tmp_path / "route6")
 
 
 def test_the_default_route_with_the_lowest_metric_is_the_wan(tmp_path: Path, wan: Interface) -> None:
-    assert default_interface(tmp_path / "route") == "eth0"
-    assert default_interface(tmp_path / "missing") is None
+    missing = tmp_path / "missing"
+    assert default_interface(tmp_path / "route", missing) == "eth0"
+    assert default_interface(missing, missing) is None
     (tmp_path / "route").write_text("Iface\n")
-    assert default_interface(tmp_path / "route") is None
+    assert default_interface(tmp_path / "route", missing) is None
+
+
+def test_a_line_without_ipv4_is_measured_too(tmp_path: Path) -> None:
+    zero = "0" * 32
+    lines = [
+        f"{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200 lo",
+        f"{zero} 00 {zero} 00 fe80{zero[4:]} 00000400 00000001 00000000 00000003 wan6",
+        f"{zero} 00 {zero} 00 fe80{zero[4:]} 00000100 00000001 00000000 00000003 wwan",
+        f"fe80{zero[4:]} 40 {zero} 00 {zero} 00000001 00000001 00000000 00000001 eth9",
+    ]
+    (tmp_path / "route6").write_text("\n".join(lines) + "\n")
+    assert default_interface(tmp_path / "missing", tmp_path / "route6") == "wwan"
+
+
+def test_a_line_that_fails_over_is_measured_where_it_went(tmp_path: Path, wan: Interface) -> None:
+    wwan = Interface(tmp_path / "net", "wwan0")
+    wwan.count(10**12, 10**12)
+    meter = meter_of(tmp_path, None)
+    meter.read(0.0)
+    wan.count(125_000, 0)
+    assert meter.read(1.0) == Rates(1_000_000, 0)
+    (tmp_path / "route").write_text(ROUTES.replace("eth0", "wwan0"))
+    assert meter.read(29.0) is not None
+    assert meter.read(30.0) is None  # not the terabyte that the other interface has counted
+    wwan.count(10**12 + 125_000, 10**12)
+    assert meter.read(31.0) == Rates(1_000_000, 0)
+    meter.close()
+
+
+def test_a_flap_between_two_readings_is_no_traffic(tmp_path: Path, wan: Interface) -> None:
+    meter = meter_of(tmp_path)
+    wan.count(10, 10)
+    meter.read(1.0)
+    (wan.directory / "tx_bytes").write_text("")
+    wan.replace()
+    wan.count(10**9, 10**9)
+    assert meter.read(2.0) is None
+    assert meter.read(3.0) == Rates(0, 0)
 
 
 def test_rates_are_averages_between_two_readings(tmp_path: Path, wan: Interface) -> None:
@@ -179,3 +218,24 @@ def test_no_interface_is_no_household(tmp_path: Path) -> None:
     reader = LineReader(LineConfig(up_mbps=10), lambda: (0, 0), meter=meter_of(tmp_path))
     assert reader.read(1.0, 0).idle_up_bps == 8_500_000
     assert reader.read(2.0, 0).household_up_bps == 0
+
+
+def test_a_skipped_reading_does_not_make_the_line_idle(tmp_path: Path, wan: Interface) -> None:
+    reader = LineReader(LineConfig(up_mbps=20), lambda: (0, 0), meter=meter_of(tmp_path))
+    reader.read(1.0, 0)
+    wan.count(1_250_000, 0)
+    assert reader.read(2.0, 0).household_up_bps == 10_000_000
+    wan.count(0, 0)  # wrapped
+    line = reader.read(3.0, 0)
+    assert line.household_up_bps == 10_000_000
+    assert line.idle_up_bps == 6_000_000
+    reader.close()
+
+
+def test_own_counters_that_begin_anew_are_no_negative_traffic(tmp_path: Path) -> None:
+    own = [10**9, 10**9]
+    reader = LineReader(LineConfig(up_mbps=20), lambda: (own[0], own[1]), meter=meter_of(tmp_path))
+    reader.read(1.0, 0)
+    own[:] = [0, 0]
+    line = reader.read(2.0, 0)
+    assert (line.own_up_bps, line.own_down_bps) == (0, 0)

@@ -27,6 +27,8 @@ class LineReader:
         self._meter = meter or Meter(config.interface)
         self._own_bytes = own_bytes
         self._own_before: tuple[float, int, int] | None = None
+        self._household = Rates(0, 0)
+        """As it was measured last: a reading that is skipped does not make the line idle."""
         self._peaks = Peaks()
         self._forecast = from_json(forecast)
         self._line = self._made(Rates(0, 0), Rates(0, 0))
@@ -44,11 +46,12 @@ class LineReader:
         """A new reading. :param hour: the local hour of the day."""
         total = self._meter.read(monotonic)
         own = self._own(monotonic)
-        household = Rates(0, 0)
+        household = self._household
         if total is not None:
             # Counters count frames, we count payload: what remains of our own headers looks like household, and
             # errs on the household's side.
             household = Rates(max(0, total.up_bps - own.up_bps), max(0, total.down_bps - own.down_bps))
+        self._household = household
         self._peaks = self._peaks.after(household.up_bps, household.down_bps)
         self._line = self._made(household, own)
         self._forecast = self._forecast.after(hour, self._line.idle_up_bps)
@@ -63,7 +66,8 @@ class LineReader:
         if before is None or monotonic <= before[0]:
             return Rates(0, 0)
         elapsed = monotonic - before[0]
-        return Rates(int((up - before[1]) * 8 / elapsed), int((down - before[2]) * 8 / elapsed))
+        # A counter that began anew is no negative traffic.
+        return Rates(max(0, int((up - before[1]) * 8 / elapsed)), max(0, int((down - before[2]) * 8 / elapsed)))
 
     def _made(self, household: Rates, own: Rates) -> Line:
         capacity = self._capacity
