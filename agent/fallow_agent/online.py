@@ -35,7 +35,7 @@ from .line.budget import upload_budget_bps
 from .line.pacer import Pacer
 from .line.reader import LineReader
 from .policy import PolicyInForce
-from .proofs.outbox import Outbox
+from .proofs.outbox import Outbox, OutboxUnavailable
 from .proofs.submission import Submission
 from .store import Settings
 from .supervision import Tasks
@@ -153,7 +153,11 @@ class Online:
 
     def seal_all(self) -> None:
         """The device leaves: what was served so far is all."""
-        self._service.close_all()
+        try:
+            self._service.close_all()
+        except OutboxUnavailable as error:
+            # They stay open on the disk; the handing over seals them, once there is room.
+            _log.error("served tickets cannot be sealed yet: %s", error.detail)
 
     def apply_limits(self) -> None:
         """The owner's limits of now, at once."""

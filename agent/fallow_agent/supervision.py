@@ -9,6 +9,8 @@ from typing import Any
 
 _log = logging.getLogger(__name__)
 
+CANCEL_AGAIN_S = 0.5
+
 
 class Tasks:
     """The running loops of the agent, by name."""
@@ -36,10 +38,12 @@ class Tasks:
 
     async def stop(self, *names: str) -> None:
         """Cancel those that run and wait until they have ended."""
-        tasks = [self._tasks[name] for name in names if name in self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        pending = {self._tasks[name] for name in names if name in self._tasks}
+        while pending:
+            for task in pending:
+                task.cancel()
+            # Before Python 3.12 asyncio.wait_for loses a cancellation that comes together with its result.
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
     async def stop_all(self) -> None:
         await self.stop(*self._tasks)
