@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from fallow_agent.host.disk import DiskReader, free_bytes, medium_of
 from fallow_agent.host.environment import EnvironmentReader, ServiceConfig, nat_of, os_name
-from fallow_agent.host.processor import ProcessorReader
+from fallow_agent.host.processor import ProcessorReader, temperature_c
 from fallow_wire.fields import decode, encode
 from fallow_wire.session import Disk, Environment, Processor
 
@@ -20,6 +22,8 @@ def sys_block(root: Path, directory: Path, disk: str, rotational: str | None) ->
     if rotational is not None:
         (partition.parent / "queue").mkdir()
         (partition.parent / "queue" / "rotational").write_text(rotational + "\n")
+        (partition.parent / "device").mkdir()
+        (partition.parent / "device" / "type").write_text("MMC\n" if disk == "mmcblk1" else "SD\n")
     device = os.stat(directory).st_dev
     links = root / "block"
     links.mkdir()
@@ -33,6 +37,7 @@ def sys_block(root: Path, directory: Path, disk: str, rotational: str | None) ->
         ("sda", "1", "hdd"),
         ("nvme0n1", "0", "ssd"),
         ("mmcblk0", "0", "sd"),
+        ("mmcblk1", "0", "flash"),
         ("mtdblock3", "0", "flash"),
         ("x", None, "unknown"),
     ],
@@ -47,6 +52,9 @@ def test_a_ram_disk_is_found_by_its_mount(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(f"/dev/root / ext4 rw 0 0\ntmpfs {tmp_path} tmpfs rw 0 0\nbroken\n")
     assert medium_of(tmp_path / "content", mounts) == "ram"
+    odd = tmp_path / "a blank and é"
+    mounts.write_text(f"/dev/root / ext4 rw 0 0\nubi0 {str(odd).replace(' ', chr(92) + '040')} ubifs rw 0 0\n")
+    assert medium_of(odd / "content", mounts) == "flash"
     assert medium_of(tmp_path, tmp_path / "missing", tmp_path) == "unknown"
 
 
@@ -62,6 +70,26 @@ def test_what_is_read_can_be_reported(tmp_path: Path) -> None:
     assert decode(Processor, encode(processor), strict=True) == processor
     environment = EnvironmentReader(ServiceConfig(), "Pi", "0.1.0").read(32557)
     assert decode(Environment, encode(environment), strict=True) == environment
+
+
+def test_a_kernel_that_tells_nothing_is_tolerated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*args: object) -> None:
+        raise PermissionError
+
+    for name in ("cpu_percent", "virtual_memory", "sensors_temperatures"):
+        monkeypatch.setattr(psutil, name, denied)
+    processor = ProcessorReader().read()
+    assert (processor.spare_percent, processor.memory_free_bytes, processor.temperature_c) == (0, 0, None)
+
+
+def test_broken_sensors_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sensors(*readings: float) -> dict[str, list[SimpleNamespace]]:
+        return {"chip": [SimpleNamespace(current=reading) for reading in readings]}
+
+    monkeypatch.setattr(psutil, "sensors_temperatures", lambda: sensors(-40.0, 48.6, 255.0, 51.4))
+    assert temperature_c() == 51
+    monkeypatch.setattr(psutil, "sensors_temperatures", lambda: sensors(0.0, 65535.0))
+    assert temperature_c() is None
 
 
 def test_an_advertised_address_stands_for_all_others() -> None:

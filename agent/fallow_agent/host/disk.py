@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 from fallow_wire.session import Disk
 
+_OCTAL = re.compile(r"\\([0-3][0-7]{2})")
+"""How /proc/mounts writes blanks and backslashes."""
 SYS_BLOCK = Path("/sys/dev/block")
 
 
@@ -33,14 +36,21 @@ def medium_of(directory: Path, mounts: Path = Path("/proc/mounts"), sys_block: P
         return "unknown"
     # A partition's directory lies inside of its disk's.
     for place in (name, name.parent):
-        rotational = place / "queue" / "rotational"
-        if rotational.exists():
+        rotational = _word(place / "queue" / "rotational")
+        if rotational:
             if place.name.startswith("mmcblk"):
-                return "sd"
+                return "flash" if _word(place / "device" / "type") == "MMC" else "sd"  # eMMC, or a card
             if place.name.startswith("mtdblock"):
                 return "flash"
-            return "hdd" if rotational.read_text().strip() == "1" else "ssd"
+            return "hdd" if rotational == "1" else "ssd"
     return "unknown"
+
+
+def _word(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace").strip()
+    except OSError:
+        return ""
 
 
 def _filesystem_of(directory: Path, mounts: Path) -> str:
@@ -55,7 +65,7 @@ def _filesystem_of(directory: Path, mounts: Path) -> str:
         parts = line.split()
         if len(parts) < 3:
             continue
-        point = Path(parts[1].encode().decode("unicode_escape"))
+        point = Path(_OCTAL.sub(lambda found: chr(int(found[1], 8)), parts[1]))
         if (point == path or point in path.parents) and len(point.parts) >= best:
             best, found = len(point.parts), parts[2]
     return found

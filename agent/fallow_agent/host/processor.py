@@ -18,12 +18,25 @@ class ProcessorReader:
     def __init__(self) -> None:
         self._cores = os.cpu_count() or 1
         self._arch = (platform.machine() or "unknown")[:32]
-        psutil.cpu_percent(None)  # the first call starts the interval
+        _spare_percent()  # the first call starts the interval
 
     def read(self) -> Processor:
-        used = psutil.cpu_percent(None)
-        spare = max(0, min(100, round(100 - used)))
-        return Processor(self._cores, self._arch, spare, psutil.virtual_memory().available, temperature_c())
+        return Processor(self._cores, self._arch, _spare_percent(), _memory_free_bytes(), temperature_c())
+
+
+def _spare_percent() -> int:
+    """0 where the kernel does not tell (Android hides /proc/stat): what is not known is not promised."""
+    try:
+        return max(0, min(100, int(100.5 - psutil.cpu_percent(None))))
+    except (OSError, RuntimeError):
+        return 0
+
+
+def _memory_free_bytes() -> int:
+    try:
+        return int(psutil.virtual_memory().available)
+    except (OSError, RuntimeError):
+        return 0
 
 
 def temperature_c() -> int | None:
@@ -34,7 +47,7 @@ def temperature_c() -> int | None:
     low, high = TEMPERATURE_C_RANGE
     try:
         readings = [entry.current for entries in sensors().values() for entry in entries]
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):
         return None
     sane = [reading for reading in readings if reading is not None and low <= reading <= high]
     return round(max(sane)) if sane else None
