@@ -186,8 +186,8 @@ async def fetch_with_aria2(network: Network, story: Story, url: str, name: str, 
     code, _, errors = await network.run("metalink", "curl", "-sSf", "-o", str(metalink), url + ".meta4")
     story.check("the scheduler gives a Metalink", code == 0, errors.strip())
     directory = network.directory / "by-aria2"
-    # One connection to each device, in the order of the Metalink's priorities, which name the origin last.
-    options = (f"-s{len(network.devices)}", "-k1M", "-x1", "--uri-selector=inorder")
+    # As many connections as devices, in the order of the priorities, which name the origin last.
+    options = (f"-s{len(network.devices)}", "-k1M", "-x8", "--uri-selector=inorder")
     command = ("aria2c", "--no-conf", "-q", "-d", str(directory), "-M", str(metalink), *options)
     await download(network, story, "aria2c", directory / name, digest, *command)
     if code == 0:
