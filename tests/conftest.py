@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-sys.path.insert(0, str(Path(__file__).parent))
+TESTS = Path(__file__).parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "demo")]
 
 # Shared machines stall; a slow example is no fault of the code under test.
 settings.register_profile("fallow", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -77,6 +77,7 @@ class Scheduler:
     ) -> None:
         self._background = background
         self._clock = clock
+        self._policy = config.policy
         self._ledger_url = ledger_url
         self._public_url = public_url
         self.database = database
@@ -124,7 +125,14 @@ class Scheduler:
         self.api.application.on_shutdown.append(self._end_sessions)
 
     def policy(self) -> Policy:
-        return Policy(self.keys.jwks(), self._ledger_url, now=self._clock.now())
+        wanted = self._policy
+        return Policy(
+            self.keys.jwks(),
+            self._ledger_url,
+            heartbeat_s=wanted.heartbeat_s,
+            ticket_idle_s=wanted.ticket_idle_s,
+            now=self._clock.now(),
+        )
 
     def _introduction(self) -> LinkScheduler:
         return LinkScheduler(self._public_url, self.keys.jwks())

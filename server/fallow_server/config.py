@@ -23,6 +23,7 @@ from .accounts.accounts import AccountsConfig
 from .catalogue.config import Config as CatalogueConfig
 from .delivery.config import Config as DeliveryConfig
 from .fleet.dial_back import DialBackConfig
+from .fleet.policy import PolicyConfig
 from .fleet.sessions import SessionConfig
 from .ledger.config import LedgerConfig
 from .link import LinkConfig
@@ -78,6 +79,7 @@ class ServerConfig:
     http: HttpConfig = field(default_factory=HttpConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     accounts: AccountsConfig = field(default_factory=AccountsConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
     session: SessionConfig = field(default_factory=SessionConfig)
     dial_back: DialBackConfig = field(default_factory=DialBackConfig)
     link: LinkConfig = field(default_factory=LinkConfig)

@@ -1,0 +1,213 @@
+"""kill -9 of any program at any moment: no receipt lost or paid twice, nothing corrupt served, activation intact."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from fallow_client.errors import ClientError
+from fallow_client.lan_device import LanDevice
+from fallow_client.ledger import Ledger
+from fallow_client.scheduler import Scheduler
+from fallow_wire.jws import Kind, sign
+from fallow_wire.keys import PrivateKey
+from fallow_wire.limits import CHUNK_BYTES
+from fallow_wire.manifest import Manifest, verify_manifest
+from fallow_wire.plans import PlanSource
+from fallow_wire.tickets import Receipt, verify_ticket
+from network import Device, Line, Network, Process, until
+
+pytestmark = pytest.mark.processes
+
+CHUNKS = 6
+KILLS = 8
+WAIT_S = 120
+
+
+class FragileNetwork(Network):
+    """A network whose processes can be killed and started again as they were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arguments: dict[str, tuple[tuple[str, ...], dict[str, str] | None]] = {}
+
+    async def start(self, name: str, *arguments: str, environment: dict[str, str] | None = None) -> Process:
+        self._arguments[name] = (arguments, environment)
+        return await super().start(name, *arguments, environment=environment)
+
+    async def kill(self, name: str) -> None:
+        index = next(i for i, started in enumerate(self.processes) if started.name == name)
+        self.processes[index].process.kill()
+        await self.processes[index].process.wait()
+        shutil.copy(self.processes[index].log, self.directory / f"{name}-{index}-{os.urandom(3).hex()}.log")
+        del self.processes[index]
+
+    async def restart(self, name: str) -> None:
+        arguments, environment = self._arguments[name]
+        await super().start(name, *arguments, environment=environment)
+
+
+class Consumer:
+    """Fetches chunk after chunk with receipts, and remembers which receipts a device has acknowledged."""
+
+    def __init__(self, http: aiohttp.ClientSession, scheduler: Scheduler, object_id: str, manifest: Manifest) -> None:
+        self._http = http
+        self._scheduler = scheduler
+        self._object_id = object_id
+        self._manifest = manifest
+        self.signed: dict[str, int] = {}
+        """By ``jti``: the most that any receipt confirmed, delivered or not."""
+        self.acknowledged: dict[str, int] = {}
+        """By ``jti``: what the device has said that it keeps."""
+
+    async def fetch_once(self) -> None:
+        """One plan; takes a few chunks from each device of it. Whatever breaks, breaks."""
+        key = PrivateKey.generate()
+        plan = await self._scheduler.plan(self._object_id, key.public.jwk())
+        keys = await self._scheduler.keys()
+        for source in plan.sources:
+            ticket = verify_ticket(source.ticket, keys.get).value
+            try:
+                await self._fetch_from(source, ticket.jti, key)
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                continue
+
+    async def _fetch_from(self, source: PlanSource, jti: str, key: PrivateKey) -> None:
+        confirmed = 0
+        for n, index in enumerate(random.sample(range(CHUNKS), 3), 1):
+            start, length = self._manifest.chunk_span(index)
+            headers = {"Range": f"bytes={start}-{start + length - 1}"}
+            async with self._http.get(source.url, params={"ticket": source.ticket}, headers=headers) as response:
+                if response.status != 206:
+                    return
+                data = await response.read()
+            self._manifest.verify_chunk(index, data)  # a corrupt chunk fails the test
+            confirmed += length
+            receipt = Receipt(jti, n, confirmed, 50, hashlib.sha256(data).hexdigest())
+            self.signed[jti] = confirmed
+            url = source.url.split("/o/")[0] + "/v1/receipts"
+            async with self._http.post(url, data=sign(Kind.RECEIPT, receipt, key)) as response:
+                if response.status == 204:
+                    self.acknowledged[jti] = confirmed
+
+
+async def prepared(network: FragileNetwork, tmp_path: Path) -> tuple[str, Manifest, str]:
+    """Two active devices that hold one object. Gives its id, its manifest and the publisher's account."""
+    await network.start_server({"FALLOW_SERVER_POLICY_TICKET_IDLE_S": "3"})
+    async with Scheduler(network.scheduler_url, network.operator_token) as operator:
+        owner = await operator.add_account("owner", "Ada")
+        publisher = await operator.add_account("publisher", "Files")
+    for number in (1, 2):
+        device = await network.start_device(Line(f"device-{number}", 200, 200))
+        await network.activate(device, owner.id, owner.token)
+    await network.until_reachable()
+    async with Ledger(network.ledger_url, network.operator_token) as ledger:
+
+        async def funded() -> bool:
+            await ledger.deposit(publisher.id, 10**12)
+            return True
+
+        await until("the publisher is known to the ledger", funded, WAIT_S)
+    content = tmp_path / "content.bin"
+    content.write_bytes(os.urandom(CHUNKS * CHUNK_BYTES - 5))
+    async with Scheduler(network.scheduler_url, publisher.token) as scheduler:
+        published = await scheduler.publish(content)
+
+        async def placed() -> bool | None:
+            return True if (await scheduler.object(published.id)).get("replicas") == 2 else None
+
+        await until("both devices hold the object", placed, WAIT_S)
+        url = f"{network.scheduler_url}/v1/manifests/{published.id}"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            token = await response.text()
+        signed = verify_manifest(token, await scheduler.keys(), published.id)
+    return published.id, signed.manifest, publisher.id
+
+
+async def break_everything(network: FragileNetwork, consumer: Consumer, seed: int) -> None:
+    """Consumers fetch all the while; now and then a program dies in the middle of it and comes back."""
+    chance = random.Random(seed)
+    stop = asyncio.Event()
+
+    async def consume() -> None:
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(20):
+                    await consumer.fetch_once()
+            except (ClientError, aiohttp.ClientError, TimeoutError, OSError):
+                await asyncio.sleep(0.1)
+
+    consumers = [asyncio.create_task(consume(), name=f"consumer-{number}") for number in range(3)]
+    try:
+        for _ in range(KILLS):
+            before = len(consumer.acknowledged)
+
+            async def busy(before: int = before) -> bool | None:
+                return True if len(consumer.acknowledged) > before else None
+
+            await until("consumers are served", busy, WAIT_S)
+            victim = chance.choice(["server", "device-1", "device-2"])
+            await asyncio.sleep(chance.random() * 0.5)  # a random moment is the point here
+            await network.kill(victim)
+            await network.restart(victim)
+    finally:
+        stop.set()
+        await asyncio.gather(*consumers)
+
+
+async def check_books(network: FragileNetwork, consumer: Consumer) -> None:
+    async with Ledger(network.ledger_url, network.operator_token) as ledger:
+
+        async def settled() -> dict[str, dict[str, Any]] | None:
+            found = {}
+            for jti in consumer.acknowledged:
+                found[jti] = await ledger.settlement(jti)
+            return found
+
+        settlements = await until("every acknowledged receipt is settled", settled, WAIT_S)
+        for jti, settlement in settlements.items():
+            paid = settlement["factors"]["bytes"]
+            assert consumer.acknowledged[jti] <= paid <= consumer.signed[jti], "lost, or paid for more than was signed"
+        books = await ledger.reconciliation()
+        assert books["sum"] == 0
+        assert books["differences"] == []
+        assert books["booked"] == books["recomputed"]
+        assert books["settlements"] >= len(settlements)
+
+
+async def check_devices(devices: list[Device]) -> None:
+    for device in devices:
+        async with LanDevice(device.lan_url, device.lan_token) as lan:
+
+            async def clear(lan: LanDevice = lan) -> bool | None:
+                status = await lan.status()
+                done = status["uplink"]["connected"] and status["proofs"]["waiting"] == 0
+                return True if done else None
+
+            await until(f"{device.line.name} has handed over everything", clear, WAIT_S)
+            status = await lan.status()
+            assert status["state"] == "active"
+            assert status["proofs"]["refused"] == 0
+            assert status["content"]["objects"] == 1
+
+
+def test_nothing_is_lost_or_paid_twice_whoever_is_killed(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with FragileNetwork() as network:
+            object_id, manifest, _ = await prepared(network, tmp_path)
+            timeout = aiohttp.ClientTimeout(total=15)
+            async with Scheduler(network.scheduler_url) as scheduler, aiohttp.ClientSession(timeout=timeout) as http:
+                consumer = Consumer(http, scheduler, object_id, manifest)
+                await break_everything(network, consumer, seed=7)
+            assert len(consumer.acknowledged) >= KILLS
+            await check_devices(network.devices)
+            await check_books(network, consumer)
+
+    asyncio.run(run())
