@@ -15,75 +15,16 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
-from aiohttp import web
+from agent_world import SCHEDULER_KEY, Network
 from fallow_agent.identity import load_or_create_identity, local_token
 from fallow_agent.proofs.outbox import Outbox, ServedTicket
 from fallow_agent.store import DATABASE_FILE, open_database
-from fallow_wire.batches import Ack, AckItem, Batch, Head, batch_hash
-from fallow_wire.enrolment import Enrolled, verify_enrolment
-from fallow_wire.fields import encode
-from fallow_wire.jws import Kind, parse, sign, split
-from fallow_wire.keys import JwkSet
-from fallow_wire.session import Policy
-from support import NOW, key, make_ticket, new_jti, signed_ticket
+from support import NOW, make_ticket, new_jti, signed_ticket
 
 pytestmark = pytest.mark.processes
 
-SCHEDULER_KEY, LEDGER_KEY = key(11), key(12)
 CODE = "AB01CD11"
 CLAIM = "claim-token-1"
-
-
-class Network:
-    """Scheduler and ledger on one port. ``gate`` holds back the answers to enrolments until it is set."""
-
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.claims: asyncio.Queue[str] = asyncio.Queue()
-        self.devices: set[str] = set()
-        self.sessions: asyncio.Queue[str] = asyncio.Queue()
-        self.ledger_is_away = False
-        self.batches: asyncio.Queue[Batch] = asyncio.Queue()
-        self.refuse = False
-        self.url = ""
-
-    def application(self) -> web.Application:
-        application = web.Application()
-        application.router.add_post("/v1/devices", self.enrol)
-        application.router.add_get("/v1/session", self.session)
-        application.router.add_post("/v1/proofs", self.proofs)
-        application.router.add_get("/.well-known/jwks.json", self.jwks)
-        return application
-
-    async def enrol(self, request: web.Request) -> web.Response:
-        enrolment = verify_enrolment(await request.read()).value
-        if self.refuse:
-            problem = {"type": "claim-used", "title": "Used", "status": 403, "detail": "by another", "remedy": "ask"}
-            return web.json_response(problem, status=403, content_type="application/problem+json")
-        self.devices.add(enrolment.did)
-        self.claims.put_nowait(enrolment.claim_token)
-        await self.gate.wait()
-        keys = JwkSet((SCHEDULER_KEY.public.jwk(with_kid=True),))
-        answer = Enrolled(enrolment.did, "owner-1", self.url, "ledger-token", keys, Policy(keys, self.url))
-        return web.json_response(encode(answer), status=201)
-
-    async def session(self, request: web.Request) -> web.Response:
-        self.sessions.put_nowait(request.path)
-        return web.Response(status=503)
-
-    async def jwks(self, request: web.Request) -> web.Response:
-        return web.json_response(encode(JwkSet((LEDGER_KEY.public.jwk(with_kid=True),))))
-
-    async def proofs(self, request: web.Request) -> web.Response:
-        token = (await request.read()).decode()
-        batch = parse(split(token, Kind.BATCH), Batch)
-        self.batches.put_nowait(batch)
-        if self.ledger_is_away:
-            return web.Response(status=502)
-        items = tuple(AckItem("booked", 1) for _ in batch.items)
-        ack = Ack(batch.did, batch.seq, batch_hash(token), items, Head(1, "0" * 64, NOW), NOW)
-        return web.Response(text=sign(Kind.ACK, ack, LEDGER_KEY), content_type="application/jwt")
 
 
 class Program:
@@ -171,10 +112,7 @@ class Program:
 @contextlib.asynccontextmanager
 async def world(tmp_path: Path) -> AsyncIterator[tuple[Network, Program]]:
     network = Network()
-    runner = web.AppRunner(network.application(), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    network.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await network.start()
     async with aiohttp.ClientSession() as http:
         program = Program(tmp_path / "state", http)
         await program.start()
@@ -182,8 +120,7 @@ async def world(tmp_path: Path) -> AsyncIterator[tuple[Network, Program]]:
             yield network, program
         finally:
             await program.kill()
-            network.gate.set()
-            await runner.cleanup()
+            await network.close()
 
 
 def script(tmp_path: Path, act: Callable[[Network, Program], Awaitable[None]]) -> None:
