@@ -211,8 +211,22 @@ class Membership:
         await self._tasks.stop("drain")
         if self._life().state != LEAVING:
             return
+        await self._unbind()
         await asyncio.to_thread(shutil.rmtree, self._config.state_dir / CONTENT_DIR, ignore_errors=True)
         self._settings.delete(POLICY)
         self._forget()
         await self._close_http()
         self._handle(Erased())
+
+    async def _unbind(self) -> None:
+        from .uplink.enrolment import SchedulerUnreachable, unbind
+
+        life = self._life()
+        assert life.enrolled is not None
+        assert life.scheduler is not None
+        enrolled = life.enrolled
+        try:
+            await unbind(self.http, life.scheduler, enrolled.device_id, enrolled.ledger_token)
+        except SchedulerUnreachable as error:
+            # Leaving waits for nobody: the scheduler sees the device gone, and its owner can remove it there.
+            _log.warning("the scheduler was not told that the device left: %s", error.detail)

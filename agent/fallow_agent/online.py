@@ -204,11 +204,15 @@ class Online:
     # -------------------------------------------------------------- reporting
 
     def _report(self) -> Heartbeat:
-        line = self._line.line
+        # What the owner's limits leave is all that consumers may be routed by.
+        line = dataclasses.replace(self._line.line, idle_up_bps=self._budget_bps)
+        coming = self._line.forecast.coming(self._hour(), self._line.line.idle_up_bps)
         return Heartbeat(
             state=PAUSED if self._life().state == PAUSED else ACTIVE,
             line=line,
-            forecast_idle_up_bps=self._line.forecast.coming(self._hour(), line.idle_up_bps),
+            forecast_idle_up_bps=tuple(
+                upload_budget_bps(line.up_capacity_bps, idle, self._controls.limits) for idle in coming
+            ),
             disk=self._disk_reader.read(self._content.quota_bytes, self._content.usage_bytes()),
             processor=self._processor,
             environment=self._environment,

@@ -98,6 +98,24 @@ async def _read_all(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
+async def unbind(http: aiohttp.ClientSession, scheduler: str, device_id: str, ledger_token: str) -> None:
+    """Tell the scheduler that the device has left its owner, so that another may have it.
+
+    :raises SchedulerUnreachable: it does not know; the owner or the operator can still unbind the device.
+    """
+    url = f"{scheduler.rstrip('/')}/v1/devices/{device_id}"
+    headers = {"Authorization": f"Bearer {ledger_token}"}
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    try:
+        async with http.delete(url, headers=headers, allow_redirects=False, timeout=timeout) as response:
+            status = response.status
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        raise SchedulerUnreachable(f"{url}: {error or type(error).__name__}") from None
+    # 401 and 404: it was unbound before, and this is the second try.
+    if status not in (200, 204, 401, 404):
+        raise SchedulerUnreachable(f"{url}: status {status}")
+
+
 def problem_of(status: int, body: bytes) -> Problem:
     """The problem that a server sent, or one made from its status."""
     try:
