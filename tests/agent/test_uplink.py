@@ -417,6 +417,36 @@ def test_only_the_newest_word_waits_and_every_message_fits() -> None:
     assert not outgoing
 
 
+def test_a_connection_that_has_silently_died_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "PING_S", 0.1)
+    over = asyncio.Event()
+
+    class Dead(FakeScheduler):
+        async def handle(self, request: web.Request) -> web.StreamResponse:
+            if not self.died:
+                self.died = True
+                socket = web.WebSocketResponse(protocols=("fallow.v1",), autoping=False)  # answers no ping
+                await socket.prepare(request)
+                await greet(socket, request.host)
+                while (await socket.receive()).type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.PING):
+                    pass
+                return socket
+            return await super().handle(request)
+
+        died = False
+
+    async def again(socket: web.WebSocketResponse, host: str) -> None:
+        await greet(socket, host)
+        await over.wait()
+
+    async def use(session: Session, recorder: Recorder) -> None:
+        for _ in range(2):
+            await recorder.taken.get()
+        over.set()
+
+    run_session(monkeypatch, Dead(again), use)
+
+
 def test_a_redirect_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     reached: list[str] = []
 
