@@ -172,15 +172,15 @@ class Session:
                     max_msg_size=SESSION_DOWN_BYTES_MAX,
                     compress=0,
                 )
-            async with socket:
+            try:
                 if socket.protocol != SUBPROTOCOL:
                     raise SessionEnded(f"{self._url} does not speak {SUBPROTOCOL}")
-                try:
-                    await self._greet(socket)
-                    await self._converse(socket)
-                finally:
-                    self._open = False
-                    self._outgoing.clear()
+                await self._greet(socket)
+                await self._converse(socket)
+            finally:
+                self._open = False
+                self._outgoing.clear()
+                await socket.close()
 
     def _client(self) -> aiohttp.ClientSession:
         """Shares the agent's connector, and follows no redirect: the owner named one scheduler, and no LAN address."""
