@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 from fallow_client.discovery import find_devices
 from fallow_client.errors import ClientError
 from fallow_client.lan_device import LanDevice
@@ -186,7 +186,7 @@ class Network:
     # ------------------------------------------------------------------ server
 
     async def start_server(self, environment: dict[str, str] | None = None) -> None:
-        """Points may be redeemed at once and tickets live shortly, so that a demo can see the end of it."""
+        """Points may be redeemed at once and idle tickets are closed soon, so that a demo can see the end of it."""
         state = str(self.directory / "server")
         scheduler_port, ledger_port = free_port(), free_port()
         self.scheduler_url = f"http://127.0.0.1:{scheduler_port}"
@@ -197,7 +197,10 @@ class Network:
             *("--scheduler-port", str(scheduler_port), "--ledger-port", str(ledger_port)),
             *("--scheduler-url", self.scheduler_url, "--ledger-url", self.ledger_url),
         ]
-        settings = {"FALLOW_SERVER_LEDGER_HOLD_S": "0"} | (environment or {})
+        settings = {
+            "FALLOW_SERVER_LEDGER_HOLD_S": "0",
+            "FALLOW_SERVER_POLICY_TICKET_IDLE_S": "3",
+        } | (environment or {})
         code, output, errors = await self.run("server-init", server, "init", *flags, environment=settings)
         found = _TOKEN.search(output)
         if code != 0 or found is None:

@@ -100,7 +100,7 @@ class Consumer:
 
 async def prepared(network: FragileNetwork, tmp_path: Path) -> tuple[str, Manifest, str]:
     """Two active devices that hold one object. Gives its id, its manifest and the publisher's account."""
-    await network.start_server({"FALLOW_SERVER_POLICY_TICKET_IDLE_S": "3"})
+    await network.start_server()
     async with Scheduler(network.scheduler_url, network.operator_token) as operator:
         owner = await operator.add_account("owner", "Ada")
         publisher = await operator.add_account("publisher", "Files")
