@@ -146,6 +146,25 @@ def test_port_m_is_for_the_lan_and_a_dormant_device_is_silent(
     assert call(ISP, "GET", f"http://{WAN_ADDRESS}:32557/v1/dial-back/{'n' * 20}")[0] == 0
 
 
+@pytest.mark.skipif(shutil.which("avahi-daemon") is None, reason="needs avahi-daemon, to share port 5353 with it")
+def test_mdns_shares_its_port_with_avahi(home: None, processes: Callable[..., Any], tmp_path: Path) -> None:
+    configuration = tmp_path / "avahi.conf"
+    configuration.write_text(
+        "[server]\nhost-name=router\nenable-dbus=no\nuse-ipv6=no\nallow-interfaces=lan0\n"
+        "[publish]\npublish-workstation=yes\npublish-hinfo=no\n"
+    )
+    avahi = ("avahi-daemon", "--no-drop-root", "--no-rlimits", "--no-chroot", "--no-proc-title")
+    # A daemon of its own: without this mount namespace it would take the machine's pid file.
+    mounts = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && mkdir -p /run/avahi-daemon && exec "$@"')
+    responder = processes(HOME, *mounts, "sh", *avahi, "--file", str(configuration))
+    until(lambda: "5353" in run(HOME, "ss", "-Hlun"))
+    start_agent(processes, tmp_path)
+    found = json.loads(run(PHONE, str(BIN / "fallow"), "devices", "--json"))
+    assert [device["url"] for device in found] == [LAN_URL]
+    assert responder.poll() is None
+    assert run(HOME, "ss", "-Hlunp").count("5353") >= 2
+
+
 def test_from_the_phone_to_a_consumer_on_the_internet(
     home: None, processes: Callable[..., Any], tmp_path: Path
 ) -> None:
