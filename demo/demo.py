@@ -377,7 +377,11 @@ async def play(network: Network, story: Story) -> None:
             replicas = (await scheduler.object(published.id)).get("replicas", 0)
             return True if replicas >= len(LINES) else None
 
-        await until("the file is on all devices", placed, 60)
+        try:
+            await until("the file is on all devices", placed, 60)
+        except NetworkFailed as failure:
+            waiting = [task["waiting"] for task in await scheduler.tasks() if task.get("waiting")]
+            raise NetworkFailed(f"{failure}; devices that were left out, by reason: {waiting}") from None
 
     has_aria2 = shutil.which("aria2c") is not None
     story.step("fetch it: fallow fetch, curl" + (", aria2c" if has_aria2 else "; aria2c is not installed, left out"))

@@ -18,7 +18,8 @@ class ApiError(ClientError):
     """The other side answered, and refused. ``problem.type`` is a stable slug."""
 
     def __init__(self, problem: Problem, url: str) -> None:
-        super().__init__(problem.detail or problem.title, problem.remedy)
+        told = [text.rstrip(".") for text in (problem.title, problem.detail) if text]
+        super().__init__(": ".join(told), problem.remedy)
         self.problem = problem
         self.url = url
 

@@ -220,10 +220,13 @@ class _Fetcher:
                             "neither the devices nor the origin could bring the rest of the object",
                             "start it again later: it resumes",
                         )
+            event: _Event | None = None
             try:
-                event = await asyncio.wait_for(self._events.get(), self._config.tick_s)
+                # Not wait_for: before Python 3.12 it loses a cancellation (Ctrl-C) that comes together with an event.
+                async with asyncio.timeout(self._config.tick_s):
+                    event = await self._events.get()
             except TimeoutError:
-                event = None
+                pass  # time alone may make something due
             while event is not None:
                 self._handle(event)
                 event = None if self._events.empty() else self._events.get_nowait()

@@ -58,6 +58,13 @@ ZH: dict[str, str] = {
     "Example:": "示例：",
     # ------------------------------------------------------------- headings
     "Device": "设备",
+    "Device id": "设备编号",
+    "Owner": "主人",
+    "Connected": "在线",
+    "Reachable": "可达",
+    "Objects": "对象数",
+    "Model": "型号",
+    "Last seen": "最近在线",
     "State": "状态",
     "Address": "地址",
     "Name": "名称",

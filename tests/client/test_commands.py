@@ -200,7 +200,7 @@ def test_a_problem_is_one_line_with_what_to_do(fallow: Fallow, server: FakeServe
     )
     code, _, err = fallow("objects", "--scheduler", server.url)
     assert code == cli.REFUSED
-    assert err == "error: for publishers\N{REPLACEMENT CHARACTER}[2J – log in\n"
+    assert err == "error: No: for publishers\N{REPLACEMENT CHARACTER}[2J – log in\n"
 
 
 @pytest.mark.parametrize(

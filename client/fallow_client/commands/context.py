@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ..discovery import find_devices
-from ..errors import SettingsError
+from ..errors import SettingsError, Unreachable
 from ..lan_device import LanDevice, device_url
 from ..ledger import Ledger
 from ..messages import Messages
@@ -82,7 +82,7 @@ class Context:
             wanted = next(iter(known))
         matching = [key for key in known if wanted and (key == wanted or key.endswith(wanted))]
         if len(matching) == 1:
-            address = known[matching[0]].url
+            address = await self._current_address(matching[0], known[matching[0]].url)
         elif "." in wanted or ":" in wanted or wanted == "localhost":
             address = device_url(wanted)
         else:
@@ -101,6 +101,19 @@ class Context:
             await device.close()
             raise
         return device
+
+    async def _current_address(self, device_id: str, address: str) -> str:
+        """Where a known device is now: at its last address, else where mDNS finds it."""
+        async with LanDevice(address) as device:
+            try:
+                if (await device.info()).device_id == device_id:
+                    return address
+            except Unreachable as error:
+                found = [one.url for one in await find_devices() if one.device_id == device_id]
+                if not found:
+                    raise error
+                return found[0]
+        return await self._discovered(device_id)
 
     async def _discovered(self, wanted: str) -> str:
         found = [d for d in await find_devices() if not wanted or d.device_id.endswith(wanted) or d.host == wanted]

@@ -130,9 +130,9 @@ def fleet(ctx: click.Context) -> None:
 @pass_context
 def fleet_list(context: Context) -> None:
     """List devices."""
-    found = at_fleet(context, Scheduler.devices)
-    columns = {name: name for item in found for name, value in item.items() if not isinstance(value, (dict, list))}
-    context.out.rows(found, columns)
+    names = ("device_id", "owner", "state", "connected", "reachable", "objects", "model", "version", "last_seen")
+    columns = {name: name.replace("_", " ").capitalize() for name in names}
+    context.out.rows(at_fleet(context, Scheduler.devices), columns)
 
 
 @fleet.command("unbind")

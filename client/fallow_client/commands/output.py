@@ -78,7 +78,7 @@ class Output:
 
     def rows(self, value: Sequence[Any], columns: Mapping[str, str], empty: str = "Nothing here yet.") -> None:
         """A listing. :param columns: heading by name of the member; a name ending in ``_bytes`` or ``size`` is shown as
-        bytes, in ``_at`` as a time, in ``micro_points`` as points."""
+        bytes, in ``_at``, ``_seen`` and ``_until`` as a time, in ``micro_points`` as points."""
         if self.as_json:
             self.value(value)
             return
@@ -118,7 +118,7 @@ def _cell(name: str, value: Any) -> str:
             return human_bytes(value)
         if name == "micro_points":
             return points(value)
-        if name.endswith("_at"):
+        if name.endswith(("_at", "_seen", "_until")):
             return moment(value)
     if isinstance(value, (list, dict)):
         return clean(json.dumps(value, ensure_ascii=False))
