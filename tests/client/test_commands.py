@@ -18,6 +18,7 @@ from fallow_client import cli
 from fallow_client.commands.operator import micro_points_of
 from fallow_client.commands.output import clean, points
 from fallow_client.commands.owner import hours_of, seconds_of
+from fallow_client.discovery import FoundDevice
 from fallow_client.errors import SettingsError
 from fallow_client.lan_device import device_url
 from fallow_client.messages import TERMS, ZH, Messages, language_of
@@ -456,3 +457,36 @@ def test_settings_errors_are_named(tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(SettingsError):
         save_settings(blocked / "config.json", Settings())
+
+
+def test_a_device_with_a_new_address_is_found_again(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dormant(server)
+    server.json("POST /v1/resume", {"state": "active"})
+    old = Settings(devices={DEVICE_ID: KnownDevice("http://127.0.0.1:1", "lan-token-1")})
+    save_settings(settings_path(environ), old)
+    port = server.server.server_address[1]
+    found = FoundDevice(DEVICE_ID, "fallow-aaaa.local", ("127.0.0.1",), int(port), "active")
+
+    async def find_devices() -> list[FoundDevice]:
+        return [found]
+
+    monkeypatch.setattr("fallow_client.commands.context.find_devices", find_devices)
+    assert fallow("resume")[0] == cli.OK
+    assert server.asked[-1][1]["Authorization"] == "Bearer lan-token-1"
+
+
+def test_another_device_at_the_old_address_gets_no_token(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dormant(server)
+    old = Settings(devices={"fd-" + "b" * 24: KnownDevice(server.url, "lan-token-1")})
+    save_settings(settings_path(environ), old)
+
+    async def find_devices() -> list[FoundDevice]:
+        return []
+
+    monkeypatch.setattr("fallow_client.commands.context.find_devices", find_devices)
+    assert fallow("resume")[0] == cli.FAILED
+    assert all("Authorization" not in headers for _, headers, _ in server.asked)
