@@ -15,7 +15,7 @@ from aiohttp import web
 from fallow_wire.errors import LocalError
 from fallow_wire.lan import Limits
 
-from . import lifecycle
+from . import lifecycle, memory
 from .clock import Clock
 from .config import Config, ProcessConfig
 from .controls import Controls
@@ -35,6 +35,7 @@ from .version import agent_version
 _log = logging.getLogger(__name__)
 
 LOCK_FILE = "lock"
+SETTLED_S = 5.0
 ANSWERS_S_MAX = 1.0
 """How long answers under way on port M may take when the agent stops."""
 
@@ -135,6 +136,7 @@ class Agent:
             self._tasks.start("driver", self._driver.run())
             if self._config.lan.mdns:
                 self._start_announcing()
+            self._tasks.start("tidying", self._tidy())
             failure = asyncio.ensure_future(self._tasks.failure())
             stopping = asyncio.ensure_future(self._stopping.wait())
             done, waiting = await asyncio.wait((failure, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -143,6 +145,11 @@ class Agent:
             return 1 if failure in done else 0
         finally:
             await self.close()
+
+    async def _tidy(self) -> None:
+        """Once all is loaded and connected, give back what starting needed."""
+        await asyncio.sleep(SETTLED_S)
+        memory.release_unused()
 
     def stop(self) -> None:
         """End :meth:`run` gracefully."""

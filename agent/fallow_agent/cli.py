@@ -8,11 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fallow_wire.errors import FallowError, LocalError
 
-from .config import FILE, Config, as_toml, load
+from . import memory
+
+if TYPE_CHECKING:
+    from .config import Config
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -20,12 +23,12 @@ DESCRIPTION = """\
 Puts the idle line and disk of this device to work, with its owner's consent.
 
 A fresh agent is dormant: it talks to nobody outside of the home network. To activate it, open
-http://<this device>:32556/ on a phone in the same network, or run "fallow device activate" on a computer there.
+http://<this device>:32556/ on a phone in the same network, or run "fallow activate" on a computer there.
 You need the setup code ("fallow-agent setup-code") and a claim token from your operator.
 """
 
-EPILOG = f"""\
-Configuration: defaults, then {FILE} (or --config), then the environment, then flags; later wins.
+EPILOG = """\
+Configuration: defaults, then /etc/fallow/agent.toml (or --config), then the environment, then flags; later wins.
 Every key of "fallow-agent config" is also a variable: FALLOW_STATE_DIR, FALLOW_LAN_PORT, FALLOW_SETUP_CODE, ...
 
 Examples:
@@ -58,6 +61,9 @@ REPEATED = ("--lan-bind", "--lan-interface")
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; gives the exit status (0 good, 1 failed, 2 wrong usage)."""
     arguments = _parser().parse_args(argv)
+    memory.set_up()
+    from .config import load  # and with it the libraries, which must find the settings of memory
+
     try:
         config = load(_flags(arguments), os.environ, arguments.config)
         command: int = COMMANDS[arguments.command](config, arguments)
@@ -75,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--yes", action="store_true", help="with reset: do it")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"configuration file (default: {FILE} if it exists)"
+        "--config", type=Path, metavar="FILE", help="configuration file (default: /etc/fallow/agent.toml)"
     )
     for flag, _, kind, metavar, text in FLAGS:
         action = "append" if flag in REPEATED else "store"
@@ -151,6 +157,8 @@ def _setup_code(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _config(config: Config, arguments: argparse.Namespace) -> int:
+    from .config import as_toml
+
     _say(as_toml(config).rstrip())
     return OK
 
