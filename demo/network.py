@@ -33,6 +33,22 @@ STOP_S = 10.0
 _TOKEN = re.compile(r"operator's token[^\n]*\n+\s*(\S+)")
 
 
+SERVER_SETTINGS = """
+[ledger]
+hold_s = 0  # points may be redeemed at once
+
+[policy]
+ticket_idle_s = 3  # the end of a download is soon seen
+
+# All devices are one computer here: that it is busy must not look as if each of them were.
+[tasks.filters]
+spare_percent_min = 0
+
+[delivery.filters]
+spare_percent_min = 0
+"""
+
+
 class NetworkFailed(Exception):
     """The network did not come up; the text names the step."""
 
@@ -186,24 +202,21 @@ class Network:
     # ------------------------------------------------------------------ server
 
     async def start_server(self, environment: dict[str, str] | None = None) -> None:
-        """Points may be redeemed at once and idle tickets are closed soon, so that a demo can see the end of it."""
+        """With :data:`SERVER_SETTINGS`; ``environment`` adds to them."""
         state = str(self.directory / "server")
         scheduler_port, ledger_port = free_port(), free_port()
         self.scheduler_url = f"http://127.0.0.1:{scheduler_port}"
         self.ledger_url = f"http://127.0.0.1:{ledger_port}"
         server = str(BIN / "fallow-server")
+        settings_file = self.directory / "server.toml"
+        settings_file.write_text(SERVER_SETTINGS)
         flags = [
+            *("--config", str(settings_file)),
             *("--state-dir", state, "--host", "127.0.0.1", "--allow-private-addresses"),
             *("--scheduler-port", str(scheduler_port), "--ledger-port", str(ledger_port)),
             *("--scheduler-url", self.scheduler_url, "--ledger-url", self.ledger_url),
         ]
-        settings = {
-            "FALLOW_SERVER_LEDGER_HOLD_S": "0",
-            "FALLOW_SERVER_POLICY_TICKET_IDLE_S": "3",
-            # All devices are one computer here: that it is busy must not look as if each of them were.
-            "FALLOW_SERVER_TASKS_FILTERS_SPARE_PERCENT_MIN": "0",
-            "FALLOW_SERVER_DELIVERY_FILTERS_SPARE_PERCENT_MIN": "0",
-        } | (environment or {})
+        settings = environment or {}
         code, output, errors = await self.run("server-init", server, "init", *flags, environment=settings)
         found = _TOKEN.search(output)
         if code != 0 or found is None:

@@ -24,6 +24,7 @@ PURE = [
     "agent/fallow_agent/line/forecast.py",
     "agent/fallow_agent/allowance.py",
     "agent/fallow_agent/life.py",
+    "agent/fallow_agent/uplink/outgoing.py",
     "agent/fallow_agent/uplink/reports.py",
     "server/fallow_server/scheduling/*.py",
     "server/fallow_server/tasks/states.py",
