@@ -43,8 +43,6 @@ LINES = (
     Line("pi-d", up_mbps=300, down_mbps=1000, upload_percent=80),
 )
 OWNERS = ("Ada", "Bo")
-TICKET_S = 20
-"""Downloads without receipts are settled when their ticket expires: here soon, by default after 15 minutes."""
 EXPIRY_S = 8
 """A device allows for 5 s of clock skew, and looks every second or two."""
 
@@ -105,6 +103,13 @@ def real_file(directory: Path) -> Path:
     with tarfile.open(packed, "w") as tar:
         tar.add(Path(sys.prefix) / "lib", "lib")
     return packed
+
+
+def ticket_s(size: int) -> int:
+    """Downloads without receipts are settled when their ticket expires, by default after 15 minutes; here as soon as
+    the slowest device can have served ``size`` bytes twice."""
+    slowest_bps = min(line.up_mbps * line.upload_percent for line in LINES) * 10_000
+    return min(900, 10 + 2 * size * 8 // slowest_bps)
 
 
 def digest_of(path: Path) -> str:
@@ -220,9 +225,11 @@ def booked_bytes(settled: list[dict[str, Any]], tier: str) -> Counter[str]:
     return found
 
 
-async def wait_for_settlement(network: Network, accounts: Accounts, fetched: dict[str, int]) -> list[dict[str, Any]]:
+async def wait_for_settlement(
+    network: Network, accounts: Accounts, fetched: dict[str, int], lifetime_s: int
+) -> list[dict[str, Any]]:
     """Until all that ``fallow fetch`` confirmed is booked, the other tickets have expired, and no proof waits."""
-    expired = time.monotonic() + TICKET_S + EXPIRY_S
+    expired = time.monotonic() + lifetime_s + EXPIRY_S
 
     async def settled() -> list[dict[str, Any]] | None:
         network.check_running()
@@ -236,7 +243,7 @@ async def wait_for_settlement(network: Network, accounts: Accounts, fetched: dic
                     return None
         return found
 
-    return await until("all receipts are settled", settled, 75)
+    return await until("all receipts are settled", settled, lifetime_s + 60)
 
 
 def check_bytes(story: Story, fetched: dict[str, int], settled: list[dict[str, Any]]) -> None:
@@ -323,8 +330,7 @@ def print_table(
     for column, one in zip(table.columns[3:], story.downloads, strict=False):
         share = 100 * (published.size - one.origin(published.size)) / max(published.size, 1)
         column.footer = f"{share:.0f} %" if one.good else "failed"
-    fills = sum(one["factors"]["bytes"] for one in settled if one["service"] == "fill")
-    table.columns[-2].footer = megabytes(fills)
+    table.columns[-2].footer = megabytes(sum(one["factors"]["bytes"] for one in settled if one["service"] == "fill"))
     table.columns[-1].footer = f"{sum(one['micro_points'] for one in settled):,}"
     story.console.print(table)
     summary = Table(show_header=False, box=None, pad_edge=False)
@@ -346,8 +352,9 @@ def print_table(
 async def play(network: Network, story: Story) -> None:
     path = await asyncio.to_thread(real_file, network.directory)
     digest = await asyncio.to_thread(digest_of, path)
+    lifetime_s = ticket_s(path.stat().st_size)
     story.step("server: scheduler and ledger, fresh state")
-    await network.start_server({"FALLOW_SERVER_DELIVERY_TICKET_S": str(TICKET_S)})
+    await network.start_server({"FALLOW_SERVER_DELIVERY_TICKET_S": str(lifetime_s)})
     accounts = await open_accounts(network)
 
     story.step("four devices, dormant")
@@ -391,8 +398,8 @@ async def play(network: Network, story: Story) -> None:
     if has_aria2:
         await fetch_with_aria2(network, story, published.url, published.name, digest)
 
-    story.step("devices hand over their proofs; the ledger verifies and books them (half a minute)")
-    settled = await wait_for_settlement(network, accounts, fetched)
+    story.step("devices hand over their proofs; the ledger verifies and books them")
+    settled = await wait_for_settlement(network, accounts, fetched, lifetime_s)
     check_bytes(story, fetched, settled)
 
     story.step("redeem a reward, reconcile")
@@ -423,8 +430,16 @@ async def main() -> int:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
+    asked: list[None] = []
+
+    def stop() -> None:
+        # Once: an impatient second Ctrl-C must not leave processes behind. Stopping is bounded.
+        if not asked:
+            asked.append(None)
+            task.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, stop)
     try:
         async with network:
             try:
