@@ -33,7 +33,7 @@ TARIFF = Tariff(
 )
 KNOWN = Known(
     "http://ledger.test",
-    {SCHEDULER.public.thumbprint(): SCHEDULER.public},
+    {("http://scheduler.test", SCHEDULER.public.thumbprint()): SCHEDULER.public},
     {TARIFF.tariff_id(): Term(TARIFF, None)},
 )
 DID = DEVICE.public.device_id()

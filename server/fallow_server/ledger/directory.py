@@ -62,10 +62,21 @@ class Directory:
         api.add("PUT", "/v1/link/devices/{id}", self.put_device, Role.LINK)
 
     async def put_scheduler(self, request: web.Request) -> web.Response:
+        """What is told replaces what was told before: a key that is published no longer signs nothing more, whatever
+        the scheduler was called when it used it. Under an older URL the keys that are still published go on
+        verifying, for tickets that were issued before it changed.
+        """
         told = await record_body(request, LinkScheduler)
-        key_set(told.jwks)  # weak keys are refused here and not when a ticket arrives
+        published = key_set(told.jwks)  # weak keys are refused here and not when a ticket arrives
         async with self._database.write() as connection:
-            await upsert(connection, schedulers, [{"url": told.url, "jwks": dumps(encode(told.jwks)).decode()}])
+            for row in (await connection.execute(select(schedulers).where(schedulers.c.url != told.url))).all():
+                kept = tuple(jwk for jwk in _stored(row.jwks).keys if PublicKey.from_jwk(jwk).thumbprint() in published)
+                older = schedulers.c.url == row.url
+                if kept:
+                    await connection.execute(update(schedulers).where(older).values(jwks=_text(JwkSet(kept))))
+                else:
+                    await connection.execute(delete(schedulers).where(older))
+            await upsert(connection, schedulers, [{"url": told.url, "jwks": _text(told.jwks)}])
         return web.Response(status=204)
 
     async def put_account(self, request: web.Request) -> web.Response:
@@ -94,12 +105,20 @@ class Directory:
         return web.Response(status=204)
 
 
-async def scheduler_keys(connection: AsyncConnection) -> dict[str, PublicKey]:
-    """The keys of all schedulers by ``kid``."""
-    keys: dict[str, PublicKey] = {}
-    for row in await connection.execute(select(schedulers.c.jwks)):
-        keys.update(key_set(decode(JwkSet, loads_object(row.jwks, len(row.jwks)), strict=True)))
+async def scheduler_keys(connection: AsyncConnection) -> dict[tuple[str, str], PublicKey]:
+    """Schedulers' keys by URL and ``kid``: a key speaks for the scheduler that published it and for no other."""
+    keys: dict[tuple[str, str], PublicKey] = {}
+    for row in await connection.execute(select(schedulers)):
+        keys.update(((row.url, kid), key) for kid, key in key_set(_stored(row.jwks)).items())
     return keys
+
+
+def _stored(jwks: str) -> JwkSet:
+    return decode(JwkSet, loads_object(jwks, len(jwks)), strict=True)
+
+
+def _text(jwks: JwkSet) -> str:
+    return dumps(encode(jwks)).decode()
 
 
 def device_key(x: str) -> PublicKey:

@@ -5,8 +5,8 @@ Trust rules:
 1. Nobody is believed about money: paid is the least of what the ticket allowed, the consumer signed and the device
    claimed. A claim above the others costs the device nothing and brings nothing.
 2. A ticket is paid once, whoever sends it however often, in whatever batch.
-3. Only a ticket signed by a key that a known scheduler uses now is worth anything, and only to the device that it
-   names, here, at this ledger.
+3. Only a ticket signed by a key that the scheduler in its ``iss`` publishes now is worth anything, and only to the
+   device that it names, here, at this ledger.
 4. Time is the ledger's. ``iat`` is believed because the scheduler signed it; times and rates that a device tells are
    kept and decide nothing.
 5. A countersigned ticket is worth what its consumer signed with the key in the ticket. A legacy ticket has no such
@@ -59,10 +59,10 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger knows when a batch arrives: its own address, schedulers' keys by ``kid``, tariffs by id."""
+    """What the ledger knows when a batch arrives: its own address, keys by scheduler and ``kid``, tariffs by id."""
 
     ledger: str
-    scheduler_keys: Mapping[str, PublicKey]
+    scheduler_keys: Mapping[tuple[str, str], PublicKey]
     terms: Mapping[str, Term]
 
 
@@ -156,12 +156,12 @@ def verify_item(item: BatchItem, device: str, known: Known, now: int) -> Verifie
     except PeerError:
         return Refused("malformed")
 
-    # Audience, ledger, key id
+    # Audience, ledger, issuer and key id
     if ticket.aud != device:
         return Refused("wrong-device", ticket.jti)
     if ticket.ledger != known.ledger:
         return Refused("wrong-ledger", ticket.jti)
-    key = known.scheduler_keys.get(unverified.kid)
+    key = known.scheduler_keys.get((ticket.iss, unverified.kid))
     if key is None:
         return Refused("unknown-key", ticket.jti)
 
