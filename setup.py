@@ -35,7 +35,7 @@ setup(
         "fallow_agent": ["lan/*.html", "lan/app/*", "lan/app/**/*"],
         "fallow_server": ["console/*.html", "**/migrations/*.mako", "**/migrations/versions/*.py"],
     },
-    install_requires=["cryptography>=38"],
+    install_requires=["PyNaCl>=1.5"],
     extras_require={"agent": AGENT, "server": SERVER, "client": CLIENT, "dev": DEV},
     entry_points={
         "console_scripts": [

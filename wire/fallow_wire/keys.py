@@ -11,14 +11,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Annotated
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
 
 from .encoding import base64url, from_base64url
 from .errors import BadKey, BadSignature
@@ -64,13 +58,13 @@ class PublicKey:
         if y >= _P:
             raise BadKey("public key is not canonical")
         self.raw = raw
-        self._key = Ed25519PublicKey.from_public_bytes(raw)
+        self._key = VerifyKey(raw)
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """:raises BadSignature: unless ``signature`` is this key's over ``message``."""
         try:
-            self._key.verify(signature, message)
-        except InvalidSignature:
+            self._key.verify(message, signature)
+        except (BadSignatureError, ValueError):  # ValueError: a signature of another length
             raise BadSignature("the signature does not verify") from None
 
     @classmethod
@@ -106,14 +100,12 @@ class PrivateKey:
         if len(seed) != 32:
             raise BadKey("an Ed25519 seed has 32 bytes")
         self.seed = seed
-        self._key = Ed25519PrivateKey.from_private_bytes(seed)
-        raw = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        self.public = PublicKey(raw)
+        self._key = SigningKey(seed)
+        self.public = PublicKey(bytes(self._key.verify_key))
 
     @classmethod
     def generate(cls) -> PrivateKey:
-        key = Ed25519PrivateKey.generate()
-        return cls(key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()))
+        return cls(bytes(SigningKey.generate()))
 
     def sign(self, message: bytes) -> bytes:
-        return self._key.sign(message)
+        return self._key.sign(message).signature
