@@ -289,10 +289,15 @@ def caller_address(request: web.Request) -> str:
     return _call_of(request).caller_address
 
 
-async def read_body(request: web.Request, size_max: int | None = None) -> bytes:
+async def read_body(
+    request: web.Request,
+    size_max: int | None = None,
+    watch: Callable[[bytearray], Awaitable[None]] | None = None,
+) -> bytes:
     """The whole body.
 
     :param size_max: in bytes; the route's own limit when None.
+    :param watch: awaited with what is there after each piece; what it raises ends the reading.
     :raises ApiProblem: 413 when it is larger, 408 when it does not arrive within 30 s.
     """
     if size_max is None:
@@ -310,6 +315,8 @@ async def read_body(request: web.Request, size_max: int | None = None) -> bytes:
                 body += piece
                 if len(body) > size_max:
                     raise _too_large(size_max)
+                if watch is not None:
+                    await watch(body)
     except TimeoutError:
         raise refusal(408, "too-slow", "The body did not arrive in time") from None
     return bytes(body)

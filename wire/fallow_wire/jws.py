@@ -21,6 +21,8 @@ from .strict import dumps, loads_object
 T = TypeVar("T")
 
 _HEADER_BYTES_MAX = 256
+HEADER_PART_BYTES_MAX = 343
+"""256 bytes in base64url, and the dot."""
 
 
 class Kind(Enum):
@@ -87,7 +89,27 @@ def split(token: str | bytes, kind: Kind) -> Unverified:
     parts = token.split(".")
     if len(parts) != 3:
         raise Malformed("a compact JWS has three parts")
-    header = loads_object(from_base64url(parts[0]), _HEADER_BYTES_MAX)
+    kid = _kid_in(parts[0], kind)
+    signature = from_base64url(parts[2])
+    if len(signature) != 64:
+        raise BadSignature("an Ed25519 signature has 64 bytes")
+    signing_input = f"{parts[0]}.{parts[1]}".encode("ascii")
+    return Unverified(kid, signing_input, from_base64url(parts[1]), signature, token)
+
+
+def kid_of_start(start: bytes, kind: Kind) -> str:
+    """The ``kid`` of a token of which only the first :data:`HEADER_PART_BYTES_MAX` bytes (or all) are there.
+
+    For refusing strangers before the rest of a large token is read. Raises as :func:`split`.
+    """
+    header, dot, _ = start[:HEADER_PART_BYTES_MAX].partition(b".")
+    if not dot or not header.isascii():
+        raise Malformed("a compact JWS begins with its header and a dot")
+    return _kid_in(header.decode("ascii"), kind)
+
+
+def _kid_in(header_part: str, kind: Kind) -> str:
+    header = loads_object(from_base64url(header_part), _HEADER_BYTES_MAX)
     if header.keys() != {"alg", "typ", "kid"} or header["alg"] != "EdDSA":
         raise BadSignature("the header must be exactly alg (EdDSA), typ and kid")
     if header["typ"] != kind.typ:
@@ -95,11 +117,7 @@ def split(token: str | bytes, kind: Kind) -> Unverified:
     kid = header["kid"]
     if not isinstance(kid, str) or not kid:
         raise BadSignature("kid must name a key")
-    signature = from_base64url(parts[2])
-    if len(signature) != 64:
-        raise BadSignature("an Ed25519 signature has 64 bytes")
-    signing_input = f"{parts[0]}.{parts[1]}".encode("ascii")
-    return Unverified(kid, signing_input, from_base64url(parts[1]), signature, token)
+    return kid
 
 
 def parse(unverified: Unverified, cls: type[T]) -> T:

@@ -15,18 +15,19 @@ from typing import Any, TypeVar
 from aiohttp import web
 from fallow_wire.batches import Ack, AckItem, Batch, batch_hash
 from fallow_wire.http import PROBLEM_MEDIA_TYPE
-from fallow_wire.jws import Kind, Signed, sign, split
+from fallow_wire.jws import HEADER_PART_BYTES_MAX, Kind, Signed, kid_of_start, sign, split
 from fallow_wire.strict import dumps
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..clock import Clock
 from ..database import Database
-from ..http import Api, Role, read_body, refusal
+from ..http import Api, Role, caller_address, read_body, refusal
 from ..signing import SigningKeys
 from .books import Books, open_books, upsert
 from .config import LedgerConfig
 from .directory import device_key, scheduler_keys
+from .intake import Intake, Room
 from .journal import Account, AccountKind, PostingKind, transfer
 from .tables import accounts, batches, devices, forks, legacy_days, settlements
 from .tariffs import read_tariffs, terms_of
@@ -74,6 +75,7 @@ class Settlement:
         self._keys = keys
         self._clock = clock
         self._on_booked = on_booked
+        self._intake = Intake()
         self._verifying = asyncio.Semaphore(VERIFYING_MAX)
 
     def add_routes(self, api: Api) -> None:
@@ -82,12 +84,28 @@ class Settlement:
     async def post_proofs(self, request: web.Request) -> web.Response:
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise refusal(415, "encoding-not-taken", "Batches are taken as they are", remedy="Send it uncompressed.")
-        body = await read_body(request)
-        try:
-            ack = await self.take(body)
-        except OutOfOrder as error:
-            return _out_of_order(error)
+        with self._intake.room(caller_address(request)) as room:
+            body = await self._read(request, room)
+            try:
+                ack = await self.take(body)
+            except OutOfOrder as error:
+                return _out_of_order(error)
         return web.Response(text=ack, content_type=JWT, headers={"Cache-Control": "no-store"})
+
+    async def _read(self, request: web.Request, room: Room) -> bytes:
+        """The body; no more than its first piece where that is not of a device that is known here."""
+        known = False
+
+        async def watch(body: bytearray) -> None:
+            nonlocal known
+            room.grow(len(body))
+            if not known and len(body) >= HEADER_PART_BYTES_MAX:
+                kid = kid_of_start(bytes(body[:HEADER_PART_BYTES_MAX]), Kind.BATCH)
+                async with self._database.read() as connection:
+                    await _device(connection, kid)
+                known = True
+
+        return await read_body(request, watch=watch)
 
     async def take(self, body: bytes) -> str:
         """The ack of a batch, as a compact JWS.
