@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 from contextlib import AsyncExitStack
@@ -44,6 +45,10 @@ from .tokens import hash_token
 
 BACKLOG = 1024
 """Connections that wait to be accepted: after a restart a whole fleet comes back."""
+UNTAKEN_MS_MAX = 60_000
+"""A peer that takes nothing of what waits for it is cut: answers have up to 16 MiB, and anyone may ask for them."""
+IDLE_S_MAX = 75
+"""Between requests, and before the first one: longer than proxies keep theirs, and short against who only holds."""
 
 _log = logging.getLogger(__name__)
 
@@ -252,6 +257,7 @@ class ServerApp:
             api.application,
             logger=_ConnectionLog(_log, {}),
             access_log=None,  # it would write down consumers' addresses
+            keepalive_timeout=IDLE_S_MAX,
             auto_decompress=False,  # no call takes compressed bodies, and a small one can hold a very large one
             shutdown_timeout=self._config.http.stop_s,
         )
@@ -265,6 +271,7 @@ class ServerApp:
 
         :raises LocalError: when it could not start, or a background loop died.
         """
+        _allow_many_connections()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -305,6 +312,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
             found = socket.socket(family, socket.SOCK_STREAM)
             sockets.append(found)
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Accepted connections inherit it. No timer of ours could see inside the kernel's buffer.
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS_MAX)
             if family == socket.AF_INET6:
                 found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             found.bind((one, port))
@@ -317,6 +326,12 @@ def bind(host: str, port: int) -> list[socket.socket]:
                 opened.close()
             raise LocalError(f"cannot listen on {one} port {port}: {error.strerror}") from None
     return sockets
+
+
+def _allow_many_connections() -> None:
+    """Each device is a descriptor, and most systems start a process with 1024 although it may have many more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def default_url(config: HttpConfig, port: int) -> str:
