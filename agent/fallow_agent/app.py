@@ -86,7 +86,7 @@ class Agent:
         )
         self._driver = Driver(self._settings, self._clock, self._membership)
         self._points = Points(
-            self._membership.ledger_access, lambda: self._membership.http, self._settings, self._clock
+            self._membership.ledger_access, lambda: self._membership.ledger_http, self._settings, self._clock
         )
         self._runner: web.AppRunner | None = None
         self.listening = asyncio.Event()

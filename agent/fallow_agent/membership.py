@@ -31,6 +31,7 @@ from .lifecycle import (
     Event,
     ProofsHandedOver,
 )
+from .outward import Outward, is_private
 from .policy import POLICY, PolicyInForce
 from .store import Settings
 from .supervision import Tasks
@@ -83,17 +84,29 @@ class Membership:
         self._time_corrected = time_corrected
         self._forget = forget
         self._http: aiohttp.ClientSession | None = None
+        self._ledger_http: aiohttp.ClientSession | None = None
         self._online: Online | None = None
 
     # -------------------------------------------------------------- for others
 
     @property
     def http(self) -> aiohttp.ClientSession:
-        """The one client of the agent; only for use after the owner's consent."""
+        """For the scheduler, whom the owner has named; only for use after the owner's consent."""
         if self._http is None:
-            agent = {"User-Agent": f"fallow-agent/{self._version}"}
-            self._http = aiohttp.ClientSession(headers=agent, cookie_jar=aiohttp.DummyCookieJar())
+            self._http = aiohttp.ClientSession(headers=self._headers(), cookie_jar=aiohttp.DummyCookieJar())
         return self._http
+
+    @property
+    def ledger_http(self) -> aiohttp.ClientSession:
+        """For the ledger, whom the scheduler has named: it must not lie in the owner's home."""
+        if self._config.filling.private_sources or is_private(self._life().scheduler or ""):
+            return self.http
+        if self._ledger_http is None:
+            self._ledger_http = Outward().session(headers=self._headers())
+        return self._ledger_http
+
+    def _headers(self) -> dict[str, str]:
+        return {"User-Agent": f"fallow-agent/{self._version}"}
 
     @property
     def online(self) -> Online | None:
@@ -122,9 +135,10 @@ class Membership:
         await self._close_http()
 
     async def _close_http(self) -> None:
-        if self._http is not None:
-            await self._http.close()
-            self._http = None
+        for http in (self._http, self._ledger_http):
+            if http is not None:
+                await http.close()
+        self._http = self._ledger_http = None
 
     # -------------------------------------------------------------- commands
 
@@ -175,6 +189,7 @@ class Membership:
             controls=self._controls,
             life=self._life,
             http=self.http,
+            ledger_http=self.ledger_http,
             tasks=self._tasks,
             content_dir=self._config.state_dir / CONTENT_DIR,
             time_corrected=self._time_corrected,
@@ -204,7 +219,7 @@ class Membership:
         enrolled = self._life().enrolled
         assert enrolled is not None
         policy = PolicyInForce(self._settings, enrolled.policy).policy
-        await hand_over(self._connection, self.http, policy.ledger, self._key)
+        await hand_over(self._connection, self.ledger_http, policy.ledger, self._key)
         self._handle(ProofsHandedOver())
 
     async def erase(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import ipaddress
 import logging
 import sqlite3
 import time
@@ -16,7 +15,6 @@ import aiohttp
 from fallow_wire.keys import PrivateKey
 from fallow_wire.limits import CONTENT_IDS_MAX
 from fallow_wire.session import Cancel, Content, DialBack, Environment, Heartbeat, Policy, Task, TaskStatus
-from yarl import URL
 
 from .clock import Clock
 from .config import Config
@@ -34,6 +32,7 @@ from .life import ACTIVE, PAUSED, Life
 from .line.budget import upload_budget_bps
 from .line.pacer import Pacer
 from .line.reader import LineReader
+from .outward import is_private
 from .policy import PolicyInForce
 from .proofs.outbox import Outbox, OutboxUnavailable
 from .proofs.submission import Submission
@@ -78,6 +77,7 @@ class Online:
         controls: Controls,
         life: Callable[[], Life],
         http: aiohttp.ClientSession,
+        ledger_http: aiohttp.ClientSession,
         tasks: Tasks,
         content_dir: Path,
         time_corrected: Callable[[], None],
@@ -121,7 +121,7 @@ class Online:
         self._filler = Filler(self._content, self._fill_http, key, clock, self._download_bps, filling)
         self._session = Session(http, scheduler, key, version, self, self._report, clock.now, self._take_time)
         self._runner = TaskRunner(self._content, self._filler.fill, lambda: self._policy.keys, self._session.send)
-        self._submission = Submission(self._outbox, http, lambda: self._policy.policy.ledger, key)
+        self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         self._line = LineReader(config.line, self._own_bytes, forecast=settings.get(_FORECAST))
         self._environment_reader = EnvironmentReader(config.service, config.model, version)
         self._disk_reader = DiskReader(content_dir)
@@ -362,15 +362,6 @@ async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession,
         for task in (running, done):
             task.cancel()
         await asyncio.gather(running, done, return_exceptions=True)
-
-
-def is_private(url: str) -> bool:
-    """True when the owner sent the device to a scheduler in a private network, as in a laboratory or a demo."""
-    host = URL(url).host or ""
-    try:
-        return not ipaddress.ip_address(host.partition("%")[0]).is_global
-    except ValueError:
-        return host == "localhost" or host.endswith((".local", ".lan", ".home.arpa"))
 
 
 def _one(addresses: tuple[str, ...]) -> str | None:

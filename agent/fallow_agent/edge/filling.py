@@ -1,24 +1,20 @@
 """Filling: fetching an object from its sources, in order, each chunk verified before it is written.
 
 A source is another device, which wants a ticket and gets receipts signed with this device's key, or the origin. What a
-source may not do: send a wrong chunk, redirect, compress, answer another range than the one asked for, or lie on the
-owner's LAN. One that does is dropped for good; one that is away or busy is asked again later, until the deadline.
+source may not do: send a wrong chunk, redirect, compress, answer another range than the one asked for, or lie in the
+owner's home (:mod:`fallow_agent.outward`). One that does is dropped for good; one that is away or busy is asked again
+later, until the deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import logging
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
-from aiohttp.resolver import ThreadedResolver
 from fallow_wire.errors import ChunkMismatch, FallowError, PeerError
 from fallow_wire.jws import Kind, parse, sign, split
 from fallow_wire.keys import PrivateKey, PublicKey
@@ -29,6 +25,7 @@ from yarl import URL
 
 from fallow_agent.clock import Clock
 from fallow_agent.line.pacer import WIRE_PERMILLE
+from fallow_agent.outward import Outward
 
 from .content import ContentStore
 from .fill import Fill, Gone, NoSpace
@@ -50,8 +47,8 @@ CONNECT_S, READ_S = 10.0, 30.0
 
 @dataclass(frozen=True, slots=True)
 class FillConfig:
-    """``private_sources``: allow sources on private addresses. Only where the scheduler itself, to which the owner
-    has sent the device, is on one; else a scheduler could make the device knock at the owner's other machines."""
+    """``private_sources``: allow sources, and a ledger, on private addresses. Only where the scheduler itself, to which
+    the owner has sent the device, is on one; else it could make the device knock at the owner's other machines."""
 
     private_sources: bool = False
 
@@ -80,45 +77,15 @@ class _SourceAway(Exception):
         self.retry_after_s = retry_after_s
 
 
-def is_public(address: str) -> bool:
-    """True for an IP address that is nobody's private network, loopback, link or multicast group."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_global and not found.is_multicast
-
-
-class PublicResolver(AbstractResolver):
-    """Resolves names to public addresses only, at the moment of connecting, so that no second answer can differ."""
-
-    def __init__(self) -> None:
-        self._inner = ThreadedResolver()
-
-    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_UNSPEC) -> list[Any]:
-        found = await self._inner.resolve(host, port, family)
-        public = [entry for entry in found if is_public(entry["host"])]
-        if not public:
-            raise OSError(f"{host} has no public address")
-        return public
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-
 def filling_session(config: FillConfig) -> aiohttp.ClientSession:
     """The session that a :class:`Filler` wants, made in a running loop.
 
     No cookies, no proxy, and public addresses only unless configured.
     """
-    connector = aiohttp.TCPConnector(limit=4, resolver=None if config.private_sources else PublicResolver())
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S),
-    )
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
+    if config.private_sources:
+        return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, timeout=timeout)
+    return Outward().session(auto_decompress=False, timeout=timeout)
 
 
 class _Supplier:
@@ -135,7 +102,7 @@ class _Supplier:
         self._ms = 0
         if self.url.scheme not in ("http", "https") or not self.url.host:
             self.bad = "its address is not http or https"
-        elif not config.private_sources and _is_literal(self.url.host) and not is_public(self.url.host):
+        elif not config.private_sources and Outward().refuses(self.url.host):
             self.bad = "its address is private"
         if source.ticket is not None:
             joint = "&" if self.url.raw_query_string else "?"
@@ -348,11 +315,3 @@ def _check_answer(response: aiohttp.ClientResponse, start: int, last: int, size:
         raise _SourceBad("it ignores ranges")
     if status == 206 and response.headers.get("Content-Range") != f"bytes {start}-{last}/{size}":
         raise _SourceBad("it answers another range than the one asked for")
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True

@@ -1,0 +1,131 @@
+"""Where the scheduler may send this device: to the public internet, and nowhere into the owner's home.
+
+The scheduler names the ledger and the sources of fills. Without rules it could name the router's admin page, a printer,
+or the device itself; behind IPv6 these have public addresses too. A name is resolved once, and the connection goes to
+the addresses that were looked at, so that a second answer cannot differ (DNS rebinding).
+
+Only where the owner sent the device to a scheduler in a private network itself, as in a laboratory, may it name others
+there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from aiohttp.resolver import ThreadedResolver
+from yarl import URL
+
+from .lan.guard import InterfaceAddress
+from .lan.interfaces import read_addresses
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+"""IPv4 inside of IPv6, as it was written once."""
+_LOCAL_SUFFIXES = (".local", ".lan", ".home", ".home.arpa", ".internal", ".localhost", ".test")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class AddressRefused(aiohttp.ClientConnectionError):
+    """The scheduler named an address at the owner's home."""
+
+
+def is_public(text: str) -> bool:
+    """True for an address of the public internet, looked at through mappings that carry another one inside."""
+    address = _parsed(text)
+    if address is None:
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)))
+        if address.sixtofour or address.teredo or address.is_site_local or address in _COMPATIBLE:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def is_private(url: str) -> bool:
+    """True for a URL whose host only a private network knows."""
+    host = (URL(url).host or "").lower().removesuffix(".")
+    if _parsed(host) is not None:
+        return not is_public(host)
+    return "." not in host or host.endswith(_LOCAL_SUFFIXES)
+
+
+class Outward:
+    """:param own: reads the device's own addresses, with their subnets."""
+
+    def __init__(self, own: Callable[[], Iterable[InterfaceAddress]] = read_addresses) -> None:
+        self._own = own
+
+    def may_connect(self, text: str) -> bool:
+        """True for a public address that is neither the device's own nor of an IPv6 subnet that it is in."""
+        address = _parsed(text)
+        if address is None or not is_public(text):
+            return False
+        # On IPv4, a public subnet is the provider's and its neighbours are strangers; on IPv6 it is the home's.
+        neighbours = address.version == 6
+        return not any(own.address == address or (neighbours and own.contains(address)) for own in self._own())
+
+    def refuses(self, host: str) -> bool:
+        """True for a host that is written as an address and may not be connected to.
+
+        ``2130706433`` and ``0177.1`` are addresses to the resolver of the system: what is made of digits, dots and
+        colons must be the normal spelling of an address.
+        """
+        return (":" in host or host.replace(".", "").isdigit()) and not self.may_connect(host)
+
+    def session(self, **options: Any) -> aiohttp.ClientSession:
+        """A client that connects to nothing else, and keeps no cookies. Options as of aiohttp's."""
+        trace = aiohttp.TraceConfig()
+        trace.on_request_start.append(self._check)
+        trace.on_request_redirect.append(_refuse_redirect)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=_Resolver(self)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[trace],
+            **options,
+        )
+
+    async def _check(
+        self, session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams
+    ) -> None:
+        # Literals do not pass through a resolver.
+        if self.refuses(params.url.host or ""):
+            raise AddressRefused(f"{params.url.host} is not a public address outside of this home")
+
+
+class _Resolver(AbstractResolver):
+    def __init__(self, outward: Outward) -> None:
+        self._outward = outward
+        self._inner = ThreadedResolver()
+
+    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_UNSPEC) -> list[Any]:
+        found = await self._inner.resolve(host, port, family)
+        allowed = [entry for entry in found if self._outward.may_connect(entry["host"])]
+        if not allowed:
+            raise OSError(f"{host} has no public address outside of this home")
+        return allowed
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+async def _refuse_redirect(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestRedirectParams
+) -> None:
+    raise AddressRefused("redirects are not followed")
+
+
+def _parsed(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
