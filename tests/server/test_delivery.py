@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from delivery_harness import ALICE, BOB, LEDGER_URL, Harness, heartbeat, run
 from fallow_server.delivery.config import Config
 from fallow_wire.tickets import Ticket, verify_ticket
-from support import NOW
+from support import NOW, key
 
 MIB = 2**20
 
@@ -198,3 +199,38 @@ def test_no_ticket_and_no_file_leaves_a_trace_of_the_address(tmp_path: Path) -> 
         assert not any(b"127.0.0.1" in content for content in kept)
 
     run(tmp_path / "state", script)
+
+
+def test_documents_are_counted_without_devices_too(tmp_path: Path) -> None:
+    """A Metalink or a plan of a large object is megabytes of text; nobody gets them without end."""
+
+    async def script(server: Harness) -> None:
+        object_id = await server.publish(b"x" * 100)
+        plan = {"object": object_id, "jwk": {"kty": "OKP", "crv": "Ed25519", "x": key(5).public.jwk().x}}
+        for method, path, more in (
+            ("GET", f"/o/{object_id}/x.meta4", {}),
+            ("HEAD", f"/o/{object_id}/x.meta4", {}),
+            ("POST", "/v1/plans", {"json": plan}),
+        ):
+            states = [(await server.call(method, path, who=None, **more)).status for _ in range(4)]
+            assert states == [200, 200, 200, 429], path
+            server.clock.seconds += 10
+
+    run(tmp_path / "state", script, delivery=Config(consumer_tickets_burst=3, consumer_tickets_per_s=1))
+
+
+def test_one_address_gets_so_many_transfers_from_the_origin(tmp_path: Path) -> None:
+    async def script(server: Harness) -> None:
+        object_id = await server.publish(os.urandom(32 * MIB))
+        url = f"{server.url}/o/{object_id}/x"
+        held = [await server.http.get(url) for _ in range(2)]
+        assert [answer.status for answer in held] == [200, 200]
+        refused = await server.call("GET", f"/o/{object_id}/x", who=None)
+        assert (refused.status, refused.problem) == (429, "too-many")
+        held.pop().close()
+        async with asyncio.timeout(10):
+            while (await server.call("GET", f"/o/{object_id}/x", who=None)).status == 429:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        held.pop().close()
+
+    run(tmp_path / "state", script, delivery=Config(transfers_per_consumer_max=2))

@@ -275,8 +275,8 @@ def test_a_consumer_that_stops_reading_is_cut(tmp_path: Path) -> None:
         _, writer = await asyncio.open_connection(host, int(port), limit=1024)
         writer.write(f"GET /o/{object_id}/x?source=origin HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await writer.drain()
-        await until(lambda: server.delivery._transfer._running == 1)
-        await until(lambda: server.delivery._transfer._running == 0)
+        await until(lambda: server.delivery._transfer.running == 1)
+        await until(lambda: server.delivery._transfer.running == 0)
         writer.transport.abort()
 
     from fallow_server.delivery.config import Config as DeliveryConfig

@@ -20,6 +20,7 @@ class Config:
     stays well below, one script does not drain a publisher's escrow.
     ``consumers_max``: addresses remembered for that; the oldest are forgotten first.
     ``transfers_max``: from the origin at once; each holds a file and about half a MiB.
+    ``transfers_per_consumer_max``: of those, for one address (an IPv6 /64); one that reads slowly must leave places.
     ``stall_s_max``: a consumer that takes nothing for so long is cut.
     ``ledger_wait_s_max``: how long a consumer waits for the ledger before it gets the origin's bytes.
     ``ledger_refused_s``: how long an empty escrow or an absent ledger is not asked again.
@@ -38,6 +39,7 @@ class Config:
     consumer_tickets_per_s: float = 10
     consumers_max: int = 50_000
     transfers_max: int = 1000
+    transfers_per_consumer_max: int = 100
     stall_s_max: float = 60
     ledger_wait_s_max: float = 2
     ledger_refused_s: float = 15

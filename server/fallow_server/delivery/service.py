@@ -48,6 +48,10 @@ class LedgerLink(Reservations, Tariffs, Protocol):
     """What delivery needs of :class:`fallow_server.link.Link`."""
 
 
+DOCUMENT_BYTES_PER_TICKET = 4 * 2**30
+"""Of the object: the digests of so much are 5 ms of work, some times that of issuing a ticket."""
+
+
 @dataclass(frozen=True, slots=True)
 class Routed:
     """A device with the ticket to show it; ``url`` is without the ticket."""
@@ -133,6 +137,7 @@ class DeliveryService:
         return await self._transfer.respond(request, held)
 
     async def _metalink(self, request: web.Request, held: HeldObject, name: str) -> web.Response:
+        self._charge(request, _document_cost(held))
         manifest = await self._manifest(held.object_id)
         routed = []
         if request.method == "GET":
@@ -148,6 +153,7 @@ class DeliveryService:
         PublicKey.from_jwk(wanted.jwk)  # a weak key would let anyone sign receipts
         held = await self._find(wanted.object)
         length = _requested_bytes(wanted.ranges, held.size)
+        self._charge(request, _document_cost(held))
         manifest = await self._manifest(held.object_id)
         name = held.names[0][1]
         # Timed before the tickets are: what the plan says must hold for each of them.
@@ -192,12 +198,7 @@ class DeliveryService:
         chosen = self._choose(candidates, count)
         if not chosen:
             return []
-        if not self._limit.allows(address, len(chosen)):
-            raise refusal(
-                429, "too-many-tickets", "Too many requests from this address",
-                remedy="Wait a little, or fetch the object with ?source=origin.",
-                headers={"Retry-After": "5", **CORS},
-            )  # fmt: skip
+        self._charge(request, len(chosen))
         order = Order(
             held.object_id,
             held.publisher_of(name),
@@ -216,6 +217,15 @@ class DeliveryService:
             routed.append(Routed(device.device_id, f"{url}/o/{held.object_id}/{quoted(name)}", ticket))
         return routed
 
+    def _charge(self, request: web.Request, tickets: int) -> None:
+        """:raises ApiProblem: 429 when the consumer has asked for too much lately."""
+        if not self._limit.allows(_checked_address(request), tickets):
+            raise refusal(
+                429, "too-many-tickets", "Too many requests from this address",
+                remedy="Wait a little, or fetch the object with ?source=origin.",
+                headers={"Retry-After": "5", **CORS},
+            )  # fmt: skip
+
     def _choose(self, candidates: Sequence[DeviceView], count: int) -> list[DeviceView]:
         if count > 1:
             return pick_several(candidates, count, [self._draw() for _ in candidates])
@@ -230,6 +240,11 @@ def _checked_address(request: web.Request) -> str:
     except ValueError:
         return "0.0.0.0"
     return address
+
+
+def _document_cost(held: HeldObject) -> int:
+    """What a plan or a Metalink costs, in tickets: it lists all chunks, and takes 80 ms to make for 64 GiB."""
+    return 1 + held.size // DOCUMENT_BYTES_PER_TICKET
 
 
 def _parsed(manifest: str) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 
 from aiohttp import web
 from fallow_wire.errors import UnsatisfiableRange
@@ -11,8 +12,9 @@ from fallow_wire.http import Span, etag_of, not_modified, repr_digest, requested
 
 from ..catalogue.blobs import Blobs
 from ..catalogue.objects import HeldObject
-from ..http import refusal
+from ..http import caller_address, refusal
 from .config import Config
+from .pseudonym import prefix_of
 
 SLICE_BYTES = 256 * 1024
 """Read in a thread and written in one go: the next is read when the socket has taken most of this one, so a slow
@@ -27,7 +29,12 @@ class Transfer:
     def __init__(self, config: Config, blobs: Blobs) -> None:
         self._config = config
         self._blobs = blobs
-        self._running = 0
+        self._running: Counter[str] = Counter()
+
+    @property
+    def running(self) -> int:
+        """Transfers under way."""
+        return self._running.total()
 
     def unchanged(self, request: web.Request, held: HeldObject) -> web.Response | None:
         """The 304 where the consumer has the object already, else None."""
@@ -53,7 +60,7 @@ class Transfer:
     async def respond(self, request: web.Request, held: HeldObject) -> web.StreamResponse:
         """The bytes that the request asks for.
 
-        :raises ApiProblem: 404 when they went meanwhile, 503 when too many transfers run.
+        :raises ApiProblem: 404 when they went meanwhile, 429 and 503 when too many transfers run.
         """
         span = self.span(request, held)
         response = web.StreamResponse(status=206 if span.partial else 200, headers=_validators(held))
@@ -67,11 +74,9 @@ class Transfer:
             await response.prepare(request)
             await response.write_eof()
             return response
-        if self._running >= self._config.transfers_max:
-            raise refusal(
-                503, "too-many", "Too many transfers are under way", fault="here", headers={"Retry-After": "5", **CORS}
-            )
-        self._running += 1
+        consumer = prefix_of(caller_address(request))
+        self._check_room(consumer)
+        self._running[consumer] += 1
         try:
             with self._blobs.reading(held.object_id) as descriptor:
                 await response.prepare(request)
@@ -85,8 +90,20 @@ class Transfer:
         except FileNotFoundError:
             raise refusal(404, "not-found", "The object's bytes are no longer here") from None
         finally:
-            self._running -= 1
+            self._running[consumer] -= 1
+            if not self._running[consumer]:
+                del self._running[consumer]
         return response
+
+    def _check_room(self, consumer: str) -> None:
+        headers = {"Retry-After": "5", **CORS}
+        if self._running[consumer] >= self._config.transfers_per_consumer_max:
+            raise refusal(
+                429, "too-many", "Too many transfers to this address are under way",
+                remedy="Wait until some have ended.", headers=headers,
+            )  # fmt: skip
+        if self.running >= self._config.transfers_max:
+            raise refusal(503, "too-many", "Too many transfers are under way", fault="here", headers=headers)
 
     async def _stream(self, response: web.StreamResponse, descriptor: int, span: Span) -> None:
         position, end = span.start, span.start + span.length
