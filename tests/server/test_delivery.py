@@ -234,3 +234,21 @@ def test_one_address_gets_so_many_transfers_from_the_origin(tmp_path: Path) -> N
         held.pop().close()
 
     run(tmp_path / "state", script, delivery=Config(transfers_per_consumer_max=2))
+
+
+def test_one_address_does_not_lock_the_escrow_with_large_tickets(tmp_path: Path) -> None:
+    async def script(server: Harness) -> None:
+        object_id = await server.publish(b"x" * MIB)
+        device = await server.device(1, object_id)
+        before = sum(server.link.escrow.values())
+        states = [(await server.call("GET", f"/o/{object_id}/x", who=None)).status for _ in range(6)]
+        assert states == [302, 302, 302, 200, 200, 200]
+        assert before - sum(server.link.escrow.values()) < 10**5
+        document = await server.call("GET", f"/o/{object_id}/x.meta4", who=None, status=200)
+        assert document.body.count(b"<url ") == 1
+        server.clock.seconds += 2
+        await device.beat()
+        states = [(await server.call("GET", f"/o/{object_id}/x", who=None)).status for _ in range(2)]
+        assert states == [302, 200]
+
+    run(tmp_path / "state", script, delivery=Config(consumer_bytes_burst=3 * MIB, consumer_bytes_per_s=MIB // 2))

@@ -18,6 +18,9 @@ class Config:
     ``assumed_bps_max``: what a routed request is counted with until the device's next heartbeat.
     ``consumer_tickets_burst``, ``consumer_tickets_per_s``: of one address (an IPv6 /64); a home behind one address
     stays well below, one script does not drain a publisher's escrow.
+    ``consumer_bytes_burst``, ``consumer_bytes_per_s``: of what such tickets allow. Each locks its worst case in the
+    escrow for two days, used or not, and those of large objects are few but dear: one address gets four tickets for the
+    largest object at once, and more per second than its line can take. Beyond, it is served by the origin.
     ``consumers_max``: addresses remembered for that; the oldest are forgotten first.
     ``transfers_max``: from the origin at once; each holds a file and about half a MiB.
     ``transfers_per_consumer_max``: of those, for one address (an IPv6 /64); one that reads slowly must leave places.
@@ -37,6 +40,8 @@ class Config:
     assumed_bps_max: int = 10_000_000
     consumer_tickets_burst: int = 600
     consumer_tickets_per_s: float = 10
+    consumer_bytes_burst: int = 256 * 2**30
+    consumer_bytes_per_s: int = 256 * 2**20
     consumers_max: int = 50_000
     transfers_max: int = 1000
     transfers_per_consumer_max: int = 100

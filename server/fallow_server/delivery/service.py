@@ -199,6 +199,8 @@ class DeliveryService:
         if not chosen:
             return []
         self._charge(request, len(chosen))
+        if not self._limit.allows_bytes(address, max_bytes * len(chosen)):
+            return []
         order = Order(
             held.object_id,
             held.publisher_of(name),
