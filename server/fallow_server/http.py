@@ -29,6 +29,7 @@ BODY_BYTES_MAX = 64 * 1024
 BODY_TIMEOUT_S = 30
 """For a whole body that is read into memory."""
 TOKEN_CHARS_MAX = 128
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 _log = logging.getLogger(__name__)
 
 _STATUS_OF_SLUG = {
@@ -229,7 +230,10 @@ class Api:
             return ANYONE
         header = request.headers.get("Authorization")
         if header is None:
-            if rule.loopback and ipaddress.ip_address(caller_address(request)).is_loopback:
+            # A proxy on this machine that nobody told us of would make the whole world local.
+            trusted = _plain(request.remote or "0.0.0.0") in self._trusted_proxies
+            forwarded = not trusted and any(name in request.headers for name in _FORWARDED)
+            if rule.loopback and not forwarded and ipaddress.ip_address(caller_address(request)).is_loopback:
                 return ANYONE
             raise refusal(
                 401,

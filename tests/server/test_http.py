@@ -262,6 +262,16 @@ def test_metrics_are_for_this_machine_and_the_operator(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "x-forwarded-for", "Forwarded", "X-Real-IP", "Via"])
+def test_a_proxy_that_nobody_told_of_makes_nobody_local(tmp_path: Path, name: str) -> None:
+    async def run() -> None:
+        async with running_server(tmp_path) as world:
+            assert (await world.call("GET", "/metrics", headers={name: "127.0.0.1"})).status == 401
+            assert (await world.call("GET", "/metrics")).status == 200
+
+    asyncio.run(run())
+
+
 GARBAGE = [
     b"\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),  # TLS to a plain port

@@ -284,3 +284,20 @@ def test_a_device_that_takes_nothing_is_cut(tmp_path: Path) -> None:
             connection.transport.abort()
 
     asyncio.run(run())
+
+
+def test_strangers_who_say_no_hello_leave_room(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_server(tmp_path, session={"strangers_per_caller_max": 3}) as world:
+            owner = await world.account("owner")
+            device = await world.new_device(key(1), owner["token"])  # greeted: it is no stranger any more
+            mute = [await world.http.ws_connect(f"{world.url}/v1/session", protocols=(SUBPROTOCOL,)) for _ in range(3)]
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await world.http.ws_connect(f"{world.url}/v1/session", protocols=(SUBPROTOCOL,))
+            assert refused.value.status == 503
+            for socket in mute:
+                await socket.close()
+            await device.close()
+            await (await world.connect(key(1))).close()
+
+    asyncio.run(run())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from sys import intern
@@ -33,6 +34,7 @@ from fallow_wire.session import (
 )
 
 from ..clock import Clock
+from ..delivery.pseudonym import prefix_of
 from ..http import caller_address, refusal
 from .live import Fleet, LiveDevice
 from .rate import Bucket
@@ -52,6 +54,10 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
     hello_timeout_s: int = 10
+    strangers_max: int = 2000
+    """Connections that have not said a good hello yet: 30 KiB each."""
+    strangers_per_caller_max: int = 200
+    """Of those, from one IPv4 address or IPv6 /64: one caller leaves room for others. A hello takes milliseconds."""
     ping_s: int = 30
     """A device that answers no ping within half of it is gone; also keeps NAT mappings open."""
     send_timeout_s: int = 30
@@ -155,6 +161,7 @@ class Sessions:
         self._seen: dict[str, Seen] = {}
         self._closing = False
         self._open: set[_Connection] = set()
+        self._strangers: Counter[str] = Counter()
         self._none_open = asyncio.Event()
         self._none_open.set()
 
@@ -164,6 +171,15 @@ class Sessions:
             raise refusal(400, "subprotocol-missing", "A WebSocket of subprotocol fallow.v1 is wanted here")
         if self._closing:
             raise refusal(503, "closing", "The server is about to stop", fault="here", headers={"Retry-After": "5"})
+        caller = prefix_of(caller_address(request))
+        config = self._config
+        if (
+            self._strangers[caller] >= config.strangers_per_caller_max
+            or self._strangers.total() >= config.strangers_max
+        ):
+            raise refusal(
+                503, "too-many", "Too many sessions begin at once", fault="here", headers={"Retry-After": "5"}
+            )
         socket = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,),
             heartbeat=self._config.ping_s,
@@ -175,7 +191,13 @@ class Sessions:
         self._open.add(connection)
         self._none_open.clear()
         try:
-            device = await self._greet(request, connection)
+            self._strangers[caller] += 1
+            try:
+                device = await self._greet(request, connection)
+            finally:
+                self._strangers[caller] -= 1
+                if not self._strangers[caller]:
+                    del self._strangers[caller]
             if device is not None:
                 await self._run(device, connection)
         except ConnectionError:
