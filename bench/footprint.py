@@ -26,6 +26,9 @@ from urllib.parse import urlsplit
 
 from harness import Figure, arguments, publish
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "demo"))
+from network import outward_interface
+
 RSS_MB_MAX = 45
 CPU_SHARE_MAX = 0.005
 SCHEDULER, LEDGER, LAN, SERVICE = 21550, 21551, 21556, 21557
@@ -35,6 +38,8 @@ SAMPLES = 5
 OBJECT_BYTES = 64 * 2**20
 BIN = Path(sys.executable).parent
 CODE = "AB01CD11"
+ENVIRONMENT = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "FALLOW_SETUP_CODE": CODE}
+"""What a service manager gives. (A bundle of certificates named by SSL_CERT_FILE would be loaded whole: 2 MB.)"""
 
 
 def call(method: str, url: str, body: Any = None, token: str | None = None, idempotency_key: str | None = None) -> Any:
@@ -64,7 +69,7 @@ def wait_for(what: str, condition: Any, within_s: float = 30.0) -> Any:
 @contextlib.contextmanager
 def running(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stderr=file, env={**os.environ, "FALLOW_SETUP_CODE": CODE})
+        process = subprocess.Popen(command, stderr=file, env=ENVIRONMENT)
     try:
         yield process
     finally:
@@ -159,7 +164,10 @@ def main() -> None:
         *("--scheduler-port", str(SCHEDULER), "--ledger-port", str(LEDGER)),
         *("--scheduler-url", f"http://127.0.0.1:{SCHEDULER}", "--ledger-url", f"http://127.0.0.1:{LEDGER}"),
     )
+    interface = outward_interface()
     agent_flags = (
+        # Without a LAN there is nobody to announce to, and the announcement would not be measured.
+        *(("--lan-interface", interface) if interface else ()),
         *("--state-dir", str(work / "agent"), "--config", os.devnull, "--advertise-address", "127.0.0.1"),
         *("--lan-port", str(LAN), "--service-port", str(SERVICE), "--up-mbps", "1000"),
     )
@@ -191,7 +199,13 @@ def main() -> None:
         figure("agent_cpu_share", shares, "cores", CPU_SHARE_MAX),
     ]
     publish(
-        "footprint", figures, quick=options.quick, notes=["Rss counts shared libraries in full; see the docstring."]
+        "footprint",
+        figures,
+        quick=options.quick,
+        notes=[
+            "Rss counts shared libraries in full; see the docstring.",
+            f"mDNS on {interface}." if interface else "no interface with a route: mDNS was not running.",
+        ],
     )
 
 

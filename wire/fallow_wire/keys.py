@@ -11,8 +11,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import Annotated
 
+from nacl.bindings import (
+    crypto_sign,
+    crypto_sign_BYTES,
+    crypto_sign_keypair,
+    crypto_sign_open,
+    crypto_sign_seed_keypair,
+)
 from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
 
 from .encoding import base64url, from_base64url
 from .errors import BadKey, BadSignature
@@ -47,7 +53,7 @@ class PublicKey:
     :raises BadKey: for another length, a y coordinate at or above p, or a point of small order.
     """
 
-    __slots__ = ("_key", "raw")
+    __slots__ = ("raw",)
 
     def __init__(self, raw: bytes) -> None:
         if len(raw) != 32:
@@ -58,13 +64,14 @@ class PublicKey:
         if y >= _P:
             raise BadKey("public key is not canonical")
         self.raw = raw
-        self._key = VerifyKey(raw)
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """:raises BadSignature: unless ``signature`` is this key's over ``message``."""
+        if len(signature) != crypto_sign_BYTES:
+            raise BadSignature("an Ed25519 signature has 64 bytes")
         try:
-            self._key.verify(message, signature)
-        except (BadSignatureError, ValueError):  # ValueError: a signature of another length
+            crypto_sign_open(signature + message, self.raw)
+        except BadSignatureError:
             raise BadSignature("the signature does not verify") from None
 
     @classmethod
@@ -100,12 +107,13 @@ class PrivateKey:
         if len(seed) != 32:
             raise BadKey("an Ed25519 seed has 32 bytes")
         self.seed = seed
-        self._key = SigningKey(seed)
-        self.public = PublicKey(bytes(self._key.verify_key))
+        public, self._key = crypto_sign_seed_keypair(seed)
+        self.public = PublicKey(public)
 
     @classmethod
     def generate(cls) -> PrivateKey:
-        return cls(bytes(SigningKey.generate()))
+        # libsodium's secret key is the seed and the public key.
+        return cls(crypto_sign_keypair()[1][:32])
 
     def sign(self, message: bytes) -> bytes:
-        return self._key.sign(message).signature
+        return crypto_sign(message, self._key)[:crypto_sign_BYTES]
