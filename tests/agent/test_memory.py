@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import ssl
 import subprocess
 import sys
@@ -31,14 +32,16 @@ print(found, type(zeroconf.asyncio.AsyncZeroconf).__name__)
     assert run(code) == "{'py'} type"
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
 @pytest.mark.skipif(not HASHED, reason="needs a hashed directory of certificates (ca-certificates)")
 def test_certificates_are_looked_up_and_not_all_loaded() -> None:
     code = "import ssl; print(len(ssl.create_default_context().get_ca_certs()))"
     assert run(code) == "0"
     # A peer is still verified: a root of the system passes, looked up in the directory when it is needed.
     pem = sorted(Path(ssl.get_default_verify_paths().openssl_capath).glob("*.0"))[0]
-    done = subprocess.run(["openssl", "verify", "-CAfile", os.devnull, str(pem)], capture_output=True, text=True)
-    assert done.stdout.strip().endswith("OK")
+    environment = os.environ | {"SSL_CERT_FILE": os.devnull}
+    done = subprocess.run(["openssl", "verify", str(pem)], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip().endswith("OK"), done.stderr
 
 
 def test_a_bundle_that_somebody_named_is_used(tmp_path: Path) -> None:
