@@ -23,6 +23,7 @@ from .driver import Driver
 from .identity import load_or_create_identity, local_token, make_state_dir
 from .lan.api import LanApi
 from .lan.interfaces import Interfaces
+from .lan.middleware import runner_of
 from .lan.pairing import Pairing
 from .lan.points import Points
 from .life import Life
@@ -169,7 +170,7 @@ class Agent:
 
     async def _listen(self) -> None:
         api = LanApi(self, self._pairing, self._points, self._interfaces)
-        runner = web.AppRunner(api.application(), access_log=None, handle_signals=False, shutdown_timeout=ANSWERS_S_MAX)
+        runner = runner_of(api.application(), ANSWERS_S_MAX)
         await runner.setup()
         self._runner = runner
         lan = self._config.lan

@@ -18,6 +18,7 @@ from fallow_agent.lan import events
 from fallow_agent.lan.api import LanApi, page_policy
 from fallow_agent.lan.guard import InterfaceAddress
 from fallow_agent.lan.interfaces import Interfaces
+from fallow_agent.lan.middleware import runner_of
 from fallow_agent.lan.pairing import Pairing
 from fallow_agent.lan.points import LedgerAccess, Points
 from fallow_agent.life import Life
@@ -130,7 +131,7 @@ class World:
 
 
 async def listen(application: web.Application) -> tuple[web.AppRunner, int]:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+    runner = runner_of(application, 1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     return runner, runner.addresses[0][1]
@@ -424,3 +425,31 @@ def test_the_built_app_is_served_and_nothing_beside_it(tmp_path: Path) -> None:
         assert (await world.call("GET", "/v1/nothing"))[1]["type"] == "not-found"
 
     script(tmp_path, act, app)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status", "slug"),
+    [
+        ("Content-Encoding: gzip\r\nContent-Length: 3", "abc", 415, "encoding-not-taken"),
+        ("Content-Encoding: deflate\r\nTransfer-Encoding: chunked", "3\r\nabc\r\n0\r\n\r\n", 415, "encoding-not-taken"),
+        ("Origin: http://{host}\r\nOrigin: http://evil.test\r\nContent-Length: 2", "{}", 403, "bad-origin"),
+        ("Transfer-Encoding: chunked", "2\r\n{}\r\nnot a chunk\r\n", 400, ""),
+    ],
+)
+def test_odd_bodies_are_the_callers_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, headers: str, body: str, status: int, slug: str
+) -> None:
+    async def run() -> None:
+        async with running(tmp_path) as world:
+            host = world.url.removeprefix("http://")
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(host.partition(":")[2]))
+            head = f"POST /v1/lan-tokens HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+            writer.write((head + headers.replace("{host}", host) + "\r\n\r\n" + body).encode())
+            answer = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
+            assert answer.split()[1] == str(status)
+            if slug:
+                assert f'"{slug}"' in (await asyncio.wait_for(reader.read(300), 5)).decode()
+            writer.close()
+
+    asyncio.run(run())
+    assert not [record for record in caplog.records if record.exc_info]

@@ -3,7 +3,7 @@
 1. The caller is on a LAN of the device: a packet from the WAN side is refused even where the firewall let it in.
 2. ``Host`` is a name of the device: a foreign web page cannot reach it by DNS rebinding.
 3. ``Origin`` is absent or the device's own: a foreign web page cannot write.
-4. A body is JSON: a foreign web page cannot post a form.
+4. A body is JSON: a foreign web page cannot post a form. It is not compressed: a small body can hold a very large one.
 
 An interface is a LAN interface when the configuration names it or, where none is named, when it has a private IPv4
 address (RFC 1918). All subnets of a LAN interface count, link-local and global IPv6 ones too; a public IPv4 subnet
@@ -128,6 +128,7 @@ class Call:
     sec_fetch_site: str | None
     content_type: str | None
     body_bytes: int | None
+    content_encoding: str | None = None
 
 
 def decide(call: Call, lan: Lan, body_bytes_max: int) -> Problem | None:
@@ -169,6 +170,14 @@ def decide(call: Call, lan: Lan, body_bytes_max: int) -> Problem | None:
             "The body must be JSON",
             f"Content-Type is {call.content_type or 'missing'}.",
             remedy="Send Content-Type: application/json.",
+        )
+    if (call.content_encoding or "identity").strip().lower() != "identity":
+        return Problem(
+            415,
+            "encoding-not-taken",
+            "A compressed body is not taken",
+            f"Content-Encoding is {call.content_encoding}.",
+            remedy="Send it as it is.",
         )
     if call.body_bytes is not None and call.body_bytes > body_bytes_max:
         return too_large(body_bytes_max)

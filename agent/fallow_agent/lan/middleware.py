@@ -6,9 +6,10 @@ import json
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
-from fallow_wire.errors import PeerError, TooLarge
+from fallow_wire.errors import Malformed, PeerError, TooLarge
 from fallow_wire.http import PROBLEM_MEDIA_TYPE, Problem
 from fallow_wire.limits import LAN_BODY_BYTES_MAX
 from fallow_wire.strict import loads_object
@@ -16,6 +17,8 @@ from fallow_wire.strict import loads_object
 from .guard import Call, decide, too_large
 from .interfaces import Interfaces
 
+IDLE_S_MAX = 60
+"""Between requests: a phone asks more often, and who only holds connections must not hold them for long."""
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -54,6 +57,8 @@ async def read_object(request: web.Request) -> dict[str, object]:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise TooLarge(f"the limit is {LAN_BODY_BYTES_MAX} bytes") from None
+    except web.RequestPayloadError:
+        raise Malformed("the body is cut short, or its chunks are not chunks") from None
     return loads_object(body, LAN_BODY_BYTES_MAX) if body else {}
 
 
@@ -68,6 +73,27 @@ def peer_of(request: web.Request) -> tuple[str, str | None]:
         except OSError:
             return name[0], None
     return name[0], None
+
+
+class _ConnectionLog(logging.LoggerAdapter[logging.Logger]):
+    """What aiohttp says of connections that speak no HTTP: for debugging only, as any neighbour can make it say so at
+    will, and a router's log is flash. Failures of our handlers are logged by :class:`Door`."""
+
+    def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
+        super().log(min(level, logging.DEBUG), msg, *args, **more)
+
+
+def runner_of(application: web.Application, stop_s: float) -> web.AppRunner:
+    """What serves the LAN application. ``stop_s``: for answers under way when it stops."""
+    return web.AppRunner(
+        application,
+        logger=_ConnectionLog(_log, {}),
+        access_log=None,
+        auto_decompress=False,
+        handle_signals=False,
+        keepalive_timeout=IDLE_S_MAX,
+        shutdown_timeout=stop_s,
+    )
 
 
 class Door:
@@ -124,8 +150,10 @@ class Door:
             peer,
             interface,
             headers.get("Host"),
-            headers.get("Origin"),
+            # Two are one that is nobody's.
+            ", ".join(headers.getall("Origin")) if "Origin" in headers else None,
             headers.get("Sec-Fetch-Site"),
             headers.get("Content-Type"),
             body_bytes,
+            headers.get("Content-Encoding"),
         )
