@@ -13,16 +13,9 @@ from .commands import consumer, login, operator, owner, publisher
 from .commands.context import Context
 from .commands.output import clean
 from .errors import ApiError, ClientError, FetchFailed, Unreachable
-from .messages import Messages, language_of
+from .messages import EXIT_CODES, Messages, language_of
 
 OK, FAILED, USAGE, REFUSED, UNREACHABLE, SERVER_FAULT, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
-
-EXIT_CODES = """\b
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the other side, 4 not reachable, 5 fault of the other
-side, 6 download incomplete (run it again to resume), 130 interrupted.
-\b
-Environment: FALLOW_SCHEDULER, FALLOW_LEDGER, FALLOW_TOKEN, FALLOW_PROFILE, FALLOW_DEVICE, FALLOW_LAN_TOKEN,
-FALLOW_HOME (where config.json is), LANG (English or Chinese)."""
 
 
 @click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +24,7 @@ def fallow() -> None:
     """Fallow puts the idle line of home devices to work, and pays their owners in points.
 
     \b
-    Owner:      devices, activate, status, limits, pause, resume, leave, points, rewards, redeem
+    Owner:      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem
     Publisher:  publish, objects, sites, tasks
     Consumer:   fetch
     Operator:   operator …
@@ -40,6 +33,7 @@ def fallow() -> None:
 
 for command in (
     owner.devices,
+    owner.claim,
     owner.activate,
     owner.pair,
     owner.status,
@@ -72,7 +66,7 @@ def exit_code(error: ClientError) -> int:
 
 def complain(say: Messages, detail: str, remedy: str) -> None:
     """One line on standard error: what happened, and what to do."""
-    line = f"{say('error')}: {clean(detail)}" + (f" – {clean(remedy)}" if remedy else "")
+    line = f"{say('error')}: {say.sentence(clean(detail))}" + (f" – {say.sentence(clean(remedy))}" if remedy else "")
     click.echo(line, err=True)
 
 

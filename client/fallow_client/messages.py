@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from inspect import cleandoc
 from typing import Any, TypeVar
 
 import click
+
+from .sentences import ZH_SENTENCES, ZH_STATES
 
 C = TypeVar("C", bound=click.Command)
 
@@ -26,6 +30,21 @@ _TERMS_ZH = """\
 - 您按公开的公式获得积分。已获得的积分始终归您所有。
 - 您可以随时暂停或退出，离线时也可以。
 - 上行流量可能计入您的宽带套餐用量，有些合同禁止此类用途：请先确认。"""
+
+EXIT_CODES = """\
+\b
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the other side, 4 not reachable, 5 fault of the other
+side, 6 download incomplete (run it again to resume), 130 interrupted.
+\b
+Environment: FALLOW_SCHEDULER, FALLOW_LEDGER, FALLOW_TOKEN, FALLOW_PROFILE, FALLOW_DEVICE, FALLOW_LAN_TOKEN,
+FALLOW_HOME (where config.json is), LANG (English or Chinese)."""
+
+_EXIT_CODES_ZH = """\
+\b
+退出码：0 完成，1 失败，2 用法错误，3 被对方拒绝，4 无法连接，5 对方故障，6 下载未完成（再次运行即可续传），130 被中断。
+\b
+环境变量：FALLOW_SCHEDULER、FALLOW_LEDGER、FALLOW_TOKEN、FALLOW_PROFILE、FALLOW_DEVICE、FALLOW_LAN_TOKEN、
+FALLOW_HOME（config.json 所在目录）、LANG（英文或中文）。"""
 
 ZH: dict[str, str] = {
     TERMS: _TERMS_ZH,
@@ -57,6 +76,32 @@ ZH: dict[str, str] = {
     "Examples:": "示例：",
     "Example:": "示例：",
     # ------------------------------------------------------------- headings
+    "Paused until": "暂停至",
+    "Claim token": "认领令牌",
+    "Valid until": "有效期至",
+    "Publisher": "发布者",
+    "Deposited": "已充值",
+    "Escrow": "托管余额",
+    "Spent": "已使用",
+    "Held": "暂时保留",
+    "Vested": "可以兑换",
+    "Redeeming": "兑换中",
+    "Id": "编号",
+    "Url": "网址",
+    "Created at": "创建时间",
+    "Deadline": "截止时间",
+    "Waiting": "等待原因",
+    "Funded": "余额充足",
+    "Chunks": "分块数",
+    "Replicas wanted": "期望副本数",
+    "Sum": "合计",
+    "Accounts": "账户数",
+    "Settlements": "结算数",
+    "Booked": "已入账",
+    "Recomputed": "重新核算",
+    "Differences": "差异",
+    "Reserved": "已预留",
+    "Stock": "库存",
     "Device": "设备",
     "Device id": "设备编号",
     "Owner": "主人",
@@ -121,6 +166,9 @@ ZH: dict[str, str] = {
         "Fallow 利用家用设备的空闲线路，并以积分回报设备的主人。"
     ),
     "Find the devices on this network (mDNS).": "查找本网络上的设备（mDNS）。",
+    "Get a claim token: the device's own page asks for it. It works once, for ten minutes.": (
+        "取得认领令牌：设备自己的页面会要求填写。只能使用一次，十分钟内有效。"
+    ),
     "Bind a device to your account, with your consent.": "经您同意，把设备绑定到您的账户。",
     "Get a token for a device that another phone activated.": "为另一部手机已激活的设备取得令牌。",
     "What the device does now: line, disk, sessions, proofs.": "设备当前状况：线路、磁盘、会话、凭据。",
@@ -181,6 +229,13 @@ ZH: dict[str, str] = {
     "Offer a reward for PRICE points.": "以 PRICE 积分提供一项奖励。",
     "List redemptions.": "列出兑换。",
     "Say how a redemption ended. Voided gives the points back.": "记录兑换结果。作废会退回积分。",
+    "Owner:      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem": (
+        "主人：      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem"
+    ),
+    "Publisher:  publish, objects, sites, tasks": "发布者：    publish, objects, sites, tasks",
+    "Consumer:   fetch": "使用者：    fetch",
+    "Operator:   operator …": "运营者：    operator …",
+    EXIT_CODES: _EXIT_CODES_ZH,
     # ------------------------------------------------------------- help of options
     "How long to listen, in seconds.": "监听多少秒。",
     "On the device's label; or: fallow-agent setup-code.": "在设备标签上；或运行 fallow-agent setup-code。",
@@ -231,6 +286,17 @@ def language_of(environ: Mapping[str, str]) -> str:
     return "en"
 
 
+def _help_option(text: str) -> click.Option:
+    """Click's own, with another text."""
+
+    def show(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+
+    return click.Option(["-h", "--help"], is_flag=True, is_eager=True, expose_value=False, callback=show, help=text)
+
+
 class Messages:
     """Call it with an English sentence; what the catalogue does not have stays English."""
 
@@ -241,9 +307,33 @@ class Messages:
         text = self._catalogue.get(english, english)
         return text.format(**values) if values else text
 
+    def state(self, word: str) -> str:
+        """A word for a state or role; any other text stays as it is."""
+        return ZH_STATES.get(word, word) if self._catalogue else word
+
+    def sentence(self, english: str) -> str:
+        """What went wrong or what to do, which may name things; unknown sentences stay English. Of several parts
+        joined by colons, each is looked up."""
+        if not self._catalogue:
+            return english
+        for key in (english, english.removesuffix(".")):
+            if key in ZH_SENTENCES:
+                return ZH_SENTENCES[key]
+        for template, chinese in ZH_SENTENCES.items():
+            if "{}" in template:
+                found = re.fullmatch("(.+?)".join(map(re.escape, template.split("{}"))), english.removesuffix("."))
+                # A colon would be of another part: "fd-a: The setup code …".
+                if found and not any(": " in part for part in found.groups()):
+                    return chinese.format(*found.groups())
+        first, colon, rest = english.partition(": ")
+        if not colon:
+            return english
+        parts = self.sentence(first), self.sentence(rest)
+        return "：".join(parts) if parts != (first, rest) else english
+
     def help_text(self, text: str) -> str:
         """The first paragraph is a sentence of the catalogue; of the rest, headings are."""
-        first, blank, rest = text.partition("\n\n")
+        first, blank, rest = cleandoc(text).partition("\n\n")
         lines = [self(line) for line in rest.split("\n")]
         return self(first) + blank + "\n".join(lines)
 
@@ -258,6 +348,11 @@ class Messages:
                 parameter.help = self(parameter.help or "") or None
                 if parameter.prompt:
                     parameter.prompt = self(parameter.prompt)
+        if command.epilog:
+            command.epilog = self(command.epilog)
+        if command.add_help_option:
+            command.add_help_option = False
+            command.params.append(_help_option(self("Show this message and exit.")))
         if isinstance(command, click.Group):
             for inner in command.commands.values():
                 self.localised(inner)

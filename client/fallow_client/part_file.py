@@ -107,8 +107,13 @@ class PartFile:
         # A cancelled caller does not stop the thread: the file stays open until every write has ended.
         task = asyncio.create_task(asyncio.to_thread(self._write, data, start), name=f"write chunk {index}")
         self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        task.add_done_callback(self._written)
         await asyncio.shield(task)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller has it, or was cancelled by the same error of another write
 
     def _write(self, data: memoryview, start: int) -> None:
         try:

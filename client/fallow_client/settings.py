@@ -6,6 +6,7 @@ holds secrets: the file has mode 0600, its directory 0700, and each change repla
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -95,4 +96,6 @@ def save_settings(path: Path, settings: Settings) -> None:
             os.unlink(temporary)
             raise
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}", "check who owns its directory") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space" if full else "check who owns its directory, or set FALLOW_HOME"
+        raise SettingsError(f"{path}: {error.strerror}", remedy) from error

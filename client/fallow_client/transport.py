@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 from fallow_wire.errors import PeerError
@@ -16,7 +16,7 @@ from fallow_wire.fields import decode
 from fallow_wire.http import Problem
 from fallow_wire.limits import MANIFEST_BYTES_MAX, MIB
 
-from .errors import ApiError, BadAnswer, Unreachable
+from .errors import ApiError, BadAnswer, SettingsError, Unreachable
 
 T = TypeVar("T")
 Self = TypeVar("Self", bound="Api")
@@ -55,10 +55,23 @@ def problem_of(status: int, reason: str, body: bytes) -> Problem:
 def reason_of(error: Exception) -> str:
     """A transport error in a few words."""
     if isinstance(error, aiohttp.ClientConnectorError):
-        return os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
+        number = error.os_error.errno
+        # Below zero it is of getaddrinfo, whose text only the error itself has.
+        return os.strerror(number) if number and number > 0 else error.os_error.strerror or str(error.os_error)
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         return "it took too long"
     return str(error) or type(error).__name__
+
+
+def server_url(text: str) -> str:
+    """The address of a scheduler or ledger as the user gave it, without a slash at its end.
+
+    :raises SettingsError: it is none.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise SettingsError(f"{text} is not a server's address", "give it like http://203.0.113.10:32550")
+    return text.rstrip("/")
 
 
 def path_of(*parts: str) -> str:

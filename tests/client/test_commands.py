@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import http.server
 import io
 import json
@@ -22,6 +23,7 @@ from fallow_client.discovery import FoundDevice
 from fallow_client.errors import SettingsError
 from fallow_client.lan_device import device_url
 from fallow_client.messages import TERMS, ZH, Messages, language_of
+from fallow_client.sentences import ZH_SENTENCES
 from fallow_client.settings import KnownDevice, Profile, Settings, load_settings, save_settings, settings_path
 from hypothesis import given
 from hypothesis import strategies as st
@@ -407,6 +409,143 @@ def test_every_command_that_prints_has_json() -> None:
     for path, command in every_command(cli.fallow):
         if not isinstance(command, click.Group):
             assert "json" in {parameter.name for parameter in command.params}, path
+
+
+# ------------------------------------------------------------------ a first login
+
+
+def test_a_wrong_token_is_refused_at_login(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    server.problem("GET /v1/devices", 401, type="bad-token", title="The token is not known here")
+    server.json("GET /v1/health", {"status": "ok", "role": "all", "version": "1"})
+    code, _, err = fallow("login", "--scheduler", server.url, "--token", "wrong")
+    assert code == cli.REFUSED
+    assert "not known" in err
+    assert not settings_path(environ).exists()
+
+
+def test_a_role_without_devices_may_log_in(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    server.problem("GET /v1/devices", 403, type="forbidden", title="The token's role may not do this")
+    server.json("GET /v1/health", {"status": "ok", "role": "all", "version": "1"})
+    assert fallow("login", "--scheduler", server.url + "/", "--token", "good")[0] == cli.OK
+    assert load_settings(settings_path(environ)).profiles["default"].scheduler == server.url
+
+
+@pytest.mark.parametrize("address", ["foo", "127.0.0.1:32550", "ftp://x", "http://", "http://x/?a=b"])
+def test_what_is_no_address_is_said_at_once(fallow: Fallow, address: str) -> None:
+    for arguments in (("login", "--token", "x"), ("objects",)):
+        code, _, err = fallow(*arguments, "--scheduler", address)
+        assert code == cli.FAILED
+        assert f"{address} is not a server's address – give it like http://" in err
+
+
+def test_scheduler_and_ledger_are_not_taken_for_each_other(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str]
+) -> None:
+    server.json("GET /v1/health", {"status": "ok", "role": "ledger", "version": "1"})
+    assert "is not a Fallow scheduler" in fallow("login", "--scheduler", server.url, "--token", "x")[2]
+    server.json("GET /v1/health", {"status": "ok", "role": "scheduler", "version": "1"})
+    assert (
+        "is not a Fallow ledger"
+        in fallow("login", "--scheduler", server.url, "--ledger", server.url, "--token", "x")[2]
+    )
+    server.problem("GET /v1/health", 404, title="Not Found")
+    code, _, err = fallow("login", "--scheduler", server.url, "--token", "x")
+    assert (code, "is not a Fallow scheduler" in err) == (cli.FAILED, True)
+    assert not settings_path(environ).exists()
+
+
+def test_without_a_terminal_the_token_comes_from_standard_input(fallow: Fallow, server: FakeServer) -> None:
+    server.json("GET /v1/health", {"status": "ok"})
+    assert fallow("login", "--scheduler", server.url, stdin="good\n")[0] == cli.OK
+    code, _, err = fallow("login", "--scheduler", server.url)
+    assert (code, "the token is empty" in err) == (cli.FAILED, True)
+
+
+def test_a_claim_for_the_page_of_the_device(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server, "owner")
+    server.json("POST /v1/claims", {"claim_token": "fc_12345678", "expires_at": 1_800_000_000}, 201)
+    code, out, _ = fallow("claim")
+    assert code == cli.OK
+    assert "fc_12345678" in out
+    assert server.url in out
+
+
+# ------------------------------------------------------------------ screens
+
+
+def test_a_lost_scheduler_is_told_in_words(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    dormant(server)
+    save_settings(settings_path(environ), Settings(devices={DEVICE_ID: KnownDevice(server.url, "lan-token-1")}))
+    problem = {
+        "type": "scheduler-away",
+        "title": "The scheduler cannot be reached",
+        "detail": "Connect call failed",
+        "remedy": "Nothing is lost; the device goes on trying.",
+    }
+    server.json("GET /v1/status", {"state": "active", "uplink": {"connected": False, "error": problem}})
+    out = fallow("status")[1]
+    assert "The scheduler cannot be reached; Nothing is lost; the device goes on trying" in out
+    assert "{" not in out
+    chinese = fallow("status", LANG="zh_CN.UTF-8")[1]
+    assert "无法连接调度服务器" in chinese
+    assert "已激活" in chinese
+
+
+def test_a_pause_tells_until_when(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    dormant(server)
+    save_settings(settings_path(environ), Settings(devices={DEVICE_ID: KnownDevice(server.url, "lan-token-1")}))
+    server.json("POST /v1/pause", {"state": "paused", "paused_until": 1_800_000_000})
+    out = fallow("pause", "--for", "2h")[1]
+    assert "Paused until  20" in out
+    assert "暂停至" in fallow("pause", LANG="zh_CN.UTF-8")[1]
+
+
+def test_a_deposit_is_told_in_points(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    server.json("POST /v1/deposits", {"id": "1", "micro_points": 10**9, "escrow": 3 * 10**9, "publisher": "pub-1"}, 201)
+    out = fallow("operator", "deposit", "pub-1", "1000")[1]
+    assert [line.split() for line in out.splitlines()] == [
+        ["Publisher", "pub-1"],
+        ["Deposited", "1000"],
+        ["Escrow", "3000"],
+    ]
+
+
+def test_in_a_narrow_terminal_an_id_stays_whole(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged_in(environ, server)
+    found = [
+        {"id": "a" * 64, "name": "x", "size": 1, "type": "text/plain", "replicas_wanted": 2, "chunks": 1, "url": "u"}
+    ]
+    server.json("GET /v1/objects", found)
+    monkeypatch.setattr("fallow_client.commands.output.WIDTH_OF_FILES", 80)
+    out = fallow("objects")[1]
+    assert f"Object    {'a' * 64}" in out
+    assert "Size      1 B" in out
+
+
+def test_refusals_are_chinese_where_the_catalogue_has_them() -> None:
+    say = Messages("zh").sentence
+    assert say("The setup code is wrong: 4 tries are left") == "设置码错误：还可以尝试 4 次"
+    assert say("http://127.0.0.1:9 does not answer: Connection refused") == "http://127.0.0.1:9 没有应答：连接被拒绝"
+    assert say("no token: nobody knows: this") == "no token: nobody knows: this"
+    assert Messages("en").sentence("The setup code is wrong: x") == "The setup code is wrong: x"
+
+
+def test_each_sentence_has_the_places_of_its_translation() -> None:
+    for english, chinese in ZH_SENTENCES.items():
+        assert english.count("{}") == chinese.count("{}"), english
+
+
+def test_a_full_disk_is_not_a_matter_of_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(SettingsError) as caught:
+        save_settings(tmp_path / "config.json", Settings())
+    assert caught.value.remedy == "free some space"
 
 
 # ------------------------------------------------------------------ small things

@@ -16,6 +16,7 @@ from ..ledger import Ledger
 from ..messages import Messages
 from ..scheduler import Scheduler
 from ..settings import KnownDevice, Profile, Settings, load_settings, save_settings, settings_path
+from ..transport import server_url
 from .output import Output
 
 T = TypeVar("T")
@@ -61,13 +62,13 @@ class Context:
             raise SettingsError(
                 "no scheduler is known", "fallow login --scheduler URL, or give --scheduler or FALLOW_SCHEDULER"
             )
-        return Scheduler(profile.scheduler, profile.token)
+        return Scheduler(server_url(profile.scheduler), profile.token)
 
     def ledger(self, role: str) -> Ledger:
         profile = self.profile(role)
         if profile.ledger is None:
             raise SettingsError("no ledger is known", "fallow login --ledger URL, or give --ledger or FALLOW_LEDGER")
-        return Ledger(profile.ledger, profile.token)
+        return Ledger(server_url(profile.ledger), profile.token)
 
     # ------------------------------------------------------------------ devices
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
-from ..errors import SettingsError
+from ..errors import ApiError, BadAnswer, ClientError, SettingsError
+from ..ledger import Ledger
 from ..scheduler import Scheduler
 from ..settings import Profile, settings_path
+from ..transport import Api, server_url
 from .context import Context, json_option, pass_context
 
 
@@ -29,19 +32,17 @@ def login(context: Context, scheduler: str, ledger: str | None, token: str | Non
       fallow login --scheduler http://cdn.example:32550
       fallow login --scheduler http://cdn.example:32550 --ledger http://cdn.example:32551 --profile operator
     """
-    if token == "-":
+    scheduler = server_url(scheduler)
+    ledger = None if ledger is None else server_url(ledger)
+    if token == "-" or (token is None and not sys.stdin.isatty()):
         token = sys.stdin.readline().strip()
     elif token is None:
         token = click.prompt(context.say("Token"), hide_input=True, err=True)
     if not token:
         raise SettingsError("the token is empty", "give the token that the operator gave you")
 
-    async def check() -> dict[str, object]:
-        async with Scheduler(scheduler) as server:
-            return await server.health()
-
-    health = context.run(check())
-    found = Profile(scheduler.rstrip("/"), ledger.rstrip("/") if ledger else None, token)
+    health = context.run(_checked(scheduler, ledger, token))
+    found = Profile(scheduler, ledger, token)
     context.save(context.settings().with_profile(profile, found))
     path = settings_path(context.environ)
     if context.out.as_json:
@@ -53,6 +54,42 @@ def login(context: Context, scheduler: str, ledger: str | None, token: str | Non
         version=health.get("version", "?"),
         path=path,
     )
+
+
+async def _checked(scheduler: str, ledger: str | None, token: str) -> dict[str, Any]:
+    """What the scheduler says of itself.
+
+    :raises ClientError: an address is wrong, or the token is: better now than at the first command.
+    """
+    async with Scheduler(scheduler, token) as server:
+        health = await _health(server, "scheduler")
+        try:
+            await server.call("GET", "/v1/devices", params={"limit": "1"})
+        except ApiError as error:
+            if error.problem.status == 401:
+                raise
+            # Known, but of a role that has no devices.
+    if ledger is not None:
+        async with Ledger(ledger) as server_of_books:
+            await _health(server_of_books, "ledger")
+    return health
+
+
+async def _health(server: Api, role: str) -> dict[str, Any]:
+    """:raises ClientError: no server of ``role`` is there."""
+    try:
+        found = await server.mapping("GET", "/v1/health")
+    except (ApiError, BadAnswer) as error:
+        if isinstance(error, ApiError) and error.problem.status >= 500:
+            raise
+        found = {}
+    roles = {role, "all"} if role == "scheduler" else {role}
+    if found.get("role", role if found else "") not in roles:
+        raise ClientError(
+            f"{server.base_url} is not a Fallow {role}",
+            "the scheduler is usually at port 32550, the ledger at 32551, without a path",
+        )
+    return found
 
 
 @click.command()

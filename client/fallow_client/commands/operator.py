@@ -14,7 +14,7 @@ from ..ledger import Ledger
 from ..scheduler import Scheduler
 from . import publisher
 from .context import Context, at_ledger, at_scheduler, pass_context
-from .output import MICRO, moment, points
+from .output import MICRO, heading_of, moment, points
 
 T = TypeVar("T")
 MICRO_POINTS_MAX = 2**53 - 1
@@ -110,7 +110,7 @@ def accounts_revoke(context: Context, account_id: str) -> None:
 def accounts_balance(context: Context, account_id: str) -> None:
     """What the ledger holds for an account, in points."""
     found = at_books(context, lambda ledger: ledger.account(account_id))
-    context.out.pairs(found, [(k, points(v) if type(v) is int else v) for k, v in found.items()])
+    context.out.pairs(found, [(heading_of(k), points(v) if type(v) is int else v) for k, v in found.items()])
 
 
 # ------------------------------------------------------------------ fleet
@@ -159,12 +159,16 @@ def deposit(context: Context, publisher_id: str, amount: str, key: str | None) -
 
     \b
     Example:
-      fallow operator deposit acc-1 1000
+      fallow operator deposit pub-hhcq3izdvwglluig 1000
     """
     micro_points = micro_points_of(amount)
     header = None if key is None else {"Idempotency-Key": key}
     answer = at_books(context, lambda ledger: ledger.deposit(publisher_id, micro_points, header))
-    context.out.members(answer if isinstance(answer, dict) else {"micro_points": micro_points})
+    found = answer if isinstance(answer, dict) else {}
+    pairs = [("Publisher", publisher_id), ("Deposited", points(micro_points))]
+    if type(found.get("escrow")) is int:
+        pairs.append(("Escrow", points(found["escrow"])))
+    context.out.pairs(found or {"micro_points": micro_points}, pairs)
 
 
 @operator.group()

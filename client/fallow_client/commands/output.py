@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fallow_wire.fields import encode
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -86,11 +87,21 @@ class Output:
         if not items:
             self.line(empty)
             return
+        cells = [[self._say.state(_cell(name, item.get(name))) for name in columns] for item in items]
+        headings = [self._say(heading) for heading in columns.values()]
+        widths = (max(map(cell_len, column)) + 1 for column in zip(headings, *cells, strict=True))
+        if sum(widths) > self._console.width:
+            # Too narrow for a table: an id cut into pieces cannot be copied.
+            for at, row in enumerate(cells):
+                if at:
+                    self._console.print()
+                self._print_pairs(zip(headings, row, strict=True))
+            return
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in columns.values():
-            table.add_column(self._say(heading), overflow="fold")
-        for item in items:
-            table.add_row(*(Text(_cell(name, item.get(name))) for name in columns))
+        for heading in headings:
+            table.add_column(heading, overflow="fold")
+        for row in cells:
+            table.add_row(*map(Text, row))
         self._console.print(table)
 
     def pairs(self, value: Any, pairs: Iterable[tuple[str, Any]]) -> None:
@@ -98,16 +109,25 @@ class Output:
         if self.as_json:
             self.value(value)
             return
+        self._print_pairs((self._say(heading), self._say.state(clean(text))) for heading, text in pairs)
+
+    def _print_pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for heading, text in pairs:
-            table.add_row(self._say(heading), Text(clean(text)))
+            table.add_row(heading, Text(text))
         self._console.print(table)
 
     def members(self, value: Mapping[str, Any]) -> None:
-        """One thing, each of its members as it is."""
-        self.pairs(value, [(name, _cell(name, item)) for name, item in value.items()])
+        """One thing, each of its members under its name in words."""
+        self.pairs(value, [(heading_of(name), _cell(name, item)) for name, item in value.items()])
+
+
+def heading_of(name: str) -> str:
+    """``paused_until`` is shown as "Paused until"; ``id`` and ``url`` are words of their own."""
+    words = {"id": "Id", "url": "Address", "micro_points": "Points"}
+    return words.get(name) or name.replace("_", " ").capitalize()
 
 
 def _cell(name: str, value: Any) -> str:
@@ -118,8 +138,12 @@ def _cell(name: str, value: Any) -> str:
             return human_bytes(value)
         if name == "micro_points":
             return points(value)
-        if name.endswith(("_at", "_seen", "_until")):
+        if name == "deadline" or name.endswith(("_at", "_seen", "_until")):
             return moment(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict) and all(isinstance(item, int) for item in value.values()):
+        return ", ".join(f"{clean(key)}: {item}" for key, item in value.items()) or "–"
     if isinstance(value, (list, dict)):
         return clean(json.dumps(value, ensure_ascii=False))
     return clean(value)

@@ -16,8 +16,9 @@ from ..discovery import find_devices
 from ..errors import ApiError, ClientError, SettingsError
 from ..lan_device import LanDevice
 from ..messages import TERMS
-from .context import Context, at_device, json_option, pass_context, scheduler_option
-from .output import human_bps, human_bytes, points
+from ..scheduler import Claim
+from .context import Context, at_device, json_option, pass_context, profile_option, scheduler_option
+from .output import human_bps, human_bytes, moment, points
 
 ACTIVATION_S = 90
 _HOURS = re.compile(r"(?P<days>[0-6](?:[-,][0-6])*)@(?P<h1>\d{1,2}):(?P<m1>\d\d)-(?P<h2>\d{1,2}):(?P<m2>\d\d)\Z")
@@ -112,6 +113,23 @@ async def _settled(device: LanDevice) -> str:
 
 
 @click.command()
+@scheduler_option
+@profile_option
+@json_option
+@pass_context
+def claim(context: Context) -> None:
+    """Get a claim token: the device's own page asks for it. It works once, for ten minutes."""
+
+    async def work() -> Claim:
+        async with context.scheduler("owner") as scheduler:
+            return await scheduler.claim()
+
+    made = context.run(work())
+    pairs = [("Claim token", made.claim_token), ("Scheduler", context.profile("owner").scheduler or "–")]
+    context.out.pairs(made, [*pairs, ("Valid until", moment(made.expires_at))])
+
+
+@click.command()
 @click.option("--setup-code", prompt="Setup code of the device", envvar="FALLOW_SETUP_CODE", help="On its label.")
 @at_device
 @pass_context
@@ -157,7 +175,7 @@ def _show_status(context: Context, found: dict[str, Any]) -> None:
         found,
         [
             ("State", found.get("state", "–")),
-            ("Scheduler", "connected" if uplink.get("connected") else f"away: {uplink.get('error') or '–'}"),
+            ("Scheduler", "connected" if uplink.get("connected") else _away(context, uplink.get("error"))),
             ("Upload line", human_bps(line.get("up_capacity_bps", 0))),
             ("Household uses", human_bps(line.get("household_up_bps", 0))),
             ("Fallow uses", human_bps(line.get("own_up_bps", 0))),
@@ -170,6 +188,14 @@ def _show_status(context: Context, found: dict[str, Any]) -> None:
             ("Proofs waiting", proofs.get("waiting", 0)),
         ],
     )
+
+
+def _away(context: Context, error: Any) -> str:
+    """Why there is no session, in a line; a dormant device has none and no reason."""
+    if not isinstance(error, dict):
+        return "not connected"
+    told = [context.say.sentence(str(error[name]).rstrip(".")) for name in ("title", "remedy") if error.get(name)]
+    return "; ".join(told) or "not connected"
 
 
 def hours_of(text: str) -> dict[str, Any]:
@@ -384,7 +410,7 @@ def redeem(context: Context, reward: str, key: str | None) -> None:
             try:
                 found = await device.redeem(reward, key)
             except ApiError as error:
-                if error.problem.status == 404:
+                if error.problem.status == 404 or error.problem.type == "malformed":
                     raise ClientError(f"there is no reward {reward}", "fallow rewards lists them") from error
                 raise
         pairs = [("Redemption", found.id), ("Points", points(found.micro_points)), ("State", found.state)]

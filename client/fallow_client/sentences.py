@@ -1,0 +1,129 @@
+"""What goes wrong, in Chinese: the sentences of our own errors and those of servers and devices that people meet most.
+
+The English sentence is the key; ``{}`` in it stands for any text, which the translation repeats in the same order.
+"""
+
+from __future__ import annotations
+
+ZH_STATES: dict[str, str] = {
+    "dormant": "休眠",
+    "activating": "激活中",
+    "active": "已激活",
+    "paused": "已暂停",
+    "leaving": "正在退出",
+    "unbound": "已解绑",
+    "connected": "已连接",
+    "not connected": "未连接",
+    "pending": "等待中",
+    "placed": "已分配",
+    "running": "进行中",
+    "done": "完成",
+    "failed": "失败",
+    "expired": "已过期",
+    "cancelled": "已取消",
+    "reserved": "已预留",
+    "fulfilled": "已兑现",
+    "voided": "已作废",
+    "unknown": "未知",
+    "owner": "主人",
+    "publisher": "发布者",
+    "operator": "运营者",
+    "yes": "是",
+    "no": "否",
+}
+
+ZH_SENTENCES: dict[str, str] = {
+    # ------------------------------------------------------------- ours
+    "{} does not answer": "{} 没有应答",
+    "check the address, the network, and that it runs": "请检查地址、网络，以及对方是否在运行",
+    "Connection refused": "连接被拒绝",
+    "Name or service not known": "找不到该主机名",
+    "it took too long": "等待超时",
+    "{} is not a server's address": "{} 不是服务器地址",
+    "give it like http://203.0.113.10:32550": "请按此格式填写：http://203.0.113.10:32550",
+    "{} is not a Fallow scheduler": "{} 不是 Fallow 调度服务器",
+    "{} is not a Fallow ledger": "{} 不是 Fallow 账本",
+    "the scheduler is usually at port 32550, the ledger at 32551, without a path": (
+        "调度服务器通常在端口 32550，账本在 32551，地址不带路径"
+    ),
+    "no scheduler is known": "尚不知道调度服务器",
+    "no ledger is known": "尚不知道账本",
+    "fallow login --scheduler URL, or give --scheduler or FALLOW_SCHEDULER": (
+        "请运行 fallow login --scheduler URL，或给出 --scheduler 或 FALLOW_SCHEDULER"
+    ),
+    "fallow login --ledger URL, or give --ledger or FALLOW_LEDGER": (
+        "请运行 fallow login --ledger URL，或给出 --ledger 或 FALLOW_LEDGER"
+    ),
+    "give --scheduler URL": "请给出 --scheduler URL",
+    "add --scheduler URL": "请加上 --scheduler URL",
+    "an object id alone does not say where it is": "仅有对象编号无法得知它的位置",
+    "the token is empty": "令牌为空",
+    "give the token that the operator gave you": "请填写运营者给您的令牌",
+    "there is no profile {}": "没有配置 {}",
+    "there is no token for {}": "没有 {} 的令牌",
+    "fallow activate, or fallow pair for a further phone": "请运行 fallow activate；设备已激活时运行 fallow pair",
+    "fallow leave, or fallow pair for a new phone": "请运行 fallow leave，或用 fallow pair 配对新手机",
+    "{} is active already": "{} 已经激活",
+    "{} is paused already": "{} 已经激活（已暂停）",
+    "{} is leaving already": "{} 正在退出",
+    "{} is activating already": "{} 正在激活",
+    "no device answers on this network": "本网络上没有设备应答",
+    "several devices answer": "有多台设备应答",
+    "give its address by --device HOST:PORT": "请用 --device HOST:PORT 给出地址",
+    "say which by --device": "请用 --device 指定一台",
+    "the terms were not accepted; nothing was changed": "条款未被接受；没有任何改动",
+    "nothing was changed": "没有任何改动",
+    "the activation failed": "激活失败",
+    "the device is still activating": "设备仍在激活",
+    "look again later: fallow status": "请稍后运行 fallow status 查看",
+    "try again": "请重试",
+    "there is no reward {}": "没有奖励 {}",
+    "fallow rewards lists them": "可运行 fallow rewards 查看",
+    "{} is not a file": "{} 不是文件",
+    "give a file, or an http address below a registered site": "请给出文件，或已登记站点下的 http 地址",
+    "{} is not a directory": "{} 不是目录",
+    "make it first, or give another by -o": "请先创建它，或用 -o 指定另一个",
+    "{} is not an object": "{} 不是对象地址",
+    "give http://host/o/<id>/<name>, or an id and --scheduler": (
+        "请给出 http://host/o/<id>/<name>，或编号加 --scheduler"
+    ),
+    "{} is being written by another fetch": "{} 正被另一个下载写入",
+    "wait for it, or use -o": "请等待它结束，或使用 -o",
+    "No space left on device": "磁盘空间不足",
+    "free some space": "请腾出一些空间",
+    "free some space and start again: it resumes": "请腾出空间后重新开始：会从断点继续",
+    "start it again later: it resumes": "请稍后重新开始：会从断点继续",
+    "neither the devices nor the origin could bring the rest of the object": "设备和源站都未能提供对象的剩余部分",
+    "the books do not reconcile": "账目不平",
+    "stop redemptions and look at the differences": "请暂停兑换并检查差异",
+    # ------------------------------------------------------------- the other side's
+    "The token is not known here": "此处不认识该令牌",
+    "A token is needed": "需要令牌",
+    "Check that it is complete and was not revoked; the operator can issue a new one.": (
+        "请检查令牌是否完整、是否已被吊销；运营者可以发放新的令牌。"
+    ),
+    "The token's role may not do this": "该令牌的角色无权执行此操作",
+    "for {}; this is {}": "需要 {}；当前是 {}",
+    "There is no such object here": "此处没有该对象",
+    "Check the id; it may have been deleted.": "请检查编号；它可能已被删除。",
+    "The claim token is not known here": "此处不认识该认领令牌",
+    "The claim token has expired": "认领令牌已过期",
+    "The claim token was used already": "认领令牌已被使用",
+    "Make a new claim in the app or with `fallow claim`, and activate with it.": (
+        "请在应用中或用 fallow claim 取得新的认领令牌，再激活。"
+    ),
+    "The setup code is wrong": "设置码错误",
+    "{} tries are left": "还可以尝试 {} 次",
+    "1 try is left": "还可以尝试 1 次",
+    "No code is taken any more": "不再接受设置码",
+    "Read it on the device's label, or run: fallow-agent setup-code": (
+        "请查看设备标签，或在设备上运行：fallow-agent setup-code"
+    ),
+    "Too many wrong setup codes": "设置码错误次数过多",
+    "Restart the device (or press its button), then try again.": "请重启设备（或按下按钮）后再试。",
+    "The scheduler cannot be reached": "无法连接调度服务器",
+    "Nothing is lost; the device goes on trying": "不会丢失任何数据；设备会继续尝试",
+    "The device is not active": "设备未激活",
+    "The device has no owner": "设备还没有主人",
+    "Activate the device first.": "请先激活设备。",
+}
