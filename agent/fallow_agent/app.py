@@ -23,7 +23,7 @@ from .driver import Driver
 from .identity import load_or_create_identity, local_token, make_state_dir
 from .lan.api import LanApi
 from .lan.interfaces import Interfaces
-from .lan.middleware import runner_of
+from .lan.middleware import serve
 from .lan.pairing import Pairing
 from .lan.points import Points
 from .life import Life
@@ -170,13 +170,9 @@ class Agent:
 
     async def _listen(self) -> None:
         api = LanApi(self, self._pairing, self._points, self._interfaces)
-        runner = runner_of(api.application(), ANSWERS_S_MAX)
-        await runner.setup()
-        self._runner = runner
         lan = self._config.lan
         try:
-            for address in lan.bind or (None,):
-                await web.TCPSite(runner, address, lan.port).start()
+            self._runner = runner = await serve(api.application(), lan.bind or (None,), lan.port, ANSWERS_S_MAX)
         except OSError as error:
             raise LocalError(f"port M: {error.strerror or error} (lan.bind, lan.port)") from None
         self.lan_port = runner.addresses[0][1]

@@ -18,7 +18,7 @@ from fallow_agent.lan import events
 from fallow_agent.lan.api import LanApi, page_policy
 from fallow_agent.lan.guard import InterfaceAddress
 from fallow_agent.lan.interfaces import Interfaces
-from fallow_agent.lan.middleware import runner_of
+from fallow_agent.lan.middleware import serve
 from fallow_agent.lan.pairing import Pairing
 from fallow_agent.lan.points import LedgerAccess, Points
 from fallow_agent.life import Life
@@ -131,9 +131,7 @@ class World:
 
 
 async def listen(application: web.Application) -> tuple[web.AppRunner, int]:
-    runner = runner_of(application, 1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    runner = await serve(application, ["127.0.0.1"], 0, 1)
     return runner, runner.addresses[0][1]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiohttp import web
@@ -83,17 +84,33 @@ class _ConnectionLog(logging.LoggerAdapter[logging.Logger]):
         super().log(min(level, logging.DEBUG), msg, *args, **more)
 
 
-def runner_of(application: web.Application, stop_s: float) -> web.AppRunner:
-    """What serves the LAN application. ``stop_s``: for answers under way when it stops."""
-    return web.AppRunner(
+async def serve(
+    application: web.Application, addresses: Iterable[str | None], port: int, stop_s: float
+) -> web.AppRunner:
+    """Serve the LAN application on ``addresses`` (None: all). ``stop_s``: for answers under way when it stops.
+
+    :raises OSError: the port is taken; nothing is left listening.
+    """
+    # Until aiohttp 3.8, which Debian 12 has, the stop belongs to the sites; since then to the runner.
+    by_runner = "shutdown_timeout" in inspect.signature(web.BaseRunner.__init__).parameters
+    stop: dict[str, Any] = {"shutdown_timeout": stop_s}
+    runner = web.AppRunner(
         application,
         logger=_ConnectionLog(_log, {}),
         access_log=None,
         auto_decompress=False,
         handle_signals=False,
         keepalive_timeout=IDLE_S_MAX,
-        shutdown_timeout=stop_s,
+        **(stop if by_runner else {}),
     )
+    await runner.setup()
+    try:
+        for address in addresses:
+            await web.TCPSite(runner, address, port, **({} if by_runner else stop)).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner
 
 
 class Door:
