@@ -24,7 +24,8 @@ Puts the idle line and disk of this device to work, with its owner's consent.
 
 A fresh agent is dormant: it talks to nobody outside of the home network. To activate it, open
 http://<this device>:32556/ on a phone in the same network, or run "fallow activate" on a computer there.
-You need the setup code ("fallow-agent setup-code") and a claim token from your operator.
+You need the setup code ("fallow-agent setup-code", with the same --state-dir) and a claim token ("fallow claim", with
+the owner's token from your operator; "fallow activate" gets one by itself).
 """
 
 EPILOG = """\
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "fallow-agent", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", nargs="?", choices=sorted(COMMANDS), default="run", help=_commands_help())
+    parser.add_argument("command", nargs="?", choices=COMMANDS, default="run", help=_commands_help())
     parser.add_argument("--yes", action="store_true", help="with reset: do it")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
     parser.add_argument(

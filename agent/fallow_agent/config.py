@@ -29,6 +29,7 @@ from .proofs.outbox import OutboxConfig
 
 FILE = Path("/etc/fallow/agent.toml")
 ENVIRONMENT_PREFIX = "FALLOW_"
+PORT_MAX = 65535
 
 
 class ConfigError(LocalError):
@@ -76,6 +77,11 @@ class Config:
     def __post_init__(self) -> None:
         if len(self.service.bind) > 1:
             raise ValueError("service.bind: one address, or none for all")
+        ports = {"lan.port": self.lan.port, "service.port": self.service.port}
+        ports["service.advertise_port"] = self.service.advertise_port
+        for name, port in ports.items():
+            if port > PORT_MAX:  # the system would take another one in silence: this one modulo 65536
+                raise ValueError(f"{name}: ports end at {PORT_MAX}")
 
 
 def read_model() -> str:

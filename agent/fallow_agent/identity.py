@@ -33,14 +33,17 @@ def make_state_dir(state_dir: Path) -> None:
 def load_or_create_identity(state_dir: Path) -> PrivateKey:
     """The key in ``state_dir``, made at the first start (mode 0600, complete on the disk before this returns).
 
-    :raises IdentityError: when the file is unreadable or damaged.
+    :raises IdentityError: when the file is unreadable or damaged. :raises LocalError: a new one cannot be written.
     """
     path = state_dir / KEY_FILE
     try:
         text = path.read_text("ascii")
     except FileNotFoundError:
         key = PrivateKey.generate()
-        write_private(path, base64url(key.seed) + "\n")
+        try:
+            write_private(path, base64url(key.seed) + "\n")
+        except OSError as error:
+            raise LocalError(f"{path}: {error.strerror}; make room, or choose another place with --state-dir") from None
         return key
     except (OSError, UnicodeDecodeError) as error:
         raise IdentityError(path, str(error)) from None

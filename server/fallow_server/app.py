@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import resource
 import signal
 import socket
@@ -191,6 +192,8 @@ class ServerApp:
     async def _start(self) -> None:
         config = self._config
         self._state.check()
+        for descriptor in self._state.lock():
+            self._stack.callback(os.close, descriptor)
         urls = self._state.database_urls()
         # Both ports are bound first: with port 0, the URLs are not known before.
         scheduler_sockets: list[socket.socket] = []

@@ -38,6 +38,7 @@ FILE_NAME = "fallow-server.toml"
 DEFAULT_STATE_DIR = Path("/var/lib/fallow-server")
 SCHEDULER_PORT = 32550
 LEDGER_PORT = 32551
+PORT_MAX = 65535
 _DERIVED = {"delivery": {"public_url", "ledger_url"}, "ledger": {"public_url", "trusted_proxies"}}
 """What follows from ``[http]``: the composition root fills it in, and nobody sets it twice."""
 
@@ -93,6 +94,9 @@ class ServerConfig:
             raise LocalError(f"role: one of {', '.join(ROLES)} is wanted")
         for name in ("scheduler_url", "ledger_url"):
             _check_url(f"http.{name}", getattr(self.http, name))
+        for name in ("scheduler_port", "ledger_port"):
+            if getattr(self.http, name) > PORT_MAX:
+                raise LocalError(f"http.{name}: ports end at {PORT_MAX}")
         _check_url("link.address", self.link.address)
         if self.role == "scheduler" and not (self.http.ledger_url):
             raise LocalError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -67,6 +68,28 @@ class StateDirectory:
             )
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise LocalError(f"{self.path} is not writable for this user")
+
+    def lock(self) -> list[int]:
+        """Hold this directory for the roles that run here: two schedulers on one database would each believe that the
+        fleet is theirs. Gives the descriptors that hold it; they end with the process, killed or not.
+
+        :raises LocalError: another server runs here.
+        """
+        roles = [("scheduler", self.config.with_scheduler), ("ledger", self.config.with_ledger)]
+        held: list[int] = []
+        for role, wanted in roles:
+            if not wanted:
+                continue
+            try:
+                held.append(os.open(self.path / f"{role}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                for descriptor in held:
+                    os.close(descriptor)
+                if isinstance(error, BlockingIOError):
+                    raise LocalError(f"{self.path} is in use by another fallow-server ({role})") from None
+                raise LocalError(f"{self.path}: {error.strerror}") from None
+        return held
 
     def link_token(self) -> str:
         """:raises LocalError: when the file is not a link token."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fallow_agent.cli import main
 from fallow_agent.identity import KEY_FILE, load_or_create_identity
 from fallow_agent.membership import CONTENT_DIR, FORGOTTEN
 from fallow_agent.store import DATABASE_FILE, Settings, open_database
+from fallow_wire.errors import LocalError
 
 
 @pytest.fixture
@@ -100,3 +102,20 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("fallow-agent 0.")
+
+
+def test_a_port_that_cannot_be_is_refused(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flag, name in (("--lan-port", "lan.port"), ("--service-port", "service.port")):
+        assert run(state, "config", flag, "99999") == 1
+        assert f"{name}: ports end at 65535" in capsys.readouterr().err
+
+
+def test_a_key_that_cannot_be_written_ends_in_one_line(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    state.mkdir()
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(LocalError, match="No space left on device"):
+        load_or_create_identity(state)
+    assert list(state.iterdir()) == []

@@ -130,6 +130,7 @@ def test_run_with_init_starts_at_once(tmp_path: Path) -> None:
         (["run", "--scheduler-url", "fallow.example", "--state-dir", "{}"], 1, "http.scheduler_url"),
         (["--role", "scheduler", "--state-dir", "{}"], 1, "http.ledger_url"),
         (["--config", "{}/none.toml"], 1, "No such file"),
+        (["--ledger-port", "99999", "--state-dir", "{}"], 1, "http.ledger_port: ports end at 65535"),
     ],
 )
 def test_refusals_are_one_clear_line(
@@ -156,3 +157,16 @@ def test_help_teaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert word in text
     assert main(["settings", "--state-dir", str(tmp_path)]) == 0
     assert "[dial_back]" in capsys.readouterr().out
+
+
+def test_two_servers_never_share_a_state_directory(tmp_path: Path) -> None:
+    state = str(tmp_path / "state")
+    assert run("init", "--state-dir", state).returncode == 0
+    ports = ("--host", "127.0.0.1", "--scheduler-port", "0", "--ledger-port", "0")
+    with server("--state-dir", state):
+        for role in ("all", "scheduler", "ledger"):
+            second = run("run", *ports, "--state-dir", state, "--role", role, "--ledger-url", "http://127.0.0.1:9")
+            assert second.returncode == 1
+            assert "is in use by another fallow-server" in second.stderr
+    with server("--state-dir", state):
+        pass  # it was let go

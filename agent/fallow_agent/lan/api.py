@@ -169,8 +169,10 @@ class LanApi:
                 403,
                 "wrong-setup-code",
                 "The setup code is wrong",
-                f"{error.attempts_left} tries are left.",
-                remedy="Read it on the device's label, or run: fallow-agent setup-code",
+                "1 try is left." if error.attempts_left == 1 else f"{error.attempts_left} tries are left.",
+                remedy="Read it on the device's label, or run: fallow-agent setup-code"
+                if error.attempts_left
+                else "Restart the device (or press its button), then try again.",
             )
             return json_problem(problem, {"attempts_left": error.attempts_left})
         except CodeLocked:
