@@ -451,3 +451,16 @@ def test_odd_bodies_are_the_callers_fault(
 
     asyncio.run(run())
     assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_wrong_code_adds_no_phone_whatever_aiohttp_takes_a_response_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until aiohttp 3.8, which Debian 12 has, a response counts as false."""
+    monkeypatch.setattr(web.StreamResponse, "__bool__", lambda self: False, raising=False)
+
+    async def act(world: World) -> None:
+        status, answer, _ = await world.call("POST", "/v1/lan-tokens", {"setup_code": "wrong"})
+        assert (status, answer["type"]) == (403, "wrong-setup-code")
+
+    script(tmp_path, act)

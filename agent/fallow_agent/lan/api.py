@@ -159,7 +159,10 @@ class LanApi:
         if not isinstance(code, str):
             raise Malformed("setup_code: text is wanted")
         refused = self._try_code(code)
-        return refused or json_response({"lan_token": self._pairing.add_phone()}, 201)
+        # Not "refused or …": until aiohttp 3.8 a response without items counts as false.
+        if refused is not None:
+            return refused
+        return json_response({"lan_token": self._pairing.add_phone()}, 201)
 
     def _try_code(self, code: str) -> web.Response | None:
         try:
