@@ -42,7 +42,9 @@ check: $(STAMP)
 	$(BIN)/pytest -q tests/test_architecture.py
 
 bench: $(STAMP)
-	@if [ -n "$(NAME)" ]; then $(BIN)/python bench/$(NAME).py $(ARGS); else \
+	@if [ -n "$(NAME)" ] && [ ! -f "bench/$(NAME).py" ]; then echo "there is no bench $(NAME); there are:" \
+		$$(grep -l __main__ bench/*.py | xargs -n1 basename -s .py); exit 2; \
+	elif [ -n "$(NAME)" ]; then $(BIN)/python bench/$(NAME).py $(ARGS); else \
 		for bench in $$(grep -l __main__ bench/*.py); do $(BIN)/python $$bench $(ARGS) || exit 1; done; fi
 
 clean:

@@ -22,10 +22,9 @@ OK, FAILED, USAGE = 0, 1, 2
 DESCRIPTION = """\
 Puts the idle line and disk of this device to work, with its owner's consent.
 
-A fresh agent is dormant: it talks to nobody outside of the home network. To activate it, open
-http://<this device>:32556/ on a phone in the same network, or run "fallow activate" on a computer there.
-You need the setup code ("fallow-agent setup-code", with the same --state-dir) and a claim token ("fallow claim", with
-the owner's token from your operator; "fallow activate" gets one by itself).
+A fresh agent is dormant: it talks to nobody outside of the home network. Its page, http://<this device>:32556/, shows
+its state and how to activate it: "fallow activate" on a computer in the same network, after "fallow login" with the
+owner's token from your operator. It asks for the setup code ("fallow-agent setup-code", with the same --state-dir).
 """
 
 EPILOG = """\

@@ -166,8 +166,8 @@ ZH: dict[str, str] = {
         "Fallow 利用家用设备的空闲线路，并以积分回报设备的主人。"
     ),
     "Find the devices on this network (mDNS).": "查找本网络上的设备（mDNS）。",
-    "Get a claim token: the device's own page asks for it. It works once, for ten minutes.": (
-        "取得认领令牌：设备自己的页面会要求填写。只能使用一次，十分钟内有效。"
+    "Get a claim token, to activate a device where you are not logged in. It works once, for ten minutes.": (
+        "取得认领令牌，用于在未登录的地方激活设备。只能使用一次，十分钟内有效。"
     ),
     "Bind a device to your account, with your consent.": "经您同意，把设备绑定到您的账户。",
     "Get a token for a device that another phone activated.": "为另一部手机已激活的设备取得令牌。",

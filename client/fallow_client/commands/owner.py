@@ -118,7 +118,12 @@ async def _settled(device: LanDevice) -> str:
 @json_option
 @pass_context
 def claim(context: Context) -> None:
-    """Get a claim token: the device's own page asks for it. It works once, for ten minutes."""
+    """Get a claim token, to activate a device where you are not logged in. It works once, for ten minutes.
+
+    \b
+    Example:
+      fallow activate --claim-token <claim token> --scheduler http://cdn.example:32550
+    """
 
     async def work() -> Claim:
         async with context.scheduler("owner") as scheduler:
