@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import logging
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,7 +205,7 @@ class Online:
     def _report(self) -> Heartbeat:
         # What the owner's limits leave is all that consumers may be routed by.
         line = dataclasses.replace(self._line.line, idle_up_bps=self._budget_bps)
-        coming = self._line.forecast.coming(self._hour(), self._line.line.idle_up_bps)
+        coming = self._line.coming(self._clock.now())
         return Heartbeat(
             state=PAUSED if self._life().state == PAUSED else ACTIVE,
             line=line,
@@ -305,7 +304,7 @@ class Online:
         while True:
             now = self._clock.monotonic()
             before_bps = self._budget_bps
-            self._line.read(now, self._hour())
+            self._line.read(now, self._clock.now())
             self._set_budget()
             served = self._service.sessions()
             self._count(yields=int(bool(served) and self._budget_bps < YIELD_SHARE * before_bps))
@@ -341,9 +340,6 @@ class Online:
 
     def _own_bytes(self) -> tuple[int, int]:
         return self._service.bytes_up_total, self._filler.bytes_down_total
-
-    def _hour(self) -> int:
-        return time.localtime(self._clock.now()).tm_hour
 
 
 async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession, ledger: str, key: PrivateKey) -> None:

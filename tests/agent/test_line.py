@@ -1,4 +1,4 @@
-"""The line: counters, budget, forecast, and the reading made of them."""
+"""The line: counters, budget, and the reading made of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from fallow_agent.line.budget import Peaks, idle_bps, upload_budget_bps
 from fallow_agent.line.capacity import LineConfig, capacity_of
-from fallow_agent.line.forecast import Forecast, from_json
 from fallow_agent.line.meter import Meter, Rates, default_interface
 from fallow_agent.line.reader import LineReader
 from fallow_wire.lan import Limits
@@ -167,46 +166,13 @@ def test_a_rise_counts_at_once_and_a_fall_slowly() -> None:
     assert peaks.up_bps < 20_000
 
 
-def test_the_forecast_learns_the_low_end_of_each_hour() -> None:
-    forecast = Forecast()
-    assert forecast.coming(5, 7) == (7,) * 24
-    for day in range(200):
-        for hour in range(24):
-            busy = hour == 20
-            for reading in (10_000_000, 1_000_000 if busy else 9_000_000 + day % 2):
-                forecast = forecast.after(hour, reading)
-    coming = forecast.coming(19, 5)
-    assert coming[0] in range(8_900_000, 9_000_002)
-    assert coming[1] == 1_000_000
-    assert len(coming) == 24
-
-
-@given(st.lists(st.tuples(st.integers(0, 23), rates), max_size=60), st.integers(0, 23), rates)
-def test_the_forecast_always_has_24_sane_values_and_survives_storage(
-    readings: list[tuple[int, int]], hour: int, idle: int
-) -> None:
-    forecast = Forecast()
-    for at, value in readings:
-        forecast = forecast.after(at, value)
-    coming = forecast.coming(hour, idle)
-    highest = max([idle, *(value for _, value in readings)])
-    assert len(coming) == 24
-    assert all(0 <= value <= highest for value in coming)
-    assert from_json(forecast.as_json()).coming(hour, idle) == coming
-
-
-@pytest.mark.parametrize("stored", [None, [], "x" * 24, [1] * 23, [-1] * 24, [1.5] * 24, [True] * 24, {}])
-def test_a_damaged_forecast_is_forgotten(stored: object) -> None:
-    assert from_json(stored) == Forecast()
-
-
 def test_own_traffic_is_not_the_households(tmp_path: Path, wan: Interface) -> None:
     own = [0, 0]
     reader = LineReader(LineConfig(up_mbps=20, down_mbps=100), lambda: (own[0], own[1]), meter=meter_of(tmp_path))
-    reader.read(1.0, 12)
+    reader.read(1.0, 0)
     own[0] = 1_000_000
     wan.count(1_250_000, 0)
-    line = reader.read(2.0, 12)
+    line = reader.read(2.0, 0)
     assert line.own_up_bps == 8_000_000
     assert line.household_up_bps == 2_000_000
     assert line.idle_up_bps == 17_000_000 - 2_200_000

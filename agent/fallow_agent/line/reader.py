@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from fallow_wire.session import Line
 
 from .budget import Peaks, idle_bps
 from .capacity import LineConfig, capacity_of
-from .forecast import Forecast, from_json
+from .forecast import HOUR_S, HOURS, Forecast, from_json
 from .meter import Meter, Rates
 
 
@@ -42,8 +43,14 @@ class LineReader:
     def forecast(self) -> Forecast:
         return self._forecast
 
-    def read(self, monotonic: float, hour: int) -> Line:
-        """A new reading. :param hour: the local hour of the day."""
+    def coming(self, now_s: int) -> tuple[int, ...]:
+        """Idle upload of the hour of ``now_s`` (Unix time) and of the 23 after it, in bit/s, as forecast."""
+        # Asked of the calendar one by one: on two nights of the year, the next hour is not the next slot.
+        slots = [hour_of_week(now_s + ahead * HOUR_S) for ahead in range(HOURS)]
+        return self._forecast.coming(now_s, slots, self._usable_bps, self._held_bps)
+
+    def read(self, monotonic: float, now_s: int) -> Line:
+        """A new reading. :param now_s: Unix time."""
         total = self._meter.read(monotonic)
         own = self._own(monotonic)
         household = self._household
@@ -54,11 +61,20 @@ class LineReader:
         self._household = household
         self._peaks = self._peaks.after(household.up_bps, household.down_bps)
         self._line = self._made(household, own)
-        self._forecast = self._forecast.after(hour, self._line.idle_up_bps)
+        self._forecast = self._forecast.after(now_s, hour_of_week(now_s), self._held_bps)
         return self._line
 
     def close(self) -> None:
         self._meter.close()
+
+    @property
+    def _usable_bps(self) -> int:
+        return idle_bps(self._capacity.up_bps, 0)
+
+    @property
+    def _held_bps(self) -> int:
+        """What the budget keeps for the household now, headroom included."""
+        return max(0, self._usable_bps - self._line.idle_up_bps)
 
     def _own(self, monotonic: float) -> Rates:
         up, down = self._own_bytes()
@@ -82,3 +98,9 @@ class LineReader:
             idle_up_bps=idle_bps(capacity.up_bps, self._peaks.up_bps),
             idle_down_bps=idle_bps(capacity.down_bps, self._peaks.down_bps),
         )
+
+
+def hour_of_week(unix_s: int) -> int:
+    """Local hours since Monday 00:00, 0 … 167."""
+    local = time.localtime(unix_s)
+    return local.tm_wday * HOURS + local.tm_hour
