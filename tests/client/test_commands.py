@@ -629,3 +629,24 @@ def test_another_device_at_the_old_address_gets_no_token(
     monkeypatch.setattr("fallow_client.commands.context.find_devices", find_devices)
     assert fallow("resume")[0] == cli.FAILED
     assert all("Authorization" not in headers for _, headers, _ in server.asked)
+
+
+def test_activate_means_the_dormant_device(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an active one of the same home is known already: the second device of an owner."""
+    dormant(server)
+    other = "fd-" + "b" * 24
+    save_settings(settings_path(environ), Settings(devices={other: KnownDevice("http://127.0.0.1:1", "lan-token-1")}))
+    port = int(server.server.server_address[1])
+
+    async def find_devices() -> list[FoundDevice]:
+        return [
+            FoundDevice(other, "fallow-bbbb.local", ("127.0.0.1",), 1, "active"),
+            FoundDevice(DEVICE_ID, "fallow-aaaa.local", ("127.0.0.1",), port, "dormant"),
+        ]
+
+    monkeypatch.setattr("fallow_client.commands.context.find_devices", find_devices)
+    _, _, err = fallow("activate", stdin="n\n")
+    assert "the terms were not accepted" in err
+    assert server.calls() == ["GET /v1/device"]

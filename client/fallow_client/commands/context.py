@@ -72,14 +72,15 @@ class Context:
 
     # ------------------------------------------------------------------ devices
 
-    async def device(self, *, with_token: bool = True) -> LanDevice:
+    async def device(self, *, with_token: bool = True, state: str | None = None) -> LanDevice:
         """The device meant by ``--device``: an address, an id or its end; else the only one known or found.
 
+        :param state: where none was named, one in this state is meant.
         :raises SettingsError: none, several, or no token for it.
         """
         wanted = self.options.get("device", "")
         known = self.settings().devices
-        if not wanted and len(known) == 1:
+        if not wanted and state is None and len(known) == 1:
             wanted = next(iter(known))
         matching = [key for key in known if wanted and (key == wanted or key.endswith(wanted))]
         if len(matching) == 1:
@@ -87,7 +88,7 @@ class Context:
         elif "." in wanted or ":" in wanted or wanted == "localhost":
             address = device_url(wanted)
         else:
-            address = await self._discovered(wanted)
+            address = await self._discovered(wanted, state)
         device = LanDevice(address)
         try:
             device.token = self.environ.get("FALLOW_LAN_TOKEN") or None
@@ -116,8 +117,10 @@ class Context:
                 return found[0]
         return await self._discovered(device_id)
 
-    async def _discovered(self, wanted: str) -> str:
+    async def _discovered(self, wanted: str, state: str | None = None) -> str:
         found = [d for d in await find_devices() if not wanted or d.device_id.endswith(wanted) or d.host == wanted]
+        if not wanted and len(found) > 1:
+            found = [d for d in found if state in (None, d.state)] or found
         if len(found) == 1:
             return found[0].url
         if found:

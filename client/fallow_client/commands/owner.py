@@ -65,7 +65,7 @@ async def _activate(
     context: Context, setup_code: str | None, claim_token: str | None, accept_terms: bool, upload_percent: int | None
 ) -> None:
     say, out = context.say, context.out
-    async with await context.device(with_token=False) as device:
+    async with await context.device(with_token=False, state="dormant") as device:
         info = await device.info()
         if info.state != "dormant":
             raise ClientError(
