@@ -108,10 +108,14 @@ ZH_SENTENCES: dict[str, str] = {
     "Check the id; it may have been deleted.": "请检查编号；它可能已被删除。",
     "The claim token is not known here": "此处不认识该认领令牌",
     "The claim token has expired": "认领令牌已过期",
-    "The claim token was used already": "认领令牌已被使用",
+    "The claim token was used before": "认领令牌已被使用",
     "Make a new claim in the app or with `fallow claim`, and activate with it.": (
         "请在应用中或用 fallow claim 取得新的认领令牌，再激活。"
     ),
+    "There are not enough redeemable points": "可兑换积分不足",
+    "{} µp are redeemable; the reward costs {} µp": "可兑换 {} µp；该奖励需要 {} µp",
+    "Earn more, or wait until held points become redeemable.": "请继续积累，或等待暂时保留的积分变为可兑换。",
+    "This phone is not known here": "此处不认识这部手机",
     "The setup code is wrong": "设置码错误",
     "{} tries are left": "还可以尝试 {} 次",
     "1 try is left": "还可以尝试 1 次",

@@ -52,7 +52,8 @@ environment, and the environment over the file. `fallow-server settings` shows
 all of them with the values in force.
 
 Two machines: run `init --role ledger` on one, copy DIR/link.token to the other's
-DIR (mode 0600), run `init --role scheduler` there, then run each with its role.
+DIR (mode 0600), run `init --role scheduler --ledger-url URL` there, then run each
+with its role and the same URL.
 
 The scheduler listens on port {SCHEDULER_PORT}, the ledger on {LEDGER_PORT}. Both speak plain
 HTTP: put a TLS proxy in front for the public, and name it in http.trusted_proxies."""
@@ -185,6 +186,7 @@ async def _init(config: ServerConfig) -> None:
     elif not made:
         print(f"{config.state_dir} is ready; nothing was changed.")
     role = f" --role {config.role}" if config.role != "all" else ""
+    role += f" --ledger-url {config.http.ledger_url}" if config.role == "scheduler" else ""
     print("next:")
     print(f"  fallow-server{role} --state-dir {config.state_dir}")
     if config.role == "ledger":
@@ -209,7 +211,7 @@ async def _operator_token(config: ServerConfig) -> None:
     finally:
         await database.close()
     print(f"a new token of {issued.id} (shown this once; older ones go on working):\n\n  {issued.token}\n")
-    print(f"to revoke all tokens of the account: DELETE /v1/accounts/{issued.id}/tokens, then run this again")
+    print(f"to revoke all tokens of the account: fallow operator accounts revoke {issued.id}, then run this again")
 
 
 async def _accounts(state: StateDirectory) -> tuple[Database, Accounts]:

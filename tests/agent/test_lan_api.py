@@ -307,7 +307,7 @@ def test_redemptions_are_passed_on_with_their_key(tmp_path: Path) -> None:
         token = world.pairing.add_phone()
         assert (await world.call("GET", "/v1/rewards", token=token))[1][0]["id"] == "r1"
         status, body, _ = await world.call("POST", "/v1/redemptions", {"reward": "r1"}, token)
-        assert (status, body["type"]) == (400, "idempotency-key-missing")
+        assert (status, body["type"]) == (400, "idempotency-key-needed")
         for _ in range(2):
             status, body, _ = await world.call("POST", "/v1/redemptions", {"reward": "r1"}, token, Idempotency_Key="k")
             assert (status, body["state"]) == (201, "reserved")

@@ -253,7 +253,7 @@ class LanApi:
         if not 0 < len(key) <= IDEMPOTENCY_KEY_MAX:
             problem = Problem(
                 400,
-                "idempotency-key-missing",
+                "idempotency-key-needed",
                 "An Idempotency-Key is needed",
                 f"A header of 1 to {IDEMPOTENCY_KEY_MAX} characters, so that a repeated call redeems once.",
                 remedy="Send the same new random key with every try of one redemption.",
