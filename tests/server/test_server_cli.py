@@ -170,3 +170,15 @@ def test_two_servers_never_share_a_state_directory(tmp_path: Path) -> None:
             assert "is in use by another fallow-server" in second.stderr
     with server("--state-dir", state):
         pass  # it was let go
+
+
+def test_a_lost_operator_token_on_the_schedulers_own_machine(tmp_path: Path) -> None:
+    state = str(tmp_path / "scheduler")
+    made = run("init", "--role", "scheduler", "--ledger-url", "http://127.0.0.1:9", "--state-dir", state)
+    assert "--ledger-url http://127.0.0.1:9" in made.stdout
+    again = run("operator-token", "--state-dir", state)
+    assert again.returncode == 0
+    assert token_in(again.stdout) != token_in(made.stdout)
+    nothing = run("operator-token", "--state-dir", str(tmp_path / "other"))
+    assert (nothing.returncode, "has no scheduler.keys" in nothing.stderr) == (1, True)
+    assert not (tmp_path / "other").exists()
