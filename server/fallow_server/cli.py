@@ -202,7 +202,9 @@ async def _operator_token(config: ServerConfig) -> None:
         raise LocalError("accounts are the scheduler's; run this where the scheduler runs")
     state = StateDirectory(config)
     if not state.scheduler_keys.exists():  # a scheduler on its own has no ledger's keys, whatever role is said here
-        raise LocalError(f"{config.state_dir} has no scheduler.keys; name another with --state-dir, or run: fallow-server init")
+        raise LocalError(
+            f"{config.state_dir} has no scheduler.keys; name another with --state-dir, or run: fallow-server init"
+        )
     database, accounts = await _accounts(state)
     try:
         operator = await accounts.first_operator()
