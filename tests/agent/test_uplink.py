@@ -377,6 +377,7 @@ def test_a_large_change_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_is_large() -> None:
     assert not changed_largely(HEARTBEAT, with_line(own_up_bps=17_000_000))
+    assert changed_largely(with_line(own_up_bps=17_000_000), HEARTBEAT)
     assert changed_largely(HEARTBEAT, with_line(idle_up_bps=0))
 
 

@@ -17,4 +17,7 @@ def changed_largely(before: Heartbeat, after: Heartbeat) -> bool:
     if before.disk.quota_bytes != after.disk.quota_bytes or before.connections_max != after.connections_max:
         return True
     capacity = max(before.line.up_capacity_bps, after.line.up_capacity_bps)
-    return abs(before.line.idle_up_bps - after.line.idle_up_bps) > IDLE_CHANGE * capacity
+    large = IDLE_CHANGE * capacity
+    # That we use more is no news: the scheduler has sent those consumers. That a transfer ended is.
+    freed = before.line.own_up_bps - after.line.own_up_bps
+    return abs(before.line.idle_up_bps - after.line.idle_up_bps) > large or freed > large
