@@ -29,7 +29,7 @@ from .host.environment import EnvironmentReader
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
 from .line.budget import upload_budget_bps
-from .line.pacer import Pacer
+from .line.pacer import WIRE_PERMILLE, Pacer
 from .line.reader import LineReader
 from .outward import is_private
 from .policy import PolicyInForce
@@ -42,8 +42,10 @@ from .uplink.tasks import TaskRunner
 
 _log = logging.getLogger(__name__)
 
-READ_LINE_S = 1.0
-"""The household gets its line back within so long."""
+STEP_S = 0.1
+"""While somebody is served or filled: the household gets its line back within two of them."""
+IDLE_STEP_S = 1.0
+"""While nobody is: the line is watched, and the processor left alone."""
 READ_HOST_S = 5.0
 """Addresses, disk and processor change slowly, and reading them costs a hundred times a reading of the line."""
 SUBMIT_S = 5.0
@@ -54,9 +56,6 @@ SCRUB_S = 600.0
 RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
-YIELD_SHARE = 0.75
-"""A budget that falls below this share of what it was, while somebody is served, is counted as yielding."""
-
 _FORECAST = "forecast"
 _LOOPS = ("session", "tasks", "submission", "line", "scrub", "service-port")
 
@@ -94,6 +93,10 @@ class Online:
         self._service_port: int | None = None
         self._budget_bps = 0
         self._bytes_counted = 0
+        self._yields_counted = 0
+        self._used = asyncio.Event()
+        """The line is wanted: its next step is not to wait."""
+        self._filled_at = float("-inf")
         self._submitted_at = self._forecast_saved_at = self._host_read_at = clock.monotonic()
 
         self._policy = PolicyInForce(settings, enrolled.policy)
@@ -101,6 +104,7 @@ class Online:
         self._content = ContentStore(content_dir, config.content, lambda: free_bytes(content_dir))
         self._outbox = Outbox(connection, config.outbox)
         self._pacer = Pacer()
+        self._pacer.on_start = self._used.set
         self._nonces = DialBackNonces()
         self._service = EdgeService(
             dataclasses.replace(EdgeConfig(), host=_one(config.service.bind), port=config.service.port),
@@ -267,7 +271,10 @@ class Online:
         return refusal
 
     def _download_bps(self) -> int:
-        return self._line.line.idle_down_bps if self._controls.refusal() is None else 0
+        """Asked before each piece of a fill."""
+        self._filled_at = self._clock.monotonic()
+        self._used.set()
+        return self._line.down_budget_bps if self._controls.refusal() is None else 0
 
     def _follow_permission(self) -> None:
         """Fill only while the owner shares the line."""
@@ -278,7 +285,7 @@ class Online:
 
     def _set_budget(self) -> None:
         line = self._line.line
-        self._budget_bps = upload_budget_bps(line.up_capacity_bps, line.idle_up_bps, self._controls.limits)
+        self._budget_bps = upload_budget_bps(line.up_capacity_bps, self._line.up_budget_bps, self._controls.limits)
         self._pacer.set_rate(self._budget_bps)
 
     # -------------------------------------------------------------- loops
@@ -299,32 +306,53 @@ class Online:
         self._session.report_changed()
 
     async def _follow_line(self) -> None:
-        """Once a second: read the line, give the household what it wants, count, and wake who has work."""
+        """Step by step: read the line and give the household what it wants; once a second, all that follows from it."""
         shared = self._controls.refusal() is None
+        done_at = float("-inf")
         while True:
             now = self._clock.monotonic()
-            before_bps = self._budget_bps
             self._line.read(now, self._clock.now())
             self._set_budget()
-            served = self._service.sessions()
-            self._count(yields=int(bool(served) and self._budget_bps < YIELD_SHARE * before_bps))
-            if now - self._host_read_at >= READ_HOST_S:
-                self._host_read_at = now
-                self._read_host()
-            if shared != (self._controls.refusal() is None):
-                # A window of the owner's hours began or ended, or the month's bytes are used up.
-                shared = not shared
-                self._follow_permission()
-                if not shared:
-                    await self._service.stop_transfers()
-            if now - self._submitted_at >= SUBMIT_S and self._outbox.waiting():
-                self._submitted_at = now
-                self._submission.wake()
-            if now - self._forecast_saved_at >= FORECAST_SAVE_S:
-                self._forecast_saved_at = now
-                self._settings.set(_FORECAST, self._line.forecast.as_json())
-            self._session.report_changed()
-            await asyncio.sleep(READ_LINE_S)
+            if self._count_yields() or now - done_at >= IDLE_STEP_S:
+                done_at = now
+                shared = await self._follow_up(now, shared)
+            self._used.clear()
+            if self._pacer.transfers or now - self._filled_at < IDLE_STEP_S:
+                await asyncio.sleep(STEP_S)
+            else:
+                try:
+                    await asyncio.wait_for(self._used.wait(), IDLE_STEP_S)
+                except TimeoutError:
+                    pass  # still nobody
+
+    async def _follow_up(self, now: float, shared: bool) -> bool:
+        """Count, tell, save, and wake who has work. :returns: whether the line is shared now."""
+        self._count()
+        if now - self._host_read_at >= READ_HOST_S:
+            self._host_read_at = now
+            self._read_host()
+        if shared != (self._controls.refusal() is None):
+            # A window of the owner's hours began or ended, or the month's bytes are used up.
+            shared = not shared
+            self._follow_permission()
+            if not shared:
+                await self._service.stop_transfers()
+        if now - self._submitted_at >= SUBMIT_S and self._outbox.waiting():
+            self._submitted_at = now
+            self._submission.wake()
+        if now - self._forecast_saved_at >= FORECAST_SAVE_S:
+            self._forecast_saved_at = now
+            self._settings.set(_FORECAST, self._line.forecast.as_json())
+        self._session.report_changed()
+        return shared
+
+    def _count_yields(self) -> bool:
+        """Count an onset that somebody who is served had to yield to. An idle device has nothing to yield."""
+        yields, self._yields_counted = self._line.up.yields - self._yields_counted, self._line.up.yields
+        if not yields or not self._pacer.transfers:
+            return False
+        self._count(yields)
+        return True
 
     async def _scrub(self) -> None:
         """Find what the disk has spoilt, a little at a time."""
@@ -339,7 +367,9 @@ class Online:
             self._bytes_counted = total
 
     def _own_bytes(self) -> tuple[int, int]:
-        return self._service.bytes_up_total, self._filler.bytes_down_total
+        """On the wire. A fill is counted as it is read, and its headers are those of full packets."""
+        up_bytes = self._pacer.wire_bytes(self._clock.monotonic())
+        return up_bytes, self._filler.bytes_down_total * WIRE_PERMILLE // 1000
 
 
 async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession, ledger: str, key: PrivateKey) -> None:

@@ -20,6 +20,7 @@ from fallow_agent.host.environment import ServiceConfig
 from fallow_agent.life import ACTIVE, DORMANT, PAUSED
 from fallow_agent.lifecycle import ActivationRequested, LeaveRequested, PauseRequested, ResumeRequested
 from fallow_agent.line.capacity import LineConfig
+from fallow_agent.line.meter import Rates
 from fallow_agent.membership import CONTENT_DIR
 from fallow_agent.online import Online
 from fallow_wire.keys import JwkSet
@@ -272,3 +273,25 @@ def test_a_taken_service_port_costs_the_service_not_the_agent(tmp_path: Path) ->
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         script(tmp_path, act, service=ServiceConfig(bind=("127.0.0.1",), port=port))
+
+
+def test_the_line_is_followed_closely_while_somebody_is_served_and_yields_are_counted(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        await world.activate()
+        await world.serving()
+        online = world.online
+        household = [0]
+        online._line._meter.read = lambda now: Rates(household[0], 0)  # type: ignore[method-assign]
+        world.agent.set_limits(Limits(upload_bps_max=8_000_000))
+        async with world.http.get(world.url("large")) as response:
+            await response.content.readexactly(100_000)
+            steps = online._line.up.stepped_at
+            await world.until(lambda: online._line.up.stepped_at > steps)
+            household[0] = 10**9
+            started = time.monotonic()
+            await world.until(lambda: online._pacer.rate_bps == 0)
+            assert time.monotonic() - started < 0.5
+            assert world.agent.status()["today"]["yields"] == 1
+            assert (await world.get("small"))[:2] == (503, "line-busy")
+
+    script(tmp_path, act)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fallow_agent.line.budget import Peaks, idle_bps, upload_budget_bps
+from fallow_agent.line.budget import idle_bps, upload_budget_bps
 from fallow_agent.line.capacity import LineConfig, capacity_of
 from fallow_agent.line.meter import Meter, Rates, default_interface
 from fallow_agent.line.reader import LineReader
@@ -156,16 +156,6 @@ def test_the_budget_leaves_the_household_its_use_and_the_owner_the_say(
         assert idle_bps(capacity, later) <= idle
 
 
-def test_a_rise_counts_at_once_and_a_fall_slowly() -> None:
-    peaks = Peaks().after(10_000_000, 0)
-    assert peaks.up_bps == 10_000_000
-    after_one = peaks.after(0, 0).up_bps
-    assert after_one == 9_000_000
-    for _ in range(60):
-        peaks = peaks.after(0, 0)
-    assert peaks.up_bps < 20_000
-
-
 def test_own_traffic_is_not_the_households(tmp_path: Path, wan: Interface) -> None:
     own = [0, 0]
     reader = LineReader(LineConfig(up_mbps=20, down_mbps=100), lambda: (own[0], own[1]), meter=meter_of(tmp_path))
@@ -205,3 +195,17 @@ def test_own_counters_that_begin_anew_are_no_negative_traffic(tmp_path: Path) ->
     own[:] = [0, 0]
     line = reader.read(2.0, 0)
     assert (line.own_up_bps, line.own_down_bps) == (0, 0)
+
+
+def test_an_onset_is_yielded_to_in_the_direction_where_it_is(tmp_path: Path, wan: Interface) -> None:
+    config = LineConfig(up_mbps=20, down_mbps=100)
+    reader = LineReader(config, lambda: (0, 0), meter=meter_of(tmp_path))
+    assert (reader.up_budget_bps, reader.down_budget_bps) == (17_000_000, 85_000_000)
+    reader.read(1.0, 0)
+    reader.read(1.1, 0)
+    wan.count(50_000, 0)  # 4 Mbit/s for 100 ms
+    line = reader.read(1.2, 0)
+    assert (reader.up.yields, reader.down.yields) == (1, 0)
+    assert (reader.up_budget_bps, reader.down_budget_bps) == (2_000_000, 85_000_000)
+    assert line.idle_up_bps > 2_000_000  # what the household leaves, which is not yet taken
+    reader.close()

@@ -31,6 +31,16 @@ def sockets(count: int) -> Iterator[list[socket.socket]]:
             sock.close()
 
 
+@contextmanager
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A TCP connection over the loopback: who sends, who receives."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sender = socket.create_connection(listener.getsockname())
+        receiver = listener.accept()[0]
+    with sender, receiver:
+        yield sender, receiver
+
+
 def told(sock: socket.socket) -> int:
     raw = sock.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 4)
     return int(struct.unpack("=I", raw)[0])
@@ -198,3 +208,72 @@ def test_real_bytes_keep_the_rate(make: Callable[[], Pacer]) -> None:
     # 4 MB at 4 MB/s of payload: a second, less the kernel's first ten packets, which are never paced and have up to
     # 64 KiB each on the loopback, or the bucket's first burst.
     assert send_for(make(), 8 * 1_046_000 * 4, 4_000_000) > 0.75
+
+
+@kernel_only
+def test_what_was_sent_is_what_the_kernel_put_on_the_wire() -> None:
+    async def run() -> None:
+        with pair() as (sender, receiver):
+            pacer = Pacer()
+            pacer.prepare(sender)
+            pacer.set_rate(10**9)
+            started: list[int] = []
+            pacer.on_start = lambda: started.append(1)
+            share = pacer.join(sender, nothing)
+            assert started == [1]
+            assert pacer.wire_bytes(0.0) == 0
+            # The receiver does not read: part of it waits in our socket, and is not on the wire yet.
+            taken = 0
+            sender.setblocking(False)
+            while True:
+                try:
+                    count = sender.send(bytes(100_000))
+                except BlockingIOError:
+                    break
+                share.sent(count)
+                taken += count
+            on_wire = pacer.wire_bytes(1.0)
+            assert 0 < on_wire < taken
+            share.leave()
+            receiver.settimeout(5)
+            left = taken
+            while left:
+                left -= len(receiver.recv(left))
+            assert taken < pacer.wire_bytes(2.0) < taken * 1.2
+            assert pacer.wire_bytes(3.0) == pacer.wire_bytes(4.0)
+
+    asyncio.run(run())
+
+
+@kernel_only
+def test_what_a_closed_socket_still_had_to_send_is_counted_at_the_budgets_rate() -> None:
+    async def run() -> None:
+        with pair() as (sender, _):
+            pacer = Pacer()
+            pacer.set_rate(8 * 1000)
+            share = pacer.join(sender, nothing)
+            sender.setblocking(False)
+            try:
+                while True:
+                    share.sent(sender.send(bytes(100_000)))
+            except BlockingIOError:
+                pass
+            share.leave()
+            before = pacer.wire_bytes(10.0)
+            sender.close()
+            pacer.wire_bytes(11.0)
+            assert pacer.wire_bytes(12.0) == before + 1000
+            assert pacer.wire_bytes(13.0) == before + 2000
+
+    asyncio.run(run())
+
+
+def test_without_the_kernels_word_what_was_handed_over_counts_with_headers() -> None:
+    async def run() -> None:
+        with pair() as (sender, _):
+            pacer = Pacer(by_kernel=False)
+            pacer.set_rate(10**6)
+            pacer.join(sender, nothing).sent(1000)
+            assert pacer.wire_bytes(1.0) == 1046
+
+    asyncio.run(run())

@@ -1,11 +1,15 @@
-"""How much of the line may be used for others. Pure.
+"""How much of one direction of the line may be used for others, step by step. Pure.
 
-The household's own use and a reserve are taken off the capacity; the owner's limits cap what is left. A rise of the
-household's use counts at once, a fall only slowly: a pause between two bursts is no idle line.
+Two answers to the household. Small, steady use is shared with: what is left is the capacity less a reserve and less the
+household's peak. Demand that grows is yielded to: a transfer that begins needs the whole line to find its speed, and
+would find only what we leave it. Yielding is at once, coming back is slow.
+
+Rates are bit/s as the wire carries them, times are monotonic seconds.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from fallow_wire.lan import Limits
@@ -14,26 +18,37 @@ USABLE_SHARE = 0.85
 """Of the capacity: the rest keeps the modem's queue empty."""
 HOUSEHOLD_FACTOR = 1.1
 """Headroom for growth until the next reading."""
-PEAK_DECAY = 0.9
-"""Per reading: a household peak has half its weight after seven readings."""
+PEAK_HALF_LIFE_S = 1.0
+"""A rise of the household's use counts at once, a fall slowly: a pause between two bursts is no idle line."""
+RECENT_S = 0.2
+"""The use that is shared with is an average over so long: a single train of packets is no rate."""
+LEVEL_S = 1.0
+"""Time constant of the household's short-term level, which growth is measured against."""
+YIELDED_LEVEL_S = 0.25
+"""The same while we yield: when the hold is over, what was yielded to is the level, and no onset again."""
+ONSET_SHARE = 0.08
+"""Of the capacity: a rise over the level by more, within one reading, is a demand that grows."""
+ONSET_BPS_MIN = 500_000
+"""Four packets in 100 ms are no demand, on the smallest line neither."""
+FULL_SHARE = 0.95
+"""Of the capacity: a line as full as this holds back a household that grew too slowly to be an onset."""
+YIELD_SHARE = 0.10
+"""Of the capacity: all that is left to us while we yield. Transfers stay alive, and TCP keeps its measure."""
+HOLD_S = 1.0
+GROWING_SHARE = 0.02
+"""Of the capacity: a new high by more extends the hold."""
+BULK_SHARE = 0.5
+"""Of the capacity: a household that uses more has something large to send, and gets the line until it is done."""
+GROWTH_PER_S = 0.2
+"""Of the capacity: 2 % each 100 ms brings an idle line into use within five seconds."""
+GROWTH_S_MAX = 1.0
+"""A step that came late grows the budget no further."""
+QUEUEING_MS_TARGET = 10.0
+"""Delay that our own packets may find in the queue: a call does not notice it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peaks:
-    """Decaying peaks of the household's use, in bit/s."""
-
-    up_bps: int = 0
-    down_bps: int = 0
-
-    def after(self, household_up_bps: int, household_down_bps: int) -> Peaks:
-        return Peaks(
-            max(household_up_bps, int(self.up_bps * PEAK_DECAY)),
-            max(household_down_bps, int(self.down_bps * PEAK_DECAY)),
-        )
-
-
-def idle_bps(capacity_bps: int, peak_bps: int) -> int:
-    """What the household leaves of the line."""
+def idle_bps(capacity_bps: int, peak_bps: float) -> int:
+    """What the household leaves of the line, and the most that a budget ever is."""
     return max(0, int(USABLE_SHARE * capacity_bps - HOUSEHOLD_FACTOR * peak_bps))
 
 
@@ -43,3 +58,106 @@ def upload_budget_bps(capacity_bps: int, idle: int, limits: Limits) -> int:
     if limits.upload_bps_max is not None:
         budget = min(budget, limits.upload_bps_max)
     return budget
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Rates since the step before. ``queueing_ms``: what our packets wait over their base, None where unknown."""
+
+    capacity_bps: int
+    household_bps: int
+    own_bps: int
+    queueing_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """The budget of one direction and what it was decided from.
+
+    It starts with the whole of an idle line: the household is measured before anybody can have been sent to us.
+
+    ``budget_bps``: from now until the next step, None before the first.
+    ``yields``: onsets yielded to. ``yield_ms``: how long the last took, from the last reading without the household's
+    demand until our own rate was at most :data:`YIELD_SHARE`; an upper bound, None while under way.
+    """
+
+    budget_bps: int | None = None
+    yields: int = 0
+    yield_ms: int | None = None
+    peak_bps: float = 0.0
+    level_bps: float = 0.0
+    highest_bps: int = 0
+    """Since the onset."""
+    held_until: float = float("-inf")
+    onset_at: float = 0.0
+    stepped_at: float = float("-inf")
+    sample: tuple[float, int] = (RECENT_S, 0)
+    """The household's rate in the last step, and the seconds that it was measured for."""
+
+    def yielding(self, now: float) -> bool:
+        return now < self.held_until
+
+    def after(self, now: float, reading: Reading) -> Controller:
+        """One step; every 100 ms while the line is in use, and at least every second."""
+        capacity, household = reading.capacity_bps, reading.household_bps
+        elapsed = max(0.0, now - self.stepped_at)
+        recent = _recent(self.sample, elapsed, household)
+        peak = max(recent, self.peak_bps * 0.5 ** (elapsed / PEAK_HALF_LIFE_S))
+        level_s = YIELDED_LEVEL_S if self.yielding(now) else LEVEL_S
+        step = dataclasses.replace(
+            self,
+            peak_bps=peak,
+            level_bps=self.level_bps + (household - self.level_bps) * min(1.0, elapsed / level_s),
+            stepped_at=now,
+            sample=(min(elapsed, RECENT_S), household),
+        )
+        bound = idle_bps(capacity, peak)
+        began = not self.yielding(now) and self._grows(reading)
+        if began:
+            began_at = now if self.budget_bps is None else self.stepped_at
+            step = dataclasses.replace(
+                step,
+                yields=self.yields + 1,
+                yield_ms=None,
+                onset_at=began_at,
+                highest_bps=household,
+                held_until=now + HOLD_S,
+            )
+        elif self.yielding(now) and self._goes_on(reading):
+            step = dataclasses.replace(step, highest_bps=max(household, self.highest_bps), held_until=now + HOLD_S)
+        if step.yields and step.yield_ms is None and reading.own_bps <= YIELD_SHARE * capacity:
+            step = dataclasses.replace(step, yield_ms=int((now - step.onset_at) * 1000))
+        budget = bound if self.budget_bps is None else self._moved(reading, elapsed)
+        if step.yielding(now):
+            budget = min(budget, int(YIELD_SHARE * capacity))
+        return dataclasses.replace(step, budget_bps=min(budget, bound))
+
+    def _grows(self, reading: Reading) -> bool:
+        """The household wants more than it did, or what it can get with us on the line."""
+        capacity, rise = reading.capacity_bps, reading.household_bps - self.level_bps
+        if rise > max(ONSET_SHARE * capacity, ONSET_BPS_MIN):
+            return True
+        full = reading.household_bps + reading.own_bps > FULL_SHARE * capacity
+        return full and reading.household_bps > max(ONSET_SHARE * capacity, ONSET_BPS_MIN)
+
+    def _goes_on(self, reading: Reading) -> bool:
+        """The demand that was yielded to is still growing, or large."""
+        capacity = reading.capacity_bps
+        growing = reading.household_bps > self.highest_bps + GROWING_SHARE * capacity
+        return growing or reading.household_bps > BULK_SHARE * capacity
+
+    def _moved(self, reading: Reading, elapsed: float) -> int:
+        """The budget before bound and yielding: as the queue says, else a little more."""
+        budget = self.budget_bps or 0
+        queueing = reading.queueing_ms
+        if queueing is not None and queueing > QUEUEING_MS_TARGET:
+            return int(budget * max(0.5, QUEUEING_MS_TARGET / queueing))
+        return budget + int(GROWTH_PER_S * min(elapsed, GROWTH_S_MAX) * reading.capacity_bps)
+
+
+def _recent(before: tuple[float, int], elapsed: float, household_bps: int) -> float:
+    """The household's average over the last :data:`RECENT_S`, of this step and the one before."""
+    if elapsed >= RECENT_S:
+        return household_bps
+    earlier = min(before[0], RECENT_S - elapsed)
+    return (household_bps * elapsed + before[1] * earlier) / (elapsed + earlier) if elapsed + earlier > 0 else 0.0

@@ -4,6 +4,9 @@ Where the kernel can (Linux 4.13 and newer), each socket gets its share as ``SO_
 the packets, and a new rate counts at once, also for what is queued already. Elsewhere, and for shares that no
 household would feel, a token bucket hands out slices, so that no burst is longer than 10 ms of the share. Queues are
 kept short with ``TCP_NOTSENT_LOWAT``, because what a socket has queued is no longer ours to hold back.
+
+The pacer also knows what its sockets really sent. What ``sendfile`` took may wait in a socket for 100 ms; counted as
+sent, it would look as if the household paused and then burst. So the kernel is asked (``TCP_INFO``, Linux 4.19).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import socket
 import struct
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fallow_wire.errors import LocalError
 
@@ -33,6 +37,11 @@ BURST_S = 0.010
 BURST_BYTES_MIN = 1448
 """One packet, or slow shares would never send."""
 SLICE_BYTES_MAX = 512 * 1024
+TCP_INFO_BYTES = 208
+_SEGMENTS_AT, _NOT_SENT_AT, _SENT_AT = 136, 144, 200
+"""Into ``struct tcp_info``: tcpi_segs_out, tcpi_notsent_bytes, tcpi_bytes_sent."""
+HEADER_BYTES = 66
+"""Of a segment: Ethernet 14, IPv4 20, TCP with timestamps 32."""
 DIVIDE_INTERVAL_S = 0.05
 """Shares are divided anew at most so often: with many small transfers, each start and end would else cost a system
 call for every other transfer. Until then a newcomer's share comes on top."""
@@ -41,6 +50,14 @@ call for every other transfer. Until then a newcomer's share comes on top."""
 def payload_bytes_per_s(rate_bps: int, transfers: int) -> int:
     """One transfer's share of ``rate_bps`` on the wire, in payload bytes per second."""
     return rate_bps * 1000 // (8 * WIRE_PERMILLE * max(1, transfers))
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """By one socket since it opened: bytes on the wire, and what still waits in it."""
+
+    wire_bytes: int
+    waiting_bytes: int
 
 
 class Share:
@@ -57,6 +74,8 @@ class Share:
         self._by_kernel = False
         self._tokens = float("inf")
         self._refilled_at = 0.0
+        self.counted = _sent_by(sock) if pacer.by_kernel else None
+        """What the kernel said last; None where it does not tell."""
 
     def allowance(self, wanted: int, now: float) -> int:
         """Bytes that may be sent now, out of ``wanted``; 0 means to wait :meth:`delay_s` or for ``wake``.
@@ -82,6 +101,13 @@ class Share:
 
     def sent(self, count: int) -> None:
         self._tokens -= count
+        if self.counted is None:
+            self._pacer.add_sent(count * WIRE_PERMILLE // 1000)
+
+    def sent_now(self) -> Sent | None:
+        """What the kernel has sent; None when the socket is closed. For :class:`Pacer`."""
+        sock = self._socket()
+        return None if sock is None or sock.fileno() < 0 else _sent_by(sock)
 
     def leave(self) -> None:
         """The transfer has ended; its part goes to the others. Idempotent."""
@@ -117,6 +143,14 @@ class Pacer:
         self._shares: dict[Share, None] = {}
         self._by_socket: weakref.WeakKeyDictionary[socket.socket, Share] = weakref.WeakKeyDictionary()
         self._timer: asyncio.TimerHandle | None = None
+        self._sent_bytes = 0
+        self._counted: dict[Share, None] = {}
+        """Transfers under way, and ended ones whose sockets still send."""
+        self._waiting_bytes = 0
+        """In sockets that were closed before they had sent it."""
+        self._waiting_since = 0.0
+        self.on_start: Callable[[], None] = _nothing
+        """Called when a transfer begins while there was none."""
 
     @property
     def rate_bps(self) -> int:
@@ -145,7 +179,11 @@ class Pacer:
         if share is None:
             share = self._by_socket[sock] = Share(self, sock)
         share.wake = wake
+        if not self._shares:
+            self.on_start()
         self._shares[share] = None
+        if share.counted is not None:
+            self._counted[share] = None
         share.apply(payload_bytes_per_s(self._rate_bps, len(self._shares)))
         self._divide_soon()
         return share
@@ -155,6 +193,32 @@ class Pacer:
         if share in self._shares:
             del self._shares[share]
             self._divide_soon()
+
+    def add_sent(self, wire_bytes: int) -> None:
+        """For :meth:`Share.sent`."""
+        self._sent_bytes += wire_bytes
+
+    def wire_bytes(self, now: float) -> int:
+        """Bytes that all transfers have put on the wire since the start, with headers and what was sent twice.
+
+        :param now: monotonic seconds.
+        """
+        elapsed, self._waiting_since = max(0.0, now - self._waiting_since), now
+        drained = min(self._waiting_bytes, int(self._rate_bps / 8 * elapsed))
+        self._waiting_bytes -= drained
+        self._sent_bytes += drained
+        for share in tuple(self._counted):
+            before, sent = share.counted, share.sent_now()
+            if before is None or sent is None:
+                del self._counted[share]
+                # Nobody can be asked about a closed socket; it goes on at about the rate that it had.
+                self._waiting_bytes += 0 if before is None else before.waiting_bytes * WIRE_PERMILLE // 1000
+                continue
+            self._sent_bytes += sent.wire_bytes - before.wire_bytes
+            share.counted = sent
+            if sent.waiting_bytes == 0 and share not in self._shares:
+                del self._counted[share]
+        return self._sent_bytes
 
     def _divide_soon(self) -> None:
         if self._timer is None and self._shares:
@@ -171,6 +235,19 @@ class Pacer:
 
 def _nothing() -> None:
     pass
+
+
+def _sent_by(sock: socket.socket) -> Sent | None:
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+    except OSError:
+        return None
+    if len(info) < TCP_INFO_BYTES:
+        return None
+    (segments,) = struct.unpack_from("=I", info, _SEGMENTS_AT)
+    (waiting,) = struct.unpack_from("=I", info, _NOT_SENT_AT)
+    (sent,) = struct.unpack_from("=Q", info, _SENT_AT)
+    return Sent(sent + segments * HEADER_BYTES, waiting)
 
 
 def _kernel_paces() -> bool:

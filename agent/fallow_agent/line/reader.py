@@ -1,4 +1,4 @@
-"""Puts meter, capacity, budget and forecast together, once a second."""
+"""Puts meter, capacity, budget and forecast together, a step at a time."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from fallow_wire.session import Line
 
-from .budget import Peaks, idle_bps
+from .budget import Controller, Reading, idle_bps
 from .capacity import LineConfig, capacity_of
 from .forecast import HOUR_S, HOURS, Forecast, from_json
 from .meter import Meter, Rates
 
 
 class LineReader:
-    """:param own_bytes: bytes that Fallow itself has sent and received since it started."""
+    """:param own_bytes: bytes on the wire that Fallow itself has sent and received since it started."""
 
     def __init__(
         self,
@@ -30,7 +30,9 @@ class LineReader:
         self._own_before: tuple[float, int, int] | None = None
         self._household = Rates(0, 0)
         """As it was measured last: a reading that is skipped does not make the line idle."""
-        self._peaks = Peaks()
+        self.up = Controller()
+        self.down = Controller()
+        """What may be used now is their ``budget_bps``; ``line`` says what the household leaves."""
         self._forecast = from_json(forecast)
         self._line = self._made(Rates(0, 0), Rates(0, 0))
 
@@ -38,6 +40,15 @@ class LineReader:
     def line(self) -> Line:
         """The last reading."""
         return self._line
+
+    @property
+    def up_budget_bps(self) -> int:
+        """What may be sent now; before the first reading, all that an idle line has."""
+        return self._line.idle_up_bps if self.up.budget_bps is None else self.up.budget_bps
+
+    @property
+    def down_budget_bps(self) -> int:
+        return self._line.idle_down_bps if self.down.budget_bps is None else self.down.budget_bps
 
     @property
     def forecast(self) -> Forecast:
@@ -55,13 +66,15 @@ class LineReader:
         own = self._own(monotonic)
         household = self._household
         if total is not None:
-            # Counters count frames, we count payload: what remains of our own headers looks like household, and
-            # errs on the household's side.
             household = Rates(max(0, total.up_bps - own.up_bps), max(0, total.down_bps - own.down_bps))
         self._household = household
-        self._peaks = self._peaks.after(household.up_bps, household.down_bps)
+        capacity = self._capacity
+        self.up = self.up.after(monotonic, Reading(capacity.up_bps, household.up_bps, own.up_bps))
+        self.down = self.down.after(monotonic, Reading(capacity.down_bps, household.down_bps, own.down_bps))
         self._line = self._made(household, own)
-        self._forecast = self._forecast.after(now_s, hour_of_week(now_s), self._held_bps)
+        if self._forecast.hour is None or now_s != self._forecast.hour.last_s:
+            # An hour's mean is one of seconds: those in which the line is watched more closely weigh no more.
+            self._forecast = self._forecast.after(now_s, hour_of_week(now_s), self._held_bps)
         return self._line
 
     def close(self) -> None:
@@ -95,8 +108,8 @@ class LineReader:
             household_down_bps=household.down_bps,
             own_up_bps=own.up_bps,
             own_down_bps=own.down_bps,
-            idle_up_bps=idle_bps(capacity.up_bps, self._peaks.up_bps),
-            idle_down_bps=idle_bps(capacity.down_bps, self._peaks.down_bps),
+            idle_up_bps=idle_bps(capacity.up_bps, self.up.peak_bps),
+            idle_down_bps=idle_bps(capacity.down_bps, self.down.peak_bps),
         )
 
 
