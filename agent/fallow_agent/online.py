@@ -29,7 +29,7 @@ from .host.environment import EnvironmentReader
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
 from .line.budget import upload_budget_bps
-from .line.pacer import WIRE_PERMILLE, Pacer
+from .line.pacer import Pacer
 from .line.reader import LineReader
 from .outward import is_private
 from .policy import PolicyInForce
@@ -367,9 +367,8 @@ class Online:
             self._bytes_counted = total
 
     def _own_bytes(self) -> tuple[int, int]:
-        """On the wire. A fill is counted as it is read, and its headers are those of full packets."""
-        up_bytes = self._pacer.wire_bytes(self._clock.monotonic())
-        return up_bytes, self._filler.bytes_down_total * WIRE_PERMILLE // 1000
+        """On the wire."""
+        return self._pacer.wire_bytes(self._clock.monotonic()), self._filler.wire_bytes()
 
 
 async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession, ledger: str, key: PrivateKey) -> None:

@@ -25,6 +25,7 @@ from yarl import URL
 
 from fallow_agent.clock import Clock
 from fallow_agent.line.pacer import WIRE_PERMILLE
+from fallow_agent.line.tcp_info import received_by
 from fallow_agent.outward import Outward
 
 from .content import ContentStore
@@ -163,6 +164,21 @@ class Filler:
         self._download_bps = download_bps
         self._config = config or FillConfig()
         self._free_at = 0.0
+        self._wire_bytes = 0
+        self._received: dict[asyncio.BaseTransport, int] = {}
+        """By each open connection, when it was looked at last."""
+
+    def wire_bytes(self) -> int:
+        """Bytes on the wire that fills have received since the start, read or still in the kernel's buffer."""
+        for transport, before in tuple(self._received.items()):
+            sock = transport.get_extra_info("socket")
+            received = None if sock is None or sock.fileno() < 0 else received_by(sock)
+            if received is None:
+                del self._received[transport]
+                continue
+            self._wire_bytes += received - before
+            self._received[transport] = received
+        return self._wire_bytes
 
     async def fill(self, task: Task, manifest: SignedManifest, progress: Callable[[int], None]) -> None:
         """Fetch the object of ``manifest``; at once when it is held. ``progress`` gets the verified bytes so far.
@@ -246,12 +262,14 @@ class Filler:
         try:
             async with self._http.get(supplier.url, headers=fields, allow_redirects=False) as response:
                 _check_answer(response, start, last, manifest.size)
+                self._count(response)
                 for index in range(first, end):
                     began = self._clock.monotonic()
                     data = await self._read_chunk(response, manifest.chunk_span(index)[1])
                     await _write(fill, index, data)
                     supplier.confirm(data, int((self._clock.monotonic() - began) * 1000))
                     progress(fill.bytes_held())
+                self.wire_bytes()  # the connection may be closed before it is looked at again
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise _SourceAway(str(error) or type(error).__name__) from None
 
@@ -263,8 +281,17 @@ class Filler:
                 raise _SourceAway("the answer ended early")
             data += piece
             self.bytes_down_total += len(piece)
+            if not self._received:
+                self._wire_bytes += len(piece) * WIRE_PERMILLE // 1000
             await self._keep_budget(len(piece))
         return data
+
+    def _count(self, response: aiohttp.ClientResponse) -> None:
+        """Count what comes by this connection as ours from the moment when it comes, not when it is read."""
+        transport = None if response.connection is None else response.connection.transport
+        sock = None if transport is None else transport.get_extra_info("socket")
+        if transport is not None and sock is not None and received_by(sock) is not None:
+            self._received.setdefault(transport, 0)
 
     async def _keep_budget(self, count: int) -> None:
         """Wait until the budget has paid for ``count`` bytes; the sender is slowed down by the full socket."""

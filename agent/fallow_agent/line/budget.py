@@ -112,8 +112,7 @@ class Controller:
             sample=(min(elapsed, RECENT_S), household),
         )
         bound = idle_bps(capacity, peak)
-        began = not self.yielding(now) and self._grows(reading)
-        if began:
+        if not self.yielding(now) and self._grows(reading):
             began_at = now if self.budget_bps is None else self.stepped_at
             step = dataclasses.replace(
                 step,
@@ -123,7 +122,7 @@ class Controller:
                 highest_bps=household,
                 held_until=now + HOLD_S,
             )
-        elif self.yielding(now) and self._goes_on(reading):
+        elif self.yielding(now) and (self._grows(reading) or self._goes_on(reading)):
             step = dataclasses.replace(step, highest_bps=max(household, self.highest_bps), held_until=now + HOLD_S)
         if step.yields and step.yield_ms is None and reading.own_bps <= YIELD_SHARE * capacity:
             step = dataclasses.replace(step, yield_ms=int((now - step.onset_at) * 1000))

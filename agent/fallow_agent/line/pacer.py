@@ -6,7 +6,7 @@ household would feel, a token bucket hands out slices, so that no burst is longe
 kept short with ``TCP_NOTSENT_LOWAT``, because what a socket has queued is no longer ours to hold back.
 
 The pacer also knows what its sockets really sent. What ``sendfile`` took may wait in a socket for 100 ms; counted as
-sent, it would look as if the household paused and then burst. So the kernel is asked (``TCP_INFO``, Linux 4.19).
+sent, it would look as if the household paused and then burst. So the kernel is asked (:mod:`.tcp_info`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import socket
 import struct
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from fallow_wire.errors import LocalError
+
+from .tcp_info import Sent, sent_by
 
 SO_MAX_PACING_RATE = 47
 TCP_NOTSENT_LOWAT = 25
@@ -37,11 +38,6 @@ BURST_S = 0.010
 BURST_BYTES_MIN = 1448
 """One packet, or slow shares would never send."""
 SLICE_BYTES_MAX = 512 * 1024
-TCP_INFO_BYTES = 208
-_SEGMENTS_AT, _NOT_SENT_AT, _SENT_AT = 136, 144, 200
-"""Into ``struct tcp_info``: tcpi_segs_out, tcpi_notsent_bytes, tcpi_bytes_sent."""
-HEADER_BYTES = 66
-"""Of a segment: Ethernet 14, IPv4 20, TCP with timestamps 32."""
 DIVIDE_INTERVAL_S = 0.05
 """Shares are divided anew at most so often: with many small transfers, each start and end would else cost a system
 call for every other transfer. Until then a newcomer's share comes on top."""
@@ -50,14 +46,6 @@ call for every other transfer. Until then a newcomer's share comes on top."""
 def payload_bytes_per_s(rate_bps: int, transfers: int) -> int:
     """One transfer's share of ``rate_bps`` on the wire, in payload bytes per second."""
     return rate_bps * 1000 // (8 * WIRE_PERMILLE * max(1, transfers))
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """By one socket since it opened: bytes on the wire, and what still waits in it."""
-
-    wire_bytes: int
-    waiting_bytes: int
 
 
 class Share:
@@ -74,7 +62,7 @@ class Share:
         self._by_kernel = False
         self._tokens = float("inf")
         self._refilled_at = 0.0
-        self.counted = _sent_by(sock) if pacer.by_kernel else None
+        self.counted = sent_by(sock) if pacer.by_kernel else None
         """What the kernel said last; None where it does not tell."""
 
     def allowance(self, wanted: int, now: float) -> int:
@@ -107,7 +95,7 @@ class Share:
     def sent_now(self) -> Sent | None:
         """What the kernel has sent; None when the socket is closed. For :class:`Pacer`."""
         sock = self._socket()
-        return None if sock is None or sock.fileno() < 0 else _sent_by(sock)
+        return None if sock is None or sock.fileno() < 0 else sent_by(sock)
 
     def leave(self) -> None:
         """The transfer has ended; its part goes to the others. Idempotent."""
@@ -235,19 +223,6 @@ class Pacer:
 
 def _nothing() -> None:
     pass
-
-
-def _sent_by(sock: socket.socket) -> Sent | None:
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
-    except OSError:
-        return None
-    if len(info) < TCP_INFO_BYTES:
-        return None
-    (segments,) = struct.unpack_from("=I", info, _SEGMENTS_AT)
-    (waiting,) = struct.unpack_from("=I", info, _NOT_SENT_AT)
-    (sent,) = struct.unpack_from("=Q", info, _SENT_AT)
-    return Sent(sent + segments * HEADER_BYTES, waiting)
 
 
 def _kernel_paces() -> bool:

@@ -1,0 +1,53 @@
+"""What the kernel says that a connection has carried (``TCP_INFO``; Linux 4.19 and newer), as bytes on the wire."""
+
+from __future__ import annotations
+
+import asyncio.trsock
+import socket
+import struct
+from dataclasses import dataclass
+
+BYTES = 208
+_RECEIVED_AT, _SEGMENTS_OUT_AT, _SEGMENTS_IN_AT, _NOT_SENT_AT, _SENT_AT = 128, 136, 140, 144, 200
+"""Into ``struct tcp_info``: tcpi_bytes_received, tcpi_segs_out, tcpi_segs_in, tcpi_notsent_bytes, tcpi_bytes_sent."""
+HEADER_BYTES = 66
+"""Of a segment: Ethernet 14, IPv4 20, TCP with timestamps 32."""
+
+Socket = socket.socket | asyncio.trsock.TransportSocket
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """By one socket since it opened, with what was sent twice; and what still waits in it."""
+
+    wire_bytes: int
+    waiting_bytes: int
+
+
+def sent_by(sock: Socket) -> Sent | None:
+    """None where the kernel does not say."""
+    if (info := _info(sock)) is None:
+        return None
+    (segments,) = struct.unpack_from("=I", info, _SEGMENTS_OUT_AT)
+    (waiting,) = struct.unpack_from("=I", info, _NOT_SENT_AT)
+    (sent,) = struct.unpack_from("=Q", info, _SENT_AT)
+    return Sent(sent + segments * HEADER_BYTES, waiting)
+
+
+def received_by(sock: Socket) -> int | None:
+    """Since it opened, whether anybody has read it or not; None where the kernel does not say."""
+    if (info := _info(sock)) is None:
+        return None
+    (segments,) = struct.unpack_from("=I", info, _SEGMENTS_IN_AT)
+    (received,) = struct.unpack_from("=Q", info, _RECEIVED_AT)
+    return int(received + segments * HEADER_BYTES)
+
+
+def _info(sock: Socket) -> bytes | None:
+    if not hasattr(socket, "TCP_INFO"):
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES)
+    except OSError:
+        return None
+    return info if len(info) == BYTES else None
