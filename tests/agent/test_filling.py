@@ -278,3 +278,19 @@ def test_the_download_budget_is_kept(tmp_path: Path) -> None:
             assert loop.time() - began > 0.5
 
     asyncio.run(run())
+
+
+def test_a_fill_is_counted_when_it_arrives_and_once(tmp_path: Path) -> None:
+    ahead: list[int] = []
+
+    async def run() -> None:
+        store = new_store(tmp_path)
+        async with source(good) as url, filler(store, budget_bps=100_000_000) as mine:
+            await mine.fill(
+                task(Source(url)), SIGNED, lambda _: ahead.append(mine.wire_bytes() - mine.bytes_down_total)
+            )
+            assert len(DATA) < mine.wire_bytes() < 1.05 * len(DATA)
+            assert mine.bytes_down_total == len(DATA)
+
+    asyncio.run(run())
+    assert max(ahead) > MIB // 16  # in the kernel, unread, and ours already

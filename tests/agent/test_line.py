@@ -209,3 +209,13 @@ def test_an_onset_is_yielded_to_in_the_direction_where_it_is(tmp_path: Path, wan
     assert (reader.up_budget_bps, reader.down_budget_bps) == (2_000_000, 85_000_000)
     assert line.idle_up_bps > 2_000_000  # what the household leaves, which is not yet taken
     reader.close()
+
+
+def test_the_forecast_takes_one_reading_a_second(tmp_path: Path, wan: Interface) -> None:
+    reader = LineReader(LineConfig(up_mbps=20), lambda: (0, 0), meter=meter_of(tmp_path))
+    for step in range(30):
+        reader.read(1.0 + step / 10, 1_000_000 + step // 10)
+    hour = reader.forecast.hour
+    assert hour is not None
+    assert hour.readings == 3
+    reader.close()
