@@ -94,6 +94,8 @@ class Online:
         self._budget_bps = 0
         self._bytes_counted = 0
         self._yields_counted = 0
+        self._yield_counting = False
+        self._last_yield_ms: int | None = None
         self._used = asyncio.Event()
         """The line is wanted: its next step is not to wait."""
         self._filled_at = float("-inf")
@@ -231,6 +233,7 @@ class Online:
         return {
             "line": report.line,
             "budget_up_bps": self._budget_bps,
+            "last_yield_ms": self._last_yield_ms,
             "forecast_idle_up_bps": report.forecast_idle_up_bps,
             "disk": report.disk,
             "processor": report.processor,
@@ -347,11 +350,17 @@ class Online:
         return shared
 
     def _count_yields(self) -> bool:
-        """Count an onset that somebody who is served had to yield to. An idle device has nothing to yield."""
+        """Count an onset that somebody who is served had to yield to, and the time that it took.
+
+        An idle device has nothing to yield. :returns: whether there was one.
+        """
+        if self._yield_counting and (took_ms := self._line.up.yield_ms) is not None:
+            self._yield_counting, self._last_yield_ms = False, took_ms
         yields, self._yields_counted = self._line.up.yields - self._yields_counted, self._line.up.yields
         if not yields or not self._pacer.transfers:
             return False
         self._count(yields)
+        self._yield_counting = True
         return True
 
     async def _scrub(self) -> None:

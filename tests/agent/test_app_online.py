@@ -292,6 +292,8 @@ def test_the_line_is_followed_closely_while_somebody_is_served_and_yields_are_co
             await world.until(lambda: online._pacer.rate_bps == 0)
             assert time.monotonic() - started < 0.5
             assert world.agent.status()["today"]["yields"] == 1
+            await world.until(lambda: world.agent.status()["last_yield_ms"] is not None)
+            assert 0 < world.agent.status()["last_yield_ms"] < 1000
             assert (await world.get("small"))[:2] == (503, "line-busy")
 
     script(tmp_path, act)
