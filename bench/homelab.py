@@ -65,7 +65,7 @@ ROUTES = (
 )
 UP_MBPS, DOWN_MBPS = 20, 100
 BUFFERS_MS = {"deep": 500, "shallow": 50}
-OBJECT_BYTES = 128 * 2**20
+OBJECT_BYTES = 64 * 2**20
 SAMPLE_S = 0.010
 WINDOW_S = 0.100
 """Our rate has gone down where it stays so for so long: a single sample may fall between two packets."""
@@ -96,7 +96,7 @@ class Plan:
 
 
 FULL = Plan(onsets=20, recovery_s=6, upload_s=6, pause_s=1, idle_s=20, buffers=("deep", "shallow"))
-QUICK = Plan(onsets=5, recovery_s=4, upload_s=2, pause_s=1, idle_s=5, buffers=("deep",))
+QUICK = Plan(onsets=5, recovery_s=3.5, upload_s=1.5, pause_s=0.5, idle_s=3, buffers=("deep",))
 
 
 # ------------------------------------------------------------------ what runs inside of the namespaces
