@@ -23,6 +23,7 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import math
 import os
 import random
 import shutil
@@ -427,7 +428,7 @@ def measure(lab: Lab, plan: Plan, case: str) -> tuple[list[Figure], str]:
     rates = [[household_mbps(got, onset, plan.upload_s) for onset in onsets] for onsets in (shared, alone)]
     ratios = sorted(ours / without for ours, without in zip(*rates, strict=True))
     used = [own_mbps(sent, at, at + 1) / (USABLE_SHARE * UP_MBPS) for at in range(int(began) + 1, int(idle_ended))]
-    p95 = times[min(len(times) - 1, round(0.95 * len(times)))]
+    p95 = times[math.ceil(0.95 * len(times)) - 1]
     median, idle = statistics.median(ratios), statistics.fmean(used)
     low_ms, high_ms, low, high = times[0], times[-1], ratios[0], ratios[-1]
     against = "without sharing"
