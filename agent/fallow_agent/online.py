@@ -324,7 +324,8 @@ class Online:
                 await asyncio.sleep(STEP_S)
             else:
                 try:
-                    await asyncio.wait_for(self._used.wait(), IDLE_STEP_S)
+                    async with asyncio.timeout(IDLE_STEP_S):
+                        await self._used.wait()
                 except TimeoutError:
                     pass  # still nobody
 

@@ -42,7 +42,7 @@ class Tasks:
         while pending:
             for task in pending:
                 task.cancel()
-            # Before Python 3.12 asyncio.wait_for loses a cancellation that comes together with its result.
+            # Before Python 3.12 asyncio.wait_for, which libraries use, loses a cancellation that comes with its result.
             _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
     async def stop_all(self) -> None:

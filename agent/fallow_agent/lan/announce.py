@@ -71,7 +71,8 @@ class Announcer:
             while True:
                 await self._follow()
                 try:
-                    await asyncio.wait_for(self._changed.wait(), LOOK_S)
+                    async with asyncio.timeout(LOOK_S):
+                        await self._changed.wait()
                 except TimeoutError:
                     continue
                 finally:

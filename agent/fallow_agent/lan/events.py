@@ -47,9 +47,11 @@ class Events:
             response = web.StreamResponse(headers={**SECURITY_HEADERS, "Content-Type": "text/event-stream"})
             await response.prepare(request)
             while not self._closing.is_set() and self._may_go_on(token):
-                await asyncio.wait_for(response.write(self._message()), WRITE_S_MAX)
+                async with asyncio.timeout(WRITE_S_MAX):
+                    await response.write(self._message())
                 try:
-                    await asyncio.wait_for(self._closing.wait(), PERIOD_S)
+                    async with asyncio.timeout(PERIOD_S):
+                        await self._closing.wait()
                 except TimeoutError:
                     continue
         except (TimeoutError, ConnectionError):

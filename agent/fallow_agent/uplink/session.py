@@ -249,7 +249,8 @@ class Session:
             else:
                 self._wake.clear()
                 try:
-                    await asyncio.wait_for(self._wake.wait(), due - loop.time())
+                    async with asyncio.timeout_at(due):
+                        await self._wake.wait()
                 except TimeoutError:
                     pass
 
