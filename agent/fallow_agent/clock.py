@@ -34,8 +34,3 @@ class Clock:
         """Take ``unix_s``, just received from the scheduler, as the present."""
         self._server_ms = unix_s * 1000
         self._set_at = time.monotonic()
-
-    @property
-    def is_corrected(self) -> bool:
-        """True once the scheduler's time is known."""
-        return self._server_ms is not None

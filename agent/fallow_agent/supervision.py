@@ -33,9 +33,6 @@ class Tasks:
             before.cancel()
         self.start(name, work)
 
-    def is_running(self, name: str) -> bool:
-        return name in self._tasks
-
     async def stop(self, *names: str) -> None:
         """Cancel those that run and wait until they have ended."""
         pending = {self._tasks[name] for name in names if name in self._tasks}

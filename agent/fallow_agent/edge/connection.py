@@ -42,10 +42,6 @@ class Connection:
         sock.setblocking(False)
         self._resume_reading()
 
-    @property
-    def is_closed(self) -> bool:
-        return self._closed
-
     # ------------------------------------------------------------------ reading
 
     async def request(self, idle_s: float, head_s: float) -> http1.Request | None:
