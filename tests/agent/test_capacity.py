@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 
 import pytest
+from fallow_agent.line import observed as observing
 from fallow_agent.line.capacity import (
     ASSUMED_UP_BPS,
     CONGESTED_S_MAX,
@@ -16,11 +17,13 @@ from fallow_agent.line.capacity import (
     Estimate,
     LineConfig,
     Seen,
+    as_json,
     best,
     capacity_of,
+    from_json,
     of_modem,
 )
-from fallow_agent.line.observed import BINS_MAX, Observed, Sample, from_json
+from fallow_agent.line.observed import BINS_MAX, Observed, Sample
 from fallow_agent.line.sqm import of_sqm, sections
 from fallow_wire.session import CAPACITY_SOURCES
 from hypothesis import given
@@ -97,6 +100,31 @@ def test_a_rate_without_a_queue_is_a_floor_of_estimates_and_no_ceiling() -> None
     assert best(known("sqm", mbit=10), floor, NOW, ASSUMED_UP_BPS).bps == 10 * MBIT
 
 
+def test_a_line_whose_queues_never_stood_higher_is_not_what_its_contract_says() -> None:
+    configured = LineConfig(up_mbps=20)
+    slow = Seen(ceiling=Estimate(8 * MBIT, "passive", NOW - 5 * DAY_S))
+    assert capacity_of(configured, NOW, seen_up=slow).up_bps == 8 * MBIT
+    assert capacity_of(configured, NOW + 10 * DAY_S, seen_up=slow).up_bps == 20 * MBIT
+    # Nobody fills it any more, but it carries more than it did: it is believed again, as far as configured.
+    for carried, believed in ((9, 8), (15, 15), (30, 20)):
+        seen = Seen(ceiling=slow.ceiling, floor=Estimate(carried * MBIT, "passive", NOW))
+        assert capacity_of(configured, NOW, seen_up=seen).up_bps == believed * MBIT
+    # The last hours are believed before the days.
+    seen = Seen(ceiling=slow.ceiling, congested=Estimate(20 * MBIT, "passive", NOW))
+    assert capacity_of(configured, NOW, seen_up=seen).source == "configured"
+
+
+def test_what_was_measured_once_is_kept_with_its_date() -> None:
+    older, newer = known("speedtest", mbit=30, at=NOW - DAY_S), known("speedtest", mbit=10, at=NOW)
+    train = known("train", at=NOW - 60)
+    stored = as_json([*newer, *older, *train, *known("upnp")])
+    assert from_json(json.loads(json.dumps(stored))) == [*newer, *train]
+    assert (
+        from_json([["speedtest", 1], ["configured", 5, 5], ["train", -1, 5], ["train", True, 5.5], 3, *stored]) == newer
+    )
+    assert from_json(None) == []
+
+
 estimates = st.builds(
     Estimate,
     st.integers(0, 10**11),
@@ -104,6 +132,12 @@ estimates = st.builds(
     st.none() | st.integers(NOW - 100 * DAY_S, NOW + DAY_S),
 )
 seens = st.builds(Seen, st.none() | estimates, st.none() | estimates, st.none() | estimates)
+
+
+@given(st.lists(estimates, max_size=8), seens, st.integers(1, 1000))
+def test_nothing_lifts_the_answer_above_what_is_configured(given_: list[Estimate], seen: Seen, mbps: int) -> None:
+    found = capacity_of(LineConfig(up_mbps=mbps), NOW, up=[e for e in given_ if e.source != "configured"], seen_up=seen)
+    assert 0 <= found.up_bps <= mbps * MBIT
 
 
 @given(st.lists(estimates, max_size=8), seens)
@@ -244,7 +278,7 @@ def test_what_was_seen_survives_a_restart() -> None:
     line = Queue(8e6)
     observed = after(Observed(), [*line.send(4e6, 5), *line.send(9e6, 2), *line.send(8e6, 20)])
     text = json.dumps(observed.as_json())
-    again = from_json(json.loads(text))
+    again = observing.from_json(json.loads(text))
     assert again.seen == observed.seen
     assert len(text) < 2048
 
@@ -258,7 +292,7 @@ junk = st.recursive(
 
 @given(junk)
 def test_whatever_was_stored_gives_something_that_works(stored: object) -> None:
-    observed = from_json(stored)
+    observed = observing.from_json(stored)
     line = Queue(8e6)
     assert after(observed, [*line.send(9e6, 2), *line.send(8e6, 3)]).seen.congested is not None
 
@@ -274,4 +308,4 @@ def test_the_state_stays_small_whatever_comes(steps: list[tuple[float, int, floa
         at, now_s, total = at + gap, now_s + later, total + count
         observed = observed.after(Sample(at, now_s, total, 0, queueing, 20 * MBIT, MBIT))
     assert len(observed.bins) <= BINS_MAX
-    assert from_json(json.loads(json.dumps(observed.as_json()))).seen.floor == observed.seen.floor
+    assert observing.from_json(json.loads(json.dumps(observed.as_json()))).seen.floor == observed.seen.floor

@@ -120,6 +120,51 @@ def test_a_gap_and_a_step_give_no_reading(tmp_path: Path, wan: Interface, at: fl
     assert found.up_bps <= 1_000_040
 
 
+def test_a_counter_that_wraps_at_32_bits_is_no_gap(tmp_path: Path, wan: Interface) -> None:
+    meter = meter_of(tmp_path)
+    wan.count(2**32 - 25_000, 7)
+    meter.read(1.0)
+    wan.count(100_000, 7)
+    assert meter.read(2.0) == Rates(1_000_000, 0)
+    wan.count(1_000, 7)
+    assert meter.read(3.0) is None  # 4 GiB within a second: it began anew
+    meter.close()
+
+
+def test_a_link_that_was_lost_in_between_has_its_counters_anew_rather_than_wrapped(
+    tmp_path: Path, wan: Interface
+) -> None:
+    changes = wan.directory.parent / "carrier_changes"
+    changes.write_text("2\n")
+    meter = meter_of(tmp_path)
+    wan.count(2**32 - 25_000, 0)
+    meter.read(1.0)
+    changes.write_text("4\n")
+    wan.count(100_000, 0)
+    assert meter.read(2.0) is None
+    wan.count(225_000, 0)
+    assert meter.read(3.0) == Rates(1_000_000, 0)
+    meter.close()
+
+
+def test_the_network_daemons_interface_is_measured_where_routes_do_not_say_otherwise(
+    tmp_path: Path, wan: Interface
+) -> None:
+    ppp = Interface(tmp_path / "net", "ppp0")
+    meter = meter_of(tmp_path, None)
+    meter.name("ppp0")
+    meter.read(1.0)
+    assert meter.interface == "eth0"
+    (tmp_path / "route").write_text("Iface\n")
+    meter.name(None)
+    meter.name("ppp0")
+    assert meter.read(2.0) is None
+    assert meter.interface == "ppp0"
+    ppp.count(125_000, 0)
+    assert meter.read(3.0) == Rates(1_000_000, 0)
+    meter.close()
+
+
 def test_an_interface_that_goes_and_comes_back_is_found_again(tmp_path: Path, wan: Interface) -> None:
     meter = meter_of(tmp_path, "ppp0")
     assert meter.read(1.0) is None

@@ -3,10 +3,11 @@
 Each direction climbs down :data:`LADDER` by itself, until a rung is known and not too old. Then two corrections, by
 what was seen on the line itself (``observed.py``):
 
-- A queue that stands at a lower rate is believed before any rung: the line is slower now than it is by contract, as
-  many are in the evening. It holds for as long as it is fresh, and only lowers.
-- A rate that the line has carried without a queue is no ceiling, but it was carried: no estimate stays below it. What
-  the owner or SQM configured is an order, not an estimate, and is not raised.
+- Queues that stood at a lower rate are believed before any rung, those of the last hours before those of weeks: the
+  line is slower than it is by contract, now, as many are in the evening, or always. A word does not make it faster.
+- A rate that the line has carried without a queue is no ceiling, but it was carried: no estimate stays far below it.
+
+What the owner or SQM configured is an order not to use more; nothing lifts the answer above it.
 """
 
 from __future__ import annotations
@@ -40,26 +41,30 @@ ASSUMED_DOWN_BPS = 10 * MBIT
 """Where nothing is known: what nearly every home line carries, so that an assumption harms no household."""
 CONGESTED_S_MAX = 2 * HOUR_S
 """For so long a queue that stood is believed to tell of now. Busy hours last longer, but then it stands again."""
-CONGESTED_SHARE = 0.9
-"""Of what the ladder says: a standing queue above it is the estimate's own error, and no news."""
+CEILING_S_MAX = 14 * DAY_S
+SLOWER_SHARE = 0.9
+"""Of what the ladder says: a queue at a higher rate is the estimate's own error, and no news."""
+FLOOR_SHARE = 1.25
+"""Of what the ladder says: a line is a little faster in one hour than in another, and that is no news either."""
+FLOOR_S_MAX = 2 * DAY_S
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """``age_s_max``: what is older was of another line, maybe; None for what is in force until it is changed."""
+    """``age_s_max``: what is older was of another line, maybe; None for what is in force until it is changed.
+    ``order``: somebody's will rather than an estimate."""
 
     source: str
     age_s_max: int | None
     order: bool = False
-    """True: somebody's order rather than an estimate; not raised by what was seen."""
 
 
 LADDER = (
     Rung("configured", None, order=True),
     Rung("sqm", None, order=True),
     Rung("upnp", None),
-    Rung("passive", 14 * DAY_S),
+    Rung("passive", CEILING_S_MAX),
     Rung("train", DAY_S),
     Rung("speedtest", 90 * DAY_S),
 )
@@ -80,7 +85,7 @@ class Estimate:
 class Seen:
     """What the line itself showed of one direction, as ``observed.py`` keeps it. Each a rate with its Unix time.
 
-    ``ceiling``: at which queues stood, a high percentile of weeks. ``congested``: the same of the last minutes.
+    ``ceiling``: at which queues stood, of days. ``congested``: the same of the last ones alone.
     ``floor``: carried without a queue.
     """
 
@@ -135,11 +140,15 @@ def best(known: Iterable[Estimate], seen: Seen, now_s: int, assumed_bps: int) ->
         if of_rung:
             found, order = max(of_rung, key=lambda item: (item.measured_at or 0, -item.bps)), rung.order
             break
-    if seen.floor is not None and not order and seen.floor.bps > found.bps:
-        found = seen.floor
-    now = seen.congested
-    if now is not None and now.bps < CONGESTED_SHARE * found.bps and _fresh(now, CONGESTED_S_MAX, now_s):
-        found = now
+    said = found
+    for slower, age_s_max in ((seen.congested, CONGESTED_S_MAX), (seen.ceiling, CEILING_S_MAX)):
+        if slower is not None and _fresh(slower, age_s_max, now_s):
+            if slower.bps < SLOWER_SHARE * said.bps:
+                found = slower
+            break
+    floor = seen.floor
+    if floor is not None and floor.bps > FLOOR_SHARE * found.bps and _fresh(floor, FLOOR_S_MAX, now_s):
+        found = said if order and floor.bps >= said.bps else floor
     return found
 
 
@@ -156,6 +165,33 @@ def _with_configured(mbps: float, known: Iterable[Estimate]) -> list[Estimate]:
         found.append(Estimate(int(mbps * MBIT), "configured"))
     return found
 
+
+# ------------------------------------------------------------------ what was measured once, kept over restarts
+
+KEPT_MAX = 8
+BPS_MAX = 1_000_000 * MBIT
+
+
+def as_json(measured: Iterable[Estimate]) -> list[list[object]]:
+    """Trains and speed tests with their dates, the newest of each source; read by :func:`from_json`."""
+    newest: dict[str, Estimate] = {}
+    for estimate in sorted(measured, key=lambda item: item.measured_at or 0):
+        if estimate.measured_at is not None:
+            newest[estimate.source] = estimate
+    return [[estimate.source, estimate.bps, estimate.measured_at] for estimate in newest.values()]
+
+
+def from_json(value: object) -> list[Estimate]:
+    """What was stored; entries that are not of this form are left out, for they can be measured again."""
+    found = []
+    for entry in value[:KEPT_MAX] if isinstance(value, list) else []:
+        match entry:
+            case [str(source), int(bps), int(at)] if source in _MEASURED and 0 < bps <= BPS_MAX:
+                found.append(Estimate(bps, source, at))
+    return found
+
+
+_MEASURED = {rung.source for rung in LADDER if rung.age_s_max is not None}
 
 # ------------------------------------------------------------------ the router's word
 

@@ -8,9 +8,9 @@ first out, and never empty in between.
 Whose queue it was, a round trip does not say. It is taken for that of the direction which is the fuller by far,
 measured by what is thought of both now; where both are full, or none, nothing is learnt.
 
-Kept are: a histogram of these rates in steps of 3 %, whose weights halve every week, of which a high percentile is
-the ``ceiling``; their mean of the last seconds in which one stood, ``congested``; and the highest rate carried in a
-window without a queue, ``floor``.
+Kept are: a histogram of these rates in steps of 3 %, whose weights halve every three days, of which the ``ceiling``
+is taken; their mean of the last seconds in which one stood, ``congested``; and the highest rate carried in a window
+without a queue, ``floor``.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ READING_GAP_S_MAX = 5.0
 FULL_SHARE_MIN, OTHER_SHARE_MAX = 0.3, 0.5
 """Of capacity as it is thought now, the least for a direction to be the full one; the other is at most half as full."""
 BPS_MIN, BPS_MAX, STEP = 50_000, 20_000_000_000, 1.03
-PERCENTILE = 0.9
-HALF_LIFE_S = 7 * DAY_S
+PERCENTILE = 0.4
+"""Just below the middle. Each rate is a measurement of the line, not a use of it, so a high percentile would be of its
+best minutes; and saying too much costs the household, too little only us. ``bench/capacity.py`` compares."""
+HALF_LIFE_S = 3 * DAY_S
 WEIGHT_MIN = 10.0
 """Seconds of standing queue before a percentile of them is one."""
 BINS_MAX = 96
@@ -44,7 +46,7 @@ RECENT_S = 10.0
 """The time constant of ``congested``, in seconds of standing queue."""
 RECENT_AGE_S_MAX = 900
 """What is older is not mixed with what stands now."""
-FLOOR_HALF_LIFE_S = 7 * DAY_S
+FLOOR_HALF_LIFE_S = DAY_S
 
 
 @dataclass(frozen=True, slots=True)
