@@ -119,9 +119,10 @@ def test_what_was_measured_once_is_kept_with_its_date() -> None:
     train = known("train", at=NOW - 60)
     stored = as_json([*newer, *older, *train, *known("upnp")])
     assert from_json(json.loads(json.dumps(stored))) == [*newer, *train]
-    assert (
-        from_json([["speedtest", 1], ["configured", 5, 5], ["train", -1, 5], ["train", True, 5.5], 3, *stored]) == newer
-    )
+    assert from_json([["speedtest", 1], ["configured", 5, 5], ["train", -1, 5], ["train", True, 5.5], 3, *stored]) == [
+        *newer,
+        *train,
+    ]
     assert from_json(None) == []
 
 
