@@ -21,6 +21,8 @@ PURE = [
     "agent/fallow_agent/backoff.py",
     "agent/fallow_agent/edge/admission.py",
     "agent/fallow_agent/line/budget.py",
+    "agent/fallow_agent/line/contrast.py",
+    "agent/fallow_agent/line/harm.py",
     "agent/fallow_agent/line/forecast.py",
     "agent/fallow_agent/allowance.py",
     "agent/fallow_agent/life.py",

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 from fallow_agent.line.harm import Harm, Step, from_json
-from fallow_wire.errors import PeerError
+from fallow_wire.errors import Malformed, PeerError
 from fallow_wire.harm import DAYS_MAX, HarmDay, HarmRecord, verify_harm
 from fallow_wire.jws import Kind, sign
 from hypothesis import given
@@ -88,6 +88,7 @@ def test_it_is_read_back(days: list[HarmDay]) -> None:
     assert from_json(harm.as_json()) == harm
 
 
-@pytest.mark.parametrize("stored", [None, {}, "x", [1], [["2026-11-23"]], [["x"] + [0] * 10], [[TODAY, *[-1] * 10]]])
-def test_a_record_that_cannot_be_read_begins_anew(stored: object) -> None:
-    assert from_json(stored) == Harm()
+@pytest.mark.parametrize("stored", [None, {}, "x", [1], [[]], [["x"] + [0] * 10], [[TODAY, *[-1] * 10]]])
+def test_a_record_that_cannot_be_read_says_so(stored: object) -> None:
+    with pytest.raises(Malformed):
+        from_json(stored)

@@ -20,6 +20,8 @@ from fallow_wire.lan import Limits
 
 USABLE_SHARE = 0.85
 """Of the capacity: the rest keeps the modem's queue empty."""
+BLIND_SHARE = 0.5
+"""The same where neither the household nor a queue can be seen: what is not known is left alone."""
 HOUSEHOLD_FACTOR = 1.1
 """Headroom for growth until the next reading."""
 PEAK_HALF_LIFE_S = 1.0
@@ -84,6 +86,13 @@ class Reading:
     queueing_ms: float | None = None
     prompt: bool = True
 
+    @property
+    def full(self) -> bool:
+        """There is no more to be had: by the counters, or by a queue where there are none."""
+        if self.household_bps is None:
+            return self.shows_unseen(CROWDED_FACTOR)
+        return self.household_bps + self.own_bps > FULL_SHARE * self.capacity_bps
+
     def shows_unseen(self, factor: float = 1.0) -> bool:
         """A queue of more than ``factor`` times the target, from which an unseen household is concluded."""
         led_by_queue = self.household_bps is None or not self.prompt
@@ -136,6 +145,8 @@ class Controller:
             sample=(min(elapsed, RECENT_S), household),
         )
         bound = idle_bps(capacity, peak)
+        if reading.household_bps is None and reading.queueing_ms is None:
+            bound = min(bound, int(BLIND_SHARE * capacity))
         if not self.yielding(now) and (crowded or self._grows(reading)):
             began_at = now if self.budget_bps is None else self.stepped_at
             step = dataclasses.replace(
@@ -161,7 +172,7 @@ class Controller:
         onset_bps = max(ONSET_SHARE * capacity, ONSET_BPS_MIN)
         if household - self.level_bps > onset_bps:
             return True
-        return household + reading.own_bps > FULL_SHARE * capacity and household > onset_bps
+        return reading.full and household > onset_bps
 
     def _goes_on(self, reading: Reading) -> bool:
         """The demand that was yielded to is still growing, or large."""

@@ -7,17 +7,14 @@ what its totals mean, is of the wire: :class:`fallow_wire.harm.HarmDay`.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fallow_wire.errors import PeerError
+from fallow_wire.errors import Malformed
 from fallow_wire.fields import decode
 from fallow_wire.harm import DAYS_MAX, HarmDay, HarmRecord
 from fallow_wire.jws import Kind, sign
 from fallow_wire.keys import PrivateKey
-
-_log = logging.getLogger(__name__)
 
 FELT_MS = 10.0
 """What a call does not notice: over it, sharing was felt."""
@@ -89,13 +86,9 @@ class Harm:
 
 
 def from_json(value: object) -> Harm:
-    """What :meth:`Harm.as_json` gave; an empty record where it cannot be read."""
-    if not isinstance(value, list):
-        return Harm()
+    """What :meth:`Harm.as_json` gave. :raises Malformed: it is something else."""
+    if not isinstance(value, list) or not all(isinstance(day, list) for day in value):
+        raise Malformed("a list of days is wanted")
     names = [field.name for field in dataclasses.fields(HarmDay)]
-    try:
-        days = tuple(decode(HarmDay, dict(zip(names, day, strict=True)), strict=True) for day in value[-DAYS_MAX:])
-    except (PeerError, TypeError, ValueError) as error:
-        _log.warning("the do-no-harm record cannot be read (%s); it begins anew", error)
-        return Harm()
-    return Harm(days)
+    days = (dict(zip(names, day, strict=False)) for day in value[-DAYS_MAX:])
+    return Harm(tuple(decode(HarmDay, day, strict=True) for day in days))
