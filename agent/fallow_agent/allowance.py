@@ -30,25 +30,23 @@ class LocalTime:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Bytes served and times that the line was yielded, this local day and month."""
+    """Bytes served, this local day and month."""
 
     day: Annotated[str, text(10)] = ""
     day_bytes: Annotated[int, integer()] = 0
-    day_yields: Annotated[int, integer()] = 0
     month_bytes: Annotated[int, integer()] = 0
 
-    def add(self, at: LocalTime, served_bytes: int, yields: int = 0) -> Usage:
+    def add(self, at: LocalTime, served_bytes: int) -> Usage:
         """With what was served just now; a new day or month begins at nothing.
 
         A day before the last one known is a clock that is wrong (1970 after a power cut): it counts into the last.
         """
         if at.day > self.day:
             month_bytes = self.month_bytes if at.month == self.day[:7] else 0
-            return Usage(at.day, served_bytes, yields, month_bytes + served_bytes)
+            return Usage(at.day, served_bytes, month_bytes + served_bytes)
         return dataclasses.replace(
             self,
             day_bytes=self.day_bytes + served_bytes,
-            day_yields=self.day_yields + yields,
             month_bytes=self.month_bytes + served_bytes,
         )
 

@@ -61,9 +61,9 @@ class Controls:
         self._settings.delete(LIMITS)
         self._limits = Limits()
 
-    def count(self, served_bytes: int, yields: int) -> None:
+    def count(self, served_bytes: int) -> None:
         """Add to today and the month; written to the disk now and then."""
-        self._usage = self._usage.add(self.local_time(), served_bytes, yields)
+        self._usage = self._usage.add(self.local_time(), served_bytes)
         if self._usage != self._saved and self._clock.monotonic() - self._saved_at >= USAGE_SAVE_S:
             self.save()
 

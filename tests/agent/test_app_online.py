@@ -34,7 +34,7 @@ CONFIG = Config(
     model="test",
     lan=LanConfig(bind=("127.0.0.1",), port=0, mdns=False),
     # An interface without traffic: the household is silent.
-    line=LineConfig(up_mbps=1000, interface="no-such-interface"),
+    line=LineConfig(up_mbps=1000, interface="no-such-interface", position="router"),
     service=ServiceConfig(bind=("127.0.0.1",), port=0),
 )
 SMALL, LARGE = some_bytes(1000), some_bytes(8 * MIB, 1)
@@ -281,12 +281,12 @@ def test_the_line_is_followed_closely_while_somebody_is_served_and_yields_are_co
         await world.serving()
         online = world.online
         household = [0]
-        online._line._meter.read = lambda now: Rates(household[0], 0)  # type: ignore[method-assign]
+        online._sharing._reader.household.meter.read = lambda now: Rates(household[0], 0)  # type: ignore[method-assign]
         world.agent.set_limits(Limits(upload_bps_max=8_000_000))
         async with world.http.get(world.url("large")) as response:
             await response.content.readexactly(100_000)
-            steps = online._line.up.stepped_at
-            await world.until(lambda: online._line.up.stepped_at > steps)
+            steps = online._sharing._reader.up.stepped_at
+            await world.until(lambda: online._sharing._reader.up.stepped_at > steps)
             household[0] = 10**9
             started = time.monotonic()
             await world.until(lambda: online._pacer.rate_bps == 0)

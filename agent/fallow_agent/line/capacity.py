@@ -5,20 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MBIT = 1_000_000
+AUTO, ROUTER, BEHIND = POSITIONS = ("auto", "router", "behind")
 
 
 @dataclass(frozen=True, slots=True)
 class LineConfig:
     """``up_mbps``, ``down_mbps``: what the line carries; 0 where it is not known. ``interface``: the WAN interface,
-    None for that of the default route."""
+    None for that of the default route. ``position``: whether this device is the home's router, so that its counters see
+    the household; ``auto`` takes it for one only where that is certain."""
 
     up_mbps: float = 0.0
     down_mbps: float = 0.0
     interface: str | None = None
+    position: str = AUTO
 
     def __post_init__(self) -> None:
         if self.up_mbps < 0 or self.down_mbps < 0:
             raise ValueError("line.up_mbps, line.down_mbps: must not be negative")
+        if self.position not in POSITIONS:
+            raise ValueError(f"line.position: one of {', '.join(POSITIONS)}")
 
 
 ASSUMED_UP_BPS = 2 * MBIT

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from .capacity import AUTO, BEHIND, ROUTER
 from .meter import Meter, Rates
 
-AUTO, ROUTER, BEHIND = POSITIONS = ("auto", "router", "behind")
 OPENWRT = Path("/etc/openwrt_release")
 UNSEEN_AFTER_S = 5.0
 """An interface that has been away for so long may be another one by now: its last reading tells nothing any more."""
@@ -23,7 +23,7 @@ _HOME = tuple(ipaddress.IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/1
 def position(configured: str, wan_address: str | None, *, openwrt: bool) -> str:
     """``router`` or ``behind``.
 
-    :param configured: of :data:`POSITIONS`.
+    :param configured: of :data:`.capacity.POSITIONS`.
     :param wan_address: the IPv4 address on the way out, None where there is none.
     :param openwrt: a router by its system; it may have a private address, behind the provider's own router.
     """

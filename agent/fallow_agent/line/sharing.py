@@ -139,6 +139,9 @@ class Sharing:
             self._signed = (self._harm.days, self._harm.signed(self._key, self._clock.now()))
         return self._signed[1]
 
+    def yields_on(self, day: str) -> int:
+        return sum(one.yields for one in self._harm.days if one.day == day)
+
     def save(self) -> None:
         self._saved_at = self._clock.monotonic()
         self._settings.set(FORECAST, self._reader.forecast.as_json())
@@ -219,7 +222,7 @@ class Sharing:
 
     def _newly_heard(self, delay: DelayReading) -> tuple[float, ...]:
         """The round trip that was not seen in the step before, if there is one."""
-        heard = delay.last
+        heard = delay.heard
         if heard is None or heard == self._heard:
             return ()
         self._heard = heard

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 BYTES = 208
 _RTT_AT, _RECEIVED_AT, _SEGMENTS_OUT_AT, _SEGMENTS_IN_AT = 68, 128, 136, 140
 _NOT_SENT_AT, _RTT_MIN_AT, _SENT_AT = 144, 148, 200
-"""Into ``struct tcp_info``: tcpi_rtt, tcpi_bytes_received, tcpi_segs_out, tcpi_segs_in, tcpi_notsent_bytes, tcpi_min_rtt,
-tcpi_bytes_sent."""
+"""Into ``struct tcp_info``: tcpi_rtt, tcpi_bytes_received, tcpi_segs_out, tcpi_segs_in; tcpi_notsent_bytes,
+tcpi_min_rtt, tcpi_bytes_sent."""
 HEADER_BYTES = 66
 """Of a segment: Ethernet 14, IPv4 20, TCP with timestamps 32."""
 
@@ -20,8 +20,10 @@ Socket = socket.socket | asyncio.trsock.TransportSocket
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """By one socket since it opened, with what was sent twice; what still waits in it; and its smoothed round trip above
-    the lowest of the last five minutes."""
+    """By one socket since it opened, with what was sent twice; what still waits in it.
+
+    ``queueing_ms``: its smoothed round trip above the lowest of the last five minutes.
+    """
 
     wire_bytes: int
     waiting_bytes: int
