@@ -26,16 +26,16 @@ from .edge.filling import FillConfig, Filler, filling_session
 from .edge.server import EdgeConfig
 from .edge.service import EdgeService
 from .host.disk import DiskReader, free_bytes
-from .host.environment import EnvironmentReader, local_address
+from .host.environment import EnvironmentReader
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
-from .line.capacity import ROUTER, capacity_of
 from .line.delay_probe import DelayProbe
-from .line.household import OPENWRT, Household, SeenByCounters, Unseen, position
+from .line.household import Household
 from .line.meter import Meter
 from .line.pacer import Pacer
 from .line.reader import LineReader
 from .line.sharing import FORECAST, Sharing
+from .line.survey import Survey
 from .outward import is_private
 from .policy import PolicyInForce
 from .proofs.outbox import Outbox, OutboxUnavailable
@@ -56,7 +56,7 @@ SCRUB_S = 600.0
 RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
-_LOOPS = ("session", "tasks", "submission", "line", "delay", "scrub", "service-port")
+_LOOPS = ("session", "tasks", "submission", "line", "delay", "survey", "router", "scrub", "service-port")
 
 
 class Online:
@@ -121,15 +121,13 @@ class Online:
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         self._environment_reader = EnvironmentReader(config.service, config.model, version)
         self._delay = DelayProbe(lambda: URL(scheduler).host, clock)
+        household = Household(Meter(config.line.interface))
+        self._survey = survey = Survey(config.line, household, self._own_bytes, clock=clock, settings=settings)
         self._sharing = Sharing(
-            LineReader(
-                lambda: capacity_of(config.line),
-                self._household(),
-                self._own_bytes,
-                forecast=settings.get(FORECAST),
-            ),
+            LineReader(lambda: survey.capacity, household, self._own_bytes, forecast=settings.get(FORECAST)),
             self._pacer,
             self._delay,
+            survey,
             key=key,
             clock=clock,
             controls=controls,
@@ -149,6 +147,8 @@ class Online:
         self._tasks.start("service-port", self._open_service_port())
         self._tasks.start("line", self._sharing.run(self._follow_up))
         self._tasks.start("delay", self._delay.run())
+        self._tasks.start("survey", self._survey.run())
+        self._tasks.start("router", self._survey.ask_router())
         self._tasks.start("scrub", self._scrub())
         self._tasks.start("tasks", self._runner.run())
         self._tasks.start("submission", self._submission.run())
@@ -337,12 +337,6 @@ class Online:
         """On the wire."""
         echoes_up, echoes_down = self._delay.wire_bytes()
         return self._pacer.wire_bytes(self._clock.monotonic()) + echoes_up, self._filler.wire_bytes() + echoes_down
-
-    def _household(self) -> Household:
-        address = local_address("ipv4")
-        if position(self._config.line.position, address, openwrt=OPENWRT.exists()) == ROUTER:
-            return SeenByCounters(Meter(self._config.line.interface))
-        return Unseen()
 
 
 async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession, ledger: str, key: PrivateKey) -> None:

@@ -64,14 +64,14 @@ def test_after_the_wait_a_window_is_open(windows: tuple[Hours, ...], weekday: in
 
 
 def test_days_and_months_are_counted_apart() -> None:
-    usage = Usage().add(LocalTime("2026-11-29", 6, 0), 5, 1).add(LocalTime("2026-11-30", 0, 0), 7)
-    assert usage == Usage("2026-11-30", 7, 0, 12)
-    assert usage.add(LocalTime("2026-12-01", 1, 0), 2) == Usage("2026-12-01", 2, 0, 2)
+    usage = Usage().add(LocalTime("2026-11-29", 6, 0), 5).add(LocalTime("2026-11-30", 0, 0), 7)
+    assert usage == Usage("2026-11-30", 7, 12)
+    assert usage.add(LocalTime("2026-12-01", 1, 0), 2) == Usage("2026-12-01", 2, 2)
 
 
 def test_a_clock_at_1970_does_not_give_the_month_anew() -> None:
-    usage = Usage("2026-11-30", 7, 0, 12).add(LocalTime("1970-01-01", 3, 0), 1)
-    assert usage == Usage("2026-11-30", 8, 0, 13)
+    usage = Usage("2026-11-30", 7, 12).add(LocalTime("1970-01-01", 3, 0), 1)
+    assert usage == Usage("2026-11-30", 8, 13)
     assert month_used_up(Limits(monthly_bytes_max=13), usage)
     assert not month_used_up(Limits(monthly_bytes_max=14), usage)
     assert not month_used_up(Limits(), usage)

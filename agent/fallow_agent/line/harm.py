@@ -74,7 +74,7 @@ class Harm:
         return Harm((*self.days[:-1], last), shared_s % 1, over_s % 1)
 
     def as_json(self) -> list[Any]:
-        return [dataclasses.astuple(day) for day in self.days]
+        return [list(dataclasses.astuple(day)) for day in self.days]
 
     def signed(self, key: PrivateKey, now: int) -> str:
         """The record as the device vouches for it: a compact JWS of kind :attr:`fallow_wire.jws.Kind.HARM`.

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from .capacity import AUTO, BEHIND, ROUTER
 from .meter import Meter, Rates
+from .router import RouterTraffic
 
-OPENWRT = Path("/etc/openwrt_release")
 UNSEEN_AFTER_S = 5.0
 """An interface that has been away for so long may be another one by now: its last reading tells nothing any more."""
+COUNTERS, BY_ROUTER, BY_QUEUE = "counters", "router", "queue"
 _HOME = tuple(ipaddress.IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"))
 
 
@@ -46,29 +45,32 @@ class Sight:
     prompt: bool = False
 
 
-class Household(Protocol):
-    """Asked in each step of the line."""
+class Household:
+    """Seen by the WAN interface's counters, by the router's own, or not at all.
 
-    seen_by: str
-    """``counters``, ``router`` or ``queue``: for the owner to read."""
+    ``position`` and ``traffic`` are set by whoever finds them out (:mod:`.survey`).
+    """
 
-    def see(self, monotonic: float, own: Rates) -> Sight: ...
-
-    def close(self) -> None: ...
-
-
-class SeenByCounters:
-    """On the router: what passed the WAN interface and was not ours."""
-
-    seen_by = "counters"
-
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, position: str = BEHIND) -> None:
         self.meter = meter
+        self.position = position
+        self.traffic = RouterTraffic()
         self._rates = Rates(0, 0)
         """As it was measured last: a reading that is skipped does not make the line idle."""
         self._seen_at: float | None = None
 
+    @property
+    def seen_by(self) -> str:
+        """``counters``, ``router`` or ``queue``: for the owner to read."""
+        if self.position == ROUTER:
+            return COUNTERS
+        return BY_ROUTER if self._by_router is not None else BY_QUEUE
+
     def see(self, monotonic: float, own: Rates) -> Sight:
+        """In each step of the line. :param own: what Fallow itself sent and received since the step before."""
+        if self.position != ROUTER:
+            self._seen_at = None
+            return Sight(self._by_router, self.traffic.total)
         total = self.meter.read(monotonic)
         if total is not None or self._seen_at is None:
             self._seen_at = monotonic
@@ -81,14 +83,6 @@ class SeenByCounters:
     def close(self) -> None:
         self.meter.close()
 
-
-class Unseen:
-    """Behind a router that tells nothing: a queue is all that there is to go by."""
-
-    seen_by = "queue"
-
-    def see(self, monotonic: float, own: Rates) -> Sight:
-        return Sight()
-
-    def close(self) -> None:
-        pass
+    @property
+    def _by_router(self) -> Rates | None:
+        return self.traffic.household if self.traffic.credible else None

@@ -36,6 +36,8 @@ class LineReader:
         self.up = Controller()
         self.down = Controller()
         """What may be used now is their ``budget_bps``; ``line`` says what the household leaves."""
+        self.total: Rates | None = None
+        """What the whole line carried in the last step; None where that was not seen in time."""
         self.full = False
         """Whether the upload was in the last step, by what is seen of it."""
         self._forecast = from_json(forecast)
@@ -75,6 +77,7 @@ class LineReader:
         own = self._own(monotonic)
         sight = self.household.see(monotonic, own)
         seen = sight.rates or Rates(0, 0)
+        self.total = sight.total if sight.prompt else None
         up_share = (seen.up_bps + own.up_bps) / max(1, capacity.up_bps)
         down_share = (seen.down_bps + own.down_bps) / max(1, capacity.down_bps)
         up, down = (

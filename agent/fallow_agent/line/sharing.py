@@ -24,6 +24,7 @@ from .delay import DelayReading
 from .harm import Harm, Step
 from .pacer import Pacer
 from .reader import LineReader
+from .survey import Survey
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Sharing:
         reader: LineReader,
         pacer: Pacer,
         delay: Delay,
+        survey: Survey,
         *,
         key: PrivateKey,
         clock: Clock,
@@ -69,6 +71,8 @@ class Sharing:
         self._reader = reader
         self._pacer = pacer
         self._delay = delay
+        self._survey = survey
+        survey.in_use = lambda: self.in_use(clock.monotonic())
         self._key = key
         self._clock = clock
         self._controls = controls
@@ -146,6 +150,7 @@ class Sharing:
         self._saved_at = self._clock.monotonic()
         self._settings.set(FORECAST, self._reader.forecast.as_json())
         self._settings.set(HARM, self._harm.as_json())
+        self._survey.save()
 
     def close(self) -> None:
         self._reader.close()
@@ -164,6 +169,7 @@ class Sharing:
             yielded = self._step(now)
             if yielded or now - done_at >= IDLE_STEP_S:
                 done_at = now
+                self._survey.decide()
                 await follow_up()
             if now - self._saved_at >= SAVE_S:
                 self.save()
@@ -187,6 +193,7 @@ class Sharing:
         self._delay.active(in_use)
         queueing_ms = delay.queueing_ms if delay.queueing_ms is not None else self._pacer.queueing_ms()
         line = self._reader.read(now, self._clock.now(), queueing_ms)
+        self._survey.take(now, self._reader.total, delay.queueing_ms)
         serving = self._pacer.transfers > 0
         yielding = self._reader.up.yielding(now)
         seen = Seen(line.own_up_bps, line.up_capacity_bps, yielding, self._newly_heard(delay))
