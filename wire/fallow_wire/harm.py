@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Annotated
 
 from .fields import device_id, integer, items, matching, record
@@ -48,6 +49,18 @@ class HarmDay:
         if not self.comparisons:
             return None
         return (self.rtt_on_us_total - self.rtt_off_us_total) / self.comparisons / 1000
+
+
+def total_of(days: Iterable[HarmDay]) -> HarmDay:
+    """All days in one, under the day of the last."""
+    total = HarmDay("1970-01-01")
+    for day in days:
+        sums = {name: getattr(total, name) + getattr(day, name) for name in _SUMMED}
+        total = HarmDay(day.day, **sums, yield_ms_max=max(total.yield_ms_max, day.yield_ms_max))
+    return total
+
+
+_SUMMED = tuple(field.name for field in fields(HarmDay) if field.name not in ("day", "yield_ms_max"))
 
 
 @dataclass(frozen=True, slots=True)

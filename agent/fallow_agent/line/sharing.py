@@ -131,7 +131,7 @@ class Sharing:
             "last_yield_ms": self.last_yield_ms,
             "forecast_idle_up_bps": self.coming_bps(),
             "household_seen_by": self._reader.household.seen_by,
-            "do_no_harm": {"days": self._harm.days, "signed": self.signed_harm()},
+            "do_no_harm": self.signed_harm(),
         }
         if delay.queueing_ms is not None:
             found["queueing_ms"] = round(delay.queueing_ms, 1)

@@ -8,8 +8,9 @@ import time
 from typing import Any
 
 import click
-from fallow_wire.errors import Malformed
+from fallow_wire.errors import Malformed, PeerError
 from fallow_wire.fields import decode
+from fallow_wire.harm import total_of, verify_harm
 from fallow_wire.lan import Limits
 
 from ..discovery import find_devices
@@ -191,8 +192,30 @@ def _show_status(context: Context, found: dict[str, Any]) -> None:
             ("Served today", human_bytes(today.get("bytes_up", 0))),
             ("Yields today", today.get("yields", 0)),
             ("Proofs waiting", proofs.get("waiting", 0)),
+            *_harm_pairs(context, found.get("do_no_harm")),
         ],
     )
+
+
+def _harm_pairs(context: Context, token: Any) -> list[tuple[str, Any]]:
+    """The do-no-harm record of all its days in a few lines, and whether the device really signed it."""
+    if not isinstance(token, str):
+        return []
+    say = context.say
+    try:
+        record = verify_harm(token).value
+    except PeerError as error:
+        return [("Do-no-harm record", say("not to be believed: {reason}", reason=error.detail))]
+    total = total_of(record.days)
+    taken, added = total.yield_ms_mean, total.added_rtt_ms
+    return [
+        ("Do-no-harm record", say("{days} days, signed by {device}", days=len(record.days), device=record.did)),
+        ("Hours shared", f"{total.shared_s / 3600:.1f}"),
+        ("Yields to the household", total.yields),
+        ("Time to yield", "–" if taken is None else f"{taken:.0f} ms, " + say("at most") + f" {total.yield_ms_max} ms"),
+        ("Minutes over budget", f"{total.over_budget_s / 60:.1f}"),
+        ("Added round trip", say("not compared yet") if added is None else f"{added:+.1f} ms"),
+    ]
 
 
 def _away(context: Context, error: Any) -> str:
