@@ -14,6 +14,7 @@ from .delay import DelayReading, HopDelay, combined
 from .echo import Echoes, Heard
 from .icmp import Kind, is_ipv4
 from .path import HOPS_MAX, Hop, Path, candidates
+from .train import PACKETS, PAYLOAD_BYTES, Spoilt, Train, Trains, measured
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ RETRY_S = 30.0
 """After a search that found nobody: 20 small packets a minute at most."""
 ROUNDS = 2
 """Echoes per distance of a search."""
+TRAIN_QUEUEING_MS_MAX = 5.0
+"""Above, somebody else's packets would be in the train's way."""
 
 
 class DelayProbe:
@@ -52,6 +55,8 @@ class DelayProbe:
         self._path = Path(reason="the way is being searched")
         self._found_for: tuple[str | None, str] | None = None
         self._delays: dict[Hop, HopDelay] = {}
+        self.trains = Trains()
+        """What the line can carry, by those that were sent."""
         self._towards = ""
         self._round = 0
         self._searched_at = self._looked_at = self._asked_gently_at = float("-inf")
@@ -88,10 +93,42 @@ class DelayProbe:
             _log.warning("no round-trip times: %s", self._echoes.unavailable)
             return
         while True:
-            if self._search_is_due():
-                await self._search()
-            self._ask()
+            await self.step()
             await self._wait()
+
+    async def step(self) -> None:
+        """Find the path if it is not known, and ask its hops once."""
+        if self._search_is_due():
+            await self._search()
+        self._ask()
+
+    async def train(self, carried: Callable[[], tuple[int, int]]) -> None:
+        """Send a train if one is due and no queue stands; call it while the line is idle.
+
+        :param carried: bytes that the line has carried up and down so far, ours included.
+        """
+        now = self._clock.monotonic()
+        hop, queueing_ms = self._path.provider, self.reading.queueing_ms
+        if hop is None or hop.gentle or queueing_ms is None or queueing_ms > TRAIN_QUEUEING_MS_MAX:
+            return
+        if not self.trains.due(now):
+            return
+        carried_before, own_before = carried(), self.wire_bytes()
+        heard = await asyncio.gather(
+            *(self._echoes.send(hop.address, payload_bytes=PAYLOAD_BYTES) for _ in range(PACKETS))
+        )
+        others = [
+            total - before - (own - own_then)
+            for total, before, own, own_then in zip(
+                carried(), carried_before, self.wire_bytes(), own_before, strict=True
+            )
+        ]
+        if any(answer.kind is Kind.UNSENT for answer in heard):
+            result: float | Spoilt = Spoilt("echoes were not sent")
+        else:
+            received = [answer.received_at if answer.kind is Kind.REPLY else None for answer in heard]
+            result = measured(Train([answer.sent_at for answer in heard], received, max(0, *others)))
+        self.trains = self.trains.after(now, result)
 
     def close(self) -> None:
         """Idempotent."""

@@ -44,9 +44,10 @@ _PASSED = ~((1 << 0) | (1 << 3) | (1 << 11)) & 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What became of one echo. ``address`` answered; ``received_at`` in monotonic seconds. Both None without answer."""
+    """What became of one echo. ``sent_at``, ``received_at``: monotonic seconds; ``address``: whose answer it is."""
 
     kind: Kind
+    sent_at: float
     rtt_ms: float | None = None
     address: str | None = None
     received_at: float | None = None
@@ -94,7 +95,7 @@ class Echoes:
         loop = asyncio.get_running_loop()
         heard: asyncio.Future[Heard] = loop.create_future()
         if self._socket is None or len(self._under_way) >= UNDER_WAY_MAX:
-            heard.set_result(Heard(Kind.UNSENT))
+            heard.set_result(Heard(Kind.UNSENT, time.monotonic()))
             return heard
         if self._reading is not loop:
             loop.add_reader(self._socket, self._read)
@@ -103,7 +104,7 @@ class Echoes:
         packet = echo(self._identifier, self._sequence, self._cookie, payload_bytes)
         sent_at = time.monotonic()
         if not self._put(packet, to, ttl):
-            heard.set_result(Heard(Kind.UNSENT))
+            heard.set_result(Heard(Kind.UNSENT, sent_at))
             return heard
         self.wire_up += FRAME_BYTES + payload_bytes
         timer = loop.call_later(LOST_AFTER_S, self._lose, self._sequence)
@@ -156,13 +157,14 @@ class Echoes:
         return False
 
     def _lose(self, sequence: int) -> None:
-        self._settle(sequence, Heard(Kind.LOST))
+        self._settle(sequence, Kind.LOST)
 
-    def _settle(self, sequence: int, heard: Heard) -> None:
+    def _settle(self, sequence: int, kind: Kind, address: str | None = None, arrived_at: float | None = None) -> None:
         waiting = self._under_way.pop(sequence)
         waiting.timer.cancel()
+        rtt_ms = None if arrived_at is None else max(0.0, (arrived_at - waiting.sent_at) * 1000)
         if not waiting.heard.done():
-            waiting.heard.set_result(heard)
+            waiting.heard.set_result(Heard(kind, waiting.sent_at, rtt_ms, address, arrived_at))
 
     def _read(self) -> None:
         for flags in (0, _MSG_ERRQUEUE):
@@ -178,12 +180,11 @@ class Echoes:
                 self._take(data, ancillary, sender[0] if sender else None)
 
     def _take(self, data: bytes, ancillary: list[tuple[int, int, bytes]], sender: str | None) -> None:
-        now = time.monotonic()
-        arrived_at, found, address = now, None, sender
+        arrived_at, found, address = None, None, sender
         complaint = False
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-                arrived_at = now - _ago_s(value)
+                arrived_at = _arrived_at(value)
             elif level == socket.IPPROTO_IP and kind == _IP_RECVERR:
                 complaint = True
                 found, address = _complaint(data, value)
@@ -191,9 +192,9 @@ class Echoes:
             packet = without_ip_header(data) if self._raw else data
             found = None if packet is None else answer(packet)
         if found is not None and address is not None:
-            self._match(found, address, arrived_at, len(data))
+            self._match(found, address, time.monotonic() if arrived_at is None else arrived_at)
 
-    def _match(self, found: Answer, address: str, arrived_at: float, data_bytes: int) -> None:
+    def _match(self, found: Answer, address: str, arrived_at: float) -> None:
         waiting = self._under_way.get(found.sequence)
         if waiting is None or found.identifier != self._identifier:
             return
@@ -203,17 +204,18 @@ class Echoes:
             self.wire_down += waiting.answer_bytes
         else:
             self.wire_down += FRAME_BYTES + 28
-        rtt_ms = max(0.0, (arrived_at - waiting.sent_at) * 1000)
-        self._settle(found.sequence, Heard(found.kind, rtt_ms, address, arrived_at))
+        self._settle(found.sequence, found.kind, address, arrived_at)
 
 
-def _ago_s(stamp: bytes) -> float:
-    """How long ago the kernel received what it stamped; 0 where its clock cannot be believed."""
+def _arrived_at(stamp: bytes) -> float | None:
+    """When the kernel received what it stamped, in monotonic seconds; None where its clock cannot be believed."""
     if len(stamp) not in (8, 16):
-        return 0.0
+        return None
     seconds, nanoseconds = struct.unpack("=qq" if len(stamp) == 16 else "=ll", stamp)
-    ago_s = (time.time_ns() - seconds * 10**9 - nanoseconds) / 1e9
-    return ago_s if 0.0 <= ago_s <= ARRIVED_AGO_S_MAX else 0.0
+    # Stamps are in Unix time. The two clocks are read side by side, so that the difference is the packet's.
+    unix_ns, now = time.time_ns(), time.monotonic()
+    ago_s = (unix_ns - seconds * 10**9 - nanoseconds) / 1e9
+    return now - ago_s if 0.0 <= ago_s <= ARRIVED_AGO_S_MAX else None
 
 
 def _complaint(quoted: bytes, extended: bytes) -> tuple[Answer | None, str | None]:
