@@ -24,7 +24,9 @@ BPS_MAX = 1_250_000_000
 GAP_S_MAX = 60.0
 """After this long without an answer, counting begins anew: an average over it says nothing about now."""
 PACE_S_MIN, PACE_S_MAX = 1.0, 15.0
-MOVES_KEPT = 8
+GAPS_KEPT = 3
+"""The pace is the longest of so many shortest gaps: one that came about by a late answer does not set it."""
+ASK_S_MIN, ASK_S_MAX = 1.0, 2.0
 OWN_KEPT = 64
 CHECK_BYTES = 2_000_000
 """So much of our own must pass before the router's count is judged by it."""
@@ -61,8 +63,12 @@ class RouterTraffic:
     credible: bool = False
     """The counters move, and count at least what we ourselves have sent and received."""
     reading: Totals | None = None
-    moved: tuple[_Moment, ...] = ()
-    """The last readings in which the counters had moved, the oldest first."""
+    moving: bool = False
+    """The counters have moved since counting began."""
+    moved: _Moment | None = None
+    """The last reading in which the counters had moved; before, the first reading of all."""
+    gaps: tuple[float, ...] = ()
+    """The shortest times between two such readings, in order. A home that is silent makes long ones too."""
     own: tuple[_Moment, ...] = ()
     judged_from: tuple[_Moment, _Moment] | None = None
     """The router's count and ours when the judgement under way began."""
@@ -70,23 +76,22 @@ class RouterTraffic:
     @property
     def pace_s(self) -> float:
         """How often the router renews its counters, as far as is known."""
-        gaps = [later.at - earlier.at for earlier, later in zip(self.moved, self.moved[1:], strict=False)]
-        return min(max(min(gaps, default=PACE_S_MIN), PACE_S_MIN), PACE_S_MAX)
+        return min(self.gaps[-1], PACE_S_MAX) if len(self.gaps) == GAPS_KEPT else PACE_S_MIN
 
     @property
     def ask_again_s(self) -> float:
-        """Half of the pace: no reading is older than that when we see it."""
-        return max(PACE_S_MIN, self.pace_s / 2)
+        """Half of the pace, but soon in any case: what is asked rarely is not seen to be renewed often."""
+        return min(max(ASK_S_MIN, self.pace_s / 2), ASK_S_MAX)
 
     def after(self, totals: Totals, own_up: int, own_down: int) -> RouterTraffic:
         """:param own_up, own_down: our own bytes on the wire since we started, at ``totals.at``."""
         before = self.reading
         own = _Moment(totals.at, own_up, own_down)
-        if before is None or not 0 < totals.at - before.at <= GAP_S_MAX or not self.moved:
+        if before is None or not 0 < totals.at - before.at <= GAP_S_MAX or self.moved is None:
             return self._anew(totals, own)
         if own_up < self.own[-1].up or own_down < self.own[-1].down:
             return self._anew(totals, own)
-        last = self.moved[-1]
+        last = self.moved
         elapsed = totals.at - before.at
         up = advance(before.up, totals.up, elapsed, BPS_MAX)
         down = advance(before.down, totals.down, elapsed, BPS_MAX)
@@ -96,14 +101,15 @@ class RouterTraffic:
         if up == 0 and down == 0:
             return self._still(totals, owns)
         moment = _Moment(totals.at, last.up + up, last.down + down)
-        if len(self.moved) == 1:
-            # When the counters moved before the first reading is not known: this is where a rate can begin.
-            return replace(self, reading=totals, moved=(*self.moved, moment), own=owns, credible=True)
+        if not self.moving:
+            # Since when this was counted is not known: it is where a rate can begin.
+            return replace(self, reading=totals, moved=moment, moving=True, own=owns, credible=True)
         since = totals.at - last.at
         # A line that was silent for long and then moved did so within the router's pace.
-        over = max(elapsed, min(since, self.pace_s))
+        pace = self.pace_s
+        over = max(elapsed, since if since <= 1.5 * pace else pace)
         total = Rates(int(up * 8 / over), int(down * 8 / over))
-        lag = max(elapsed, self.pace_s)
+        lag = max(elapsed, pace)
         household = Rates(
             max(0, int((up - _most(owns, since, lag, lambda m: m.up)) * 8 / over)),
             max(0, int((down - _most(owns, since, lag, lambda m: m.down)) * 8 / over)),
@@ -111,7 +117,8 @@ class RouterTraffic:
         made = replace(
             self,
             reading=totals,
-            moved=(*self.moved, moment)[-MOVES_KEPT:],
+            moved=moment,
+            gaps=tuple(sorted((*self.gaps, since))[:GAPS_KEPT]),
             own=owns,
             total=total,
             household=household,
@@ -120,18 +127,19 @@ class RouterTraffic:
 
     def _anew(self, totals: Totals, own: _Moment) -> RouterTraffic:
         start = _Moment(totals.at, 0, 0)
-        return RouterTraffic(reading=totals, moved=(start,), own=(own,), judged_from=(start, own), credible=False)
+        return RouterTraffic(reading=totals, moved=start, gaps=self.gaps, own=(own,), judged_from=(start, own))
 
     def _still(self, totals: Totals, owns: tuple[_Moment, ...]) -> RouterTraffic:
         """Nothing new. After twice the pace, nothing has passed; unless we know better, for it was ours."""
         made = replace(self, reading=totals, own=owns)
-        last, now = self.moved[-1], owns[-1]
+        assert self.moved is not None
+        last, now = self.moved, owns[-1]
         if totals.at - last.at <= 2 * self.pace_s:
             return made
         then = _at(owns, last.at)
         if now.up - then.up > CHECK_BYTES or now.down - then.down > CHECK_BYTES:
             return replace(made, credible=False, total=None, household=None)
-        if len(self.moved) > 1:
+        if self.total is not None:
             return replace(made, total=Rates(0, 0), household=Rates(0, 0))
         return made
 
@@ -139,7 +147,7 @@ class RouterTraffic:
         """The router must have counted what was ours before it counted last."""
         assert self.judged_from is not None
         count_from, own_from = self.judged_from
-        ours, counted = (own.up - own_from.up, own.down - own_from.down), None
+        ours = (own.up - own_from.up, own.down - own_from.down)
         counted = (moment.up - count_from.up, moment.down - count_from.down)
         if max(ours) < CHECK_BYTES:
             return self
