@@ -15,6 +15,7 @@ from fallow_wire.keys import PrivateKey
 from fallow_wire.limits import CONTENT_IDS_MAX
 from fallow_wire.session import Cancel, Content, DialBack, Environment, Heartbeat, Policy, Task, TaskStatus
 
+from .allowance import Used, day_written_full
 from .clock import Clock
 from .config import Config
 from .controls import Controls
@@ -24,8 +25,10 @@ from .edge.dial_back import DialBackNonces
 from .edge.filling import FillConfig, Filler, filling_session
 from .edge.server import EdgeConfig
 from .edge.service import EdgeService
+from .host.budgets import HostBudgets
 from .host.disk import DiskReader, free_bytes
 from .host.environment import EnvironmentReader
+from .host.headroom import FULL, Headroom
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
 from .line.budget import upload_budget_bps
@@ -56,6 +59,7 @@ SCRUB_S = 600.0
 RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
+WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
 _FORECAST = "forecast"
 _LOOPS = ("session", "tasks", "submission", "line", "scrub", "service-port")
 
@@ -92,7 +96,7 @@ class Online:
         self._time_corrected = time_corrected
         self._service_port: int | None = None
         self._budget_bps = 0
-        self._bytes_counted = 0
+        self._counted = Used()
         self._yields_counted = 0
         self._yield_counting = False
         self._last_yield_ms: int | None = None
@@ -108,6 +112,10 @@ class Online:
         self._pacer = Pacer()
         self._pacer.on_start = self._used.set
         self._nonces = DialBackNonces()
+        process = config.process
+        self._host = HostBudgets(
+            Headroom(process.spare_percent_min, process.temperature_c_max), lambda: self._content.bytes_written_total
+        )
         self._service = EdgeService(
             dataclasses.replace(EdgeConfig(), host=_one(config.service.bind), port=config.service.port),
             key=key,
@@ -120,6 +128,7 @@ class Online:
             refusal=self.refusal,
             ticket_idle_s=lambda: self._policy.policy.ticket_idle_s,
             nonces=self._nonces,
+            connections_max=lambda: self._host.connections_max,
         )
         filling = FillConfig(config.filling.private_sources or is_private(scheduler))
         self._fill_http = filling_session(filling)
@@ -130,6 +139,7 @@ class Online:
         self._line = LineReader(config.line, self._own_bytes, forecast=settings.get(_FORECAST))
         self._environment_reader = EnvironmentReader(config.service, config.model, version)
         self._disk_reader = DiskReader(content_dir)
+        self._write_bytes_max = self._disk_reader.write_bytes_per_day(config.content.write_bytes_per_day_max)
         self._processor_reader = ProcessorReader()
         self._read_host()
         self._content.on_change = self._content_changed
@@ -223,20 +233,28 @@ class Online:
             environment=self._environment,
             services=self._controls.services(),
             connections=len(self._service.sessions()),
-            connections_max=self._controls.limits.connections_max,
+            connections_max=self._service.transfers_max,
         )
 
     def status(self) -> dict[str, Any]:
         """What the owner's phone sees of it; values that :func:`fallow_wire.fields.encode` takes."""
-        report = self._report()
+        report, usage, refusal = self._report(), self._controls.usage, self.refusal()
         oldest_at = self._outbox.oldest_at()
         return {
             "line": report.line,
             "budget_up_bps": self._budget_bps,
+            "refusal": None if refusal is None else refusal.problem.as_json(),
             "last_yield_ms": self._last_yield_ms,
             "forecast_idle_up_bps": report.forecast_idle_up_bps,
             "disk": report.disk,
             "processor": report.processor,
+            "headroom_permille": self._host.headroom_permille,
+            "flash": {"written_bytes_today": usage.day_written_bytes, "bytes_max": self._write_bytes_max},
+            "connections": {
+                "open": self._service.connections,
+                "max": self._service.transfers_max,
+                "refused_today": usage.day_refused,
+            },
             "environment": report.environment,
             "sessions": self._service.sessions(),
             "tasks": self._runner.statuses(),
@@ -255,6 +273,8 @@ class Online:
             environment = dataclasses.replace(environment, service_ports=())
         self._environment: Environment = environment
         self._processor = self._processor_reader.read()
+        behind_router = environment.nat in ("private", "unknown")
+        self._host.read(self._processor.temperature_c, behind_router=behind_router)
 
     def _take_time(self, unix_s: int) -> None:
         self._clock.set_server_time(unix_s)
@@ -269,6 +289,8 @@ class Online:
     def refusal(self) -> Refusal | None:
         """Why nobody is served now, or None: the owner's word first, then the line."""
         refusal = self._controls.refusal()
+        if refusal is None and self._host.headroom_permille == 0:
+            refusal = line_busy("The device is too hot or too busy.", 60)
         if refusal is None and self._budget_bps < USEFUL_BPS_MIN:
             refusal = line_busy("The household is using the line.", 10)
         return refusal
@@ -277,18 +299,25 @@ class Online:
         """Asked before each piece of a fill."""
         self._filled_at = self._clock.monotonic()
         self._used.set()
-        return self._line.down_budget_bps if self._controls.refusal() is None else 0
+        return self._with_headroom(self._line.down_budget_bps) if self._controls.refusal() is None else 0
+
+    def _with_headroom(self, bps: int) -> int:
+        """What processor and temperature leave of a budget."""
+        return bps * self._host.headroom_permille // FULL
 
     def _follow_permission(self) -> None:
-        """Fill only while the owner shares the line."""
-        if self._controls.refusal() is None:
-            self._runner.resume()
-        else:
+        """Fill only while the owner shares the line, and while the disk may be written to."""
+        if self._controls.refusal() is not None:
             self._runner.pause()
+        elif day_written_full(self._write_bytes_max, self._controls.usage):
+            self._runner.pause(WRITTEN_ENOUGH)
+        else:
+            self._runner.resume()
 
     def _set_budget(self) -> None:
         line = self._line.line
-        self._budget_bps = upload_budget_bps(line.up_capacity_bps, self._line.up_budget_bps, self._controls.limits)
+        budget_bps = upload_budget_bps(line.up_capacity_bps, self._line.up_budget_bps, self._controls.limits)
+        self._budget_bps = self._with_headroom(budget_bps)
         self._pacer.set_rate(self._budget_bps)
 
     # -------------------------------------------------------------- loops
@@ -336,11 +365,11 @@ class Online:
             self._host_read_at = now
             self._read_host()
         if shared != (self._controls.refusal() is None):
-            # A window of the owner's hours began or ended, or the month's bytes are used up.
+            # A window of the owner's hours began or ended, the month's bytes are used up, or the line is another one.
             shared = not shared
-            self._follow_permission()
             if not shared:
                 await self._service.stop_transfers()
+        self._follow_permission()
         if now - self._submitted_at >= SUBMIT_S and self._outbox.waiting():
             self._submitted_at = now
             self._submission.wake()
@@ -360,7 +389,7 @@ class Online:
         yields, self._yields_counted = self._line.up.yields - self._yields_counted, self._line.up.yields
         if not yields or not self._pacer.transfers:
             return False
-        self._count(yields)
+        self._controls.count(Used(yields=yields))
         self._yield_counting = True
         return True
 
@@ -370,11 +399,16 @@ class Online:
             await asyncio.sleep(SCRUB_S)
             await self._content.scrub_next()
 
-    def _count(self, yields: int = 0) -> None:
-        total = self._service.bytes_up_total
-        if total != self._bytes_counted or yields:
-            self._controls.count(total - self._bytes_counted, yields)
-            self._bytes_counted = total
+    def _count(self) -> None:
+        total = Used(
+            self._service.bytes_up_total,
+            sum(self._own_bytes()),
+            self._host.written_total(),
+            refused=self._service.refused_total,
+        )
+        if total != self._counted:
+            self._controls.count(total - self._counted)
+            self._counted = total
 
     def _own_bytes(self) -> tuple[int, int]:
         """On the wire."""

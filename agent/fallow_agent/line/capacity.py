@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .metered import METERED
+
 MBIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class LineConfig:
     """``up_mbps``, ``down_mbps``: what the line carries; 0 where it is not known. ``interface``: the WAN interface,
-    None for that of the default route."""
+    None for that of the default route. ``metered``: patterns of WAN interfaces whose bytes cost money; while the line
+    goes through one, nothing is shared."""
 
     up_mbps: float = 0.0
     down_mbps: float = 0.0
     interface: str | None = None
+    metered: tuple[str, ...] = METERED
 
     def __post_init__(self) -> None:
         if self.up_mbps < 0 or self.down_mbps < 0:

@@ -176,17 +176,26 @@ def _show_status(context: Context, found: dict[str, Any]) -> None:
     line, disk = found.get("line") or {}, found.get("disk") or {}
     content, today = found.get("content") or {}, found.get("today") or {}
     uplink, proofs = found.get("uplink") or {}, found.get("proofs") or {}
+    connections, flash = found.get("connections") or {}, found.get("flash") or {}
+    refusal, celsius = found.get("refusal") or {}, (found.get("processor") or {}).get("temperature_c")
+    written = human_bytes(flash.get("written_bytes_today", 0))
     context.out.pairs(
         found,
         [
             ("State", found.get("state", "–")),
             ("Scheduler", "connected" if uplink.get("connected") else _away(context, uplink.get("error"))),
+            ("Serves nobody", context.say.sentence(str(refusal.get("detail", "")).rstrip(".")) or "–"),
             ("Upload line", human_bps(line.get("up_capacity_bps", 0))),
             ("Household uses", human_bps(line.get("household_up_bps", 0))),
             ("Fallow uses", human_bps(line.get("own_up_bps", 0))),
             ("Fallow may use", human_bps(found.get("budget_up_bps", 0))),
+            ("Processor and heat leave", f"{found.get('headroom_permille', 1000) // 10} %"),
+            ("Temperature", "–" if celsius is None else f"{celsius} °C"),
+            ("Connections", f"{connections.get('open', 0)} / {connections.get('max', 0)}"),
+            ("Turned away today", connections.get("refused_today", 0)),
             ("Content", f"{content.get('objects', 0)} / {human_bytes(content.get('bytes', 0))}"),
             ("Free disk", human_bytes(disk.get("free_bytes", 0))),
+            ("Written today", f"{written} / {human_bytes(flash['bytes_max'])}" if flash.get("bytes_max") else written),
             ("Sessions", len(found.get("sessions") or [])),
             ("Served today", human_bytes(today.get("bytes_up", 0))),
             ("Yields today", today.get("yields", 0)),
@@ -224,7 +233,7 @@ def hours_of(text: str) -> dict[str, Any]:
 @click.command()
 @click.option("--upload-mbps", type=click.FloatRange(0), help="Upload at most, in Mbit/s.")
 @click.option("--upload-percent", type=click.IntRange(0, 100), help="Share of the upload that may be used.")
-@click.option("--monthly-gb", type=click.FloatRange(0), help="Upload in a month at most, in GB.")
+@click.option("--monthly-gb", type=click.FloatRange(0), help="Traffic in a month at most, in GB: served and fetched.")
 @click.option("--content-gb", type=click.FloatRange(0), help="Disk for content at most, in GB.")
 @click.option("--connections", type=click.IntRange(0, 10_000), help="Consumers at once, at most.")
 @click.option("--hours", multiple=True, help="When it may serve, such as 0-4@22:00-06:00; may be given again.")
@@ -299,7 +308,7 @@ async def _limits(context: Context, changes: dict[str, Any]) -> None:
         [
             ("Upload at most", none if now.upload_bps_max is None else human_bps(now.upload_bps_max)),
             ("Share of the upload", f"{now.upload_percent_max} %"),
-            ("Upload in a month", none if now.monthly_bytes_max is None else human_bytes(now.monthly_bytes_max)),
+            ("Traffic in a month", none if now.monthly_bytes_max is None else human_bytes(now.monthly_bytes_max)),
             ("Disk for content", none if now.content_bytes_max is None else human_bytes(now.content_bytes_max)),
             ("Consumers at once", now.connections_max),
             ("Hours", hours or context.say("always")),
