@@ -252,7 +252,7 @@ class Online:
             "flash": {"written_bytes_today": usage.day_written_bytes, "bytes_max": self._write_bytes_max},
             "connections": {
                 "open": self._service.connections,
-                "max": self._service.transfers_max,
+                "max": self._service.connections_max,
                 "refused_today": usage.day_refused,
             },
             "environment": report.environment,
@@ -364,12 +364,12 @@ class Online:
         if now - self._host_read_at >= READ_HOST_S:
             self._host_read_at = now
             self._read_host()
+        self._follow_permission()
         if shared != (self._controls.refusal() is None):
             # A window of the owner's hours began or ended, the month's bytes are used up, or the line is another one.
             shared = not shared
             if not shared:
                 await self._service.stop_transfers()
-        self._follow_permission()
         if now - self._submitted_at >= SUBMIT_S and self._outbox.waiting():
             self._submitted_at = now
             self._submission.wake()

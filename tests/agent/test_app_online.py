@@ -193,6 +193,9 @@ def test_the_months_bytes_are_counted_through_a_restart(tmp_path: Path) -> None:
         await world.serving()
         assert (await world.get("small"))[:2] == (503, "line-busy")
         assert len(LARGE) <= world.agent.status()["today"]["bytes_up"] < world.agent._controls.usage.month_bytes
+        world.online._filler._wire_bytes += 5 * MIB  # what fills receive counts too
+        before = world.agent._controls.usage.month_bytes
+        await world.until(lambda: world.agent._controls.usage.month_bytes >= before + 5 * MIB)
         world.agent.set_limits(Limits(monthly_bytes_max=10 * len(LARGE)))
         assert (await world.get("small"))[0] == 200
 
@@ -253,6 +256,23 @@ def test_what_the_host_lacks_is_taken_off_the_budgets_and_the_owners_limit_wins(
         assert (online._budget_bps, online._download_bps()) == (0, 0)
         assert await world.get("small") == (503, "line-busy", "60")
         assert world.agent.status()["headroom_permille"] == 0
+
+    script(tmp_path, act)
+
+
+def test_the_scheduler_is_told_the_lesser_of_the_owners_and_the_tables_connections(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        await world.activate()
+        await world.serving()
+        world.online._host.read = lambda *_, **__: None  # type: ignore[method-assign]
+        world.online._host.connections_max = 50
+        assert world.online._report().connections_max == 50
+        assert world.agent.status()["connections"] == {"open": 0, "max": 50, "refused_today": 0}
+        world.agent.set_limits(Limits(connections_max=3))
+        assert world.online._report().connections_max == 3
+        world.online._host.connections_max = 0
+        assert world.online._report().connections_max == 0
+        assert world.agent.status()["connections"]["max"] == 0
 
     script(tmp_path, act)
 

@@ -15,6 +15,7 @@ from fallow_agent.host.headroom import (
     CoreTimes,
     Headroom,
     ProcessorTimes,
+    SpareProcessor,
     spare_percent,
 )
 from fallow_agent.host.processor import processor_times
@@ -92,12 +93,26 @@ def times(own_s: float, *cores: tuple[float, float, float]) -> ProcessorTimes:
         (times(0, (10, 0, 0), (10, 10, 0)), 50),  # another program has one core of two
         (times(0, (10, 0, 10), (10, 10, 0)), 0),  # forwarding fills one core: packets are dropped
         (times(9, (10, 5, 0), (10, 10, 0)), 100),  # readings that do not quite agree
-        (times(0, (0, 0, 0), (0, 0, 0)), None),
-        (times(0, (10, 10, 0)), None),
     ],
 )
-def test_what_others_leave_of_the_processor(after: ProcessorTimes, spare: int | None) -> None:
+def test_what_others_leave_of_the_processor(after: ProcessorTimes, spare: int) -> None:
     assert spare_percent(times(0, (0, 0, 0), (0, 0, 0)), after) == spare
+
+
+def test_the_processor_is_judged_over_seconds_and_not_by_a_moment() -> None:
+    processor, found = SpareProcessor(), []
+    for taken in (
+        times(0, (100, 100, 0)),
+        times(0, (100.01, 100, 0.01)),  # one interrupt in a hundredth of a second
+        times(0, (104, 103, 0)),
+        times(0, (104, 103, 0)),
+        times(0, (108, 103, 0), (4, 4, 0)),  # a second core has come
+        times(0, (112, 105, 0), (8, 8, 0)),
+        None,
+    ):
+        processor.take(taken)
+        found.append(processor.percent)
+    assert found == [None, None, 75, 75, None, 75, None]
 
 
 def test_one_core_of_which_the_kernel_tells_nothing_new_is_passed_over() -> None:

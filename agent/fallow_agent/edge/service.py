@@ -155,7 +155,12 @@ class EdgeService:
     @property
     def transfers_max(self) -> int:
         """Transfers at once, as things stand: the owner's limit, or the host's where that is less."""
-        return min(self._limits().connections_max, self._connections_total_max, self._connections_max())
+        return min(self._limits().connections_max, self.connections_max)
+
+    @property
+    def connections_max(self) -> int:
+        """Open connections at most, idle ones included, as things stand."""
+        return min(self._connections_total_max, self._connections_max())
 
     @property
     def connections(self) -> int:

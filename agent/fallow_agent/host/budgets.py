@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from .conntrack import ConnectionTable, connections_allowed, read_table
 from .disk import written_bytes
-from .headroom import FULL, Headroom, ProcessorTimes, spare_percent
+from .headroom import FULL, Headroom, SpareProcessor
 from .processor import processor_times
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class HostBudgets:
         self._read_table = read_table
         self._written_bytes = written_bytes
         self._written_before = written_bytes()
-        self._times: ProcessorTimes | None = processor_times()
+        self._spare = SpareProcessor()
         self._told = FULL
         self.connections_max = connections_allowed(None, behind_router=True)
         """Open connections that the home's tables bear, idle ones included."""
@@ -47,9 +47,8 @@ class HostBudgets:
 
     def read(self, temperature_c: int | None, *, behind_router: bool) -> None:
         """Read and decide anew."""
-        before, self._times = self._times, processor_times()
-        spare = None if before is None or self._times is None else spare_percent(before, self._times)
-        self._headroom.take(spare, temperature_c)
+        self._spare.take(processor_times())
+        self._headroom.take(self._spare.percent, temperature_c)
         if (self._headroom.permille == 0) != (self._told == 0):
             _log.info("the device is %s", "too hot or too busy to share" if self._told else "free to share again")
             self._told = self._headroom.permille

@@ -40,18 +40,38 @@ class ProcessorTimes:
     own_s: float
 
 
-def spare_percent(before: ProcessorTimes, after: ProcessorTimes) -> int | None:
-    """What others left of the processor meanwhile; None when it cannot be told.
+MEASURED_S_MIN = 2.0
+"""The kernel counts in hundredths of a second: over less time a single interrupt would look like a busy processor."""
+
+
+class SpareProcessor:
+    """Takes the times now and then; :attr:`percent` is what others left between the last two that lie far enough
+    apart, None while it is not known."""
+
+    def __init__(self) -> None:
+        self._before: ProcessorTimes | None = None
+        self.percent: int | None = None
+
+    def take(self, times: ProcessorTimes | None) -> None:
+        before = self._before
+        if before is None or times is None or len(before.cores) != len(times.cores):
+            self._before, self.percent = times, None  # the first, or a core came or went
+        elif _total_s(times) - _total_s(before) >= MEASURED_S_MIN * len(times.cores):
+            self._before, self.percent = times, spare_percent(before, times)
+
+
+def _total_s(times: ProcessorTimes) -> float:
+    return sum(core.total_s for core in times.cores)
+
+
+def spare_percent(before: ProcessorTimes, after: ProcessorTimes) -> int:
+    """What others left of the processor meanwhile. Some time has passed, and the cores are the same.
 
     The agent's own niced time is not held against it: it would throttle itself for its own work. Programs move from
     core to core, so all cores count together; forwarding does not, and a core full of it drops the household's packets.
     """
-    if len(before.cores) != len(after.cores):
-        return None  # a core came or went
     pairs = tuple(zip(before.cores, after.cores, strict=True))
-    total_s = sum(new.total_s - old.total_s for old, new in pairs)
-    if total_s <= 0:
-        return None
+    total_s = _total_s(after) - _total_s(before)
     waiting_s = sum(new.waiting_s - old.waiting_s for old, new in pairs)
     others = (total_s - waiting_s - (after.own_s - before.own_s)) / total_s
     forwarding = max(
