@@ -16,6 +16,7 @@ from fallow_wire.limits import CONTENT_IDS_MAX
 from fallow_wire.session import Cancel, Content, DialBack, Environment, Heartbeat, Policy, Task, TaskStatus
 from yarl import URL
 
+from .allowance import Used, day_written_full
 from .clock import Clock
 from .config import Config
 from .controls import Controls
@@ -25,8 +26,10 @@ from .edge.dial_back import DialBackNonces
 from .edge.filling import FillConfig, Filler, filling_session
 from .edge.server import EdgeConfig
 from .edge.service import EdgeService
+from .host.budgets import HostBudgets
 from .host.disk import DiskReader, free_bytes
 from .host.environment import EnvironmentReader
+from .host.headroom import FULL, Headroom
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
 from .line.delay_probe import DelayProbe
@@ -56,6 +59,7 @@ SCRUB_S = 600.0
 RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
+WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
 _LOOPS = ("session", "tasks", "submission", "line", "delay", "survey", "router", "scrub", "service-port")
 
 
@@ -90,7 +94,7 @@ class Online:
         self._tasks = tasks
         self._time_corrected = time_corrected
         self._service_port: int | None = None
-        self._bytes_counted = 0
+        self._counted = Used()
         self._submitted_at = self._host_read_at = clock.monotonic()
         self._shared = True
 
@@ -100,6 +104,10 @@ class Online:
         self._outbox = Outbox(connection, config.outbox)
         self._pacer = Pacer()
         self._nonces = DialBackNonces()
+        process = config.process
+        self._host = HostBudgets(
+            Headroom(process.spare_percent_min, process.temperature_c_max), lambda: self._content.bytes_written_total
+        )
         self._service = EdgeService(
             dataclasses.replace(EdgeConfig(), host=_one(config.service.bind), port=config.service.port),
             key=key,
@@ -112,6 +120,7 @@ class Online:
             refusal=self.refusal,
             ticket_idle_s=lambda: self._policy.policy.ticket_idle_s,
             nonces=self._nonces,
+            connections_max=lambda: self._host.connections_max,
         )
         filling = FillConfig(config.filling.private_sources or is_private(scheduler))
         self._fill_http = filling_session(filling)
@@ -132,9 +141,10 @@ class Online:
             clock=clock,
             controls=controls,
             settings=settings,
-            headroom=lambda bps: bps,
+            headroom=self._with_headroom,
         )
         self._disk_reader = DiskReader(content_dir)
+        self._write_bytes_max = self._disk_reader.write_bytes_per_day(config.content.write_bytes_per_day_max)
         self._processor_reader = ProcessorReader()
         self._read_host()
         self._content.on_change = self._content_changed
@@ -228,7 +238,7 @@ class Online:
             environment=self._environment,
             services=self._controls.services(),
             connections=len(self._service.sessions()),
-            connections_max=self._controls.limits.connections_max,
+            connections_max=self._service.transfers_max,
         )
 
     @property
@@ -237,12 +247,20 @@ class Online:
 
     def status(self) -> dict[str, Any]:
         """What the owner's phone sees of it; values that :func:`fallow_wire.fields.encode` takes."""
-        report = self._report()
+        report, usage, refusal = self._report(), self._controls.usage, self.refusal()
         oldest_at = self._outbox.oldest_at()
         return {
             **self._sharing.status(),
+            "refusal": None if refusal is None else refusal.problem.as_json(),
             "disk": report.disk,
             "processor": report.processor,
+            "headroom_permille": self._host.headroom_permille,
+            "flash": {"written_bytes_today": usage.day_written_bytes, "bytes_max": self._write_bytes_max},
+            "connections": {
+                "open": self._service.connections,
+                "max": self._service.connections_max,
+                "refused_today": usage.day_refused,
+            },
             "environment": report.environment,
             "sessions": self._service.sessions(),
             "tasks": self._runner.statuses(),
@@ -261,6 +279,8 @@ class Online:
             environment = dataclasses.replace(environment, service_ports=())
         self._environment: Environment = environment
         self._processor = self._processor_reader.read()
+        behind_router = environment.nat in ("private", "unknown")
+        self._host.read(self._processor.temperature_c, behind_router=behind_router)
 
     def _take_time(self, unix_s: int) -> None:
         self._clock.set_server_time(unix_s)
@@ -275,16 +295,24 @@ class Online:
     def refusal(self) -> Refusal | None:
         """Why nobody is served now, or None: the owner's word first, then the line."""
         refusal = self._controls.refusal()
+        if refusal is None and self._host.headroom_permille == 0:
+            refusal = line_busy("The device is too hot or too busy.", 60)
         if refusal is None and self._sharing.budget_bps < USEFUL_BPS_MIN:
             refusal = line_busy("The household is using the line.", 10)
         return refusal
 
+    def _with_headroom(self, bps: int) -> int:
+        """What processor and temperature leave of a budget."""
+        return bps * self._host.headroom_permille // FULL
+
     def _follow_permission(self) -> None:
-        """Fill only while the owner shares the line."""
-        if self._controls.refusal() is None:
-            self._runner.resume()
-        else:
+        """Fill only while the owner shares the line, and while the disk may be written to."""
+        if self._controls.refusal() is not None:
             self._runner.pause()
+        elif day_written_full(self._write_bytes_max, self._controls.usage):
+            self._runner.pause(WRITTEN_ENOUGH)
+        else:
+            self._runner.resume()
 
     # -------------------------------------------------------------- loops
 
@@ -306,14 +334,15 @@ class Online:
     async def _follow_up(self) -> None:
         """Count, tell, save, and wake who has work."""
         now = self._clock.monotonic()
+        self._controls.take_wan(self._survey.interface)
         self._count()
         if now - self._host_read_at >= READ_HOST_S:
             self._host_read_at = now
             self._read_host()
+        self._follow_permission()
         if self._shared != (self._controls.refusal() is None):
-            # A window of the owner's hours began or ended, or the month's bytes are used up.
+            # A window of the owner's hours began or ended, the month's bytes are used up, or the line is another one.
             self._shared = not self._shared
-            self._follow_permission()
             if not self._shared:
                 await self._service.stop_transfers()
         if now - self._submitted_at >= SUBMIT_S and self._outbox.waiting():
@@ -328,10 +357,15 @@ class Online:
             await self._content.scrub_next()
 
     def _count(self) -> None:
-        total = self._service.bytes_up_total
-        if total != self._bytes_counted:
-            self._controls.count(total - self._bytes_counted)
-            self._bytes_counted = total
+        total = Used(
+            self._service.bytes_up_total,
+            sum(self._own_bytes()),
+            self._host.written_total(),
+            refused=self._service.refused_total,
+        )
+        if total != self._counted:
+            self._controls.count(total - self._counted)
+            self._counted = total
 
     def _own_bytes(self) -> tuple[int, int]:
         """On the wire."""

@@ -516,6 +516,39 @@ def test_the_do_no_harm_record_is_shown_and_its_signature_is_checked(
     assert "not to be believed" in fallow("status")[1]
 
 
+def test_the_status_tells_what_holds_the_device_back(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str]
+) -> None:
+    dormant(server)
+    save_settings(settings_path(environ), Settings(devices={DEVICE_ID: KnownDevice(server.url, "lan-token-1")}))
+    status = {
+        "state": "active",
+        "refusal": {"type": "paused", "detail": "The line costs money by the byte (wwan0)."},
+        "processor": {"temperature_c": 81},
+        "headroom_permille": 400,
+        "flash": {"written_bytes_today": 2**20, "bytes_max": 500 * 2**20},
+        "connections": {"open": 3, "max": 100, "refused_today": 7},
+    }
+    server.json("GET /v1/status", status)
+    lines = [" ".join(line.split()) for line in fallow("status")[1].splitlines()]
+    for line in (
+        "Serves nobody The line costs money by the byte (wwan0)",
+        "Processor and heat leave 40 %",
+        "Temperature 81 °C",
+        "Connections 3 / 100",
+        "Turned away today 7",
+        "Written today 1.0 MiB / 500.0 MiB",
+    ):
+        assert line in lines
+    chinese = fallow("status", LANG="zh_CN.UTF-8")[1]
+    assert "线路按流量计费（wwan0）" in chinese
+    assert "今日写入" in chinese
+
+    server.json("GET /v1/status", {"state": "active", "flash": {"written_bytes_today": 0, "bytes_max": None}})
+    lines = [" ".join(line.split()) for line in fallow("status")[1].splitlines()]
+    assert {"Serves nobody –", "Temperature –", "Written today 0 B"} <= set(lines)
+
+
 def test_a_pause_tells_until_when(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
     dormant(server)
     save_settings(settings_path(environ), Settings(devices={DEVICE_ID: KnownDevice(server.url, "lan-token-1")}))

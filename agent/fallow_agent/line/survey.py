@@ -20,15 +20,15 @@ from ..host.routes import default_routes, home_router
 from ..store import Settings
 from .capacity import ROUTER, Capacity, Estimate, LineConfig, capacity_of
 from .household import Household, position
-from .meter import Rates
+from .meter import Rates, wan_of
 from .observed import Sample, from_json
 from .router import RouterMeter, RouterTraffic
 from .sqm import read_sqm
 
 _log = logging.getLogger(__name__)
 
-LOOK_S = 60.0
-"""How often address, network daemon and SQM are looked at."""
+LOOK_S = 30.0
+"""How often routes, address, network daemon and SQM are looked at: a line that failed over may cost money."""
 ROUTER_RETRY_S = 3600.0
 """After a router that has no UPnP, or none today."""
 ROUTER_RESTS_S = 15.0
@@ -66,6 +66,9 @@ class Survey:
         self._modem: tuple[list[Estimate], list[Estimate]] = ([], [])
         self.in_use: Callable[[], bool] = _never
         """Whether the line is being shared now; set by whoever shares it."""
+        self._named: str | None = None
+        self.interface: str | None = None
+        """By which the line goes out, where that is known."""
         self._place()
         self.capacity = self._capacity()
 
@@ -109,9 +112,9 @@ class Survey:
     async def run(self) -> None:
         """Where this device stands, again and again."""
         while True:
-            self._household.meter.name(await wan_device())
+            self._named = await wan_device()
+            self._household.meter.name(self._named)
             self._place()
-            self._sqm = read_sqm(self._household.meter.interface)
             await asyncio.sleep(LOOK_S)
 
     async def ask_router(self) -> None:
@@ -157,6 +160,8 @@ class Survey:
             await asyncio.sleep(self._household.traffic.ask_again_s if self.in_use() else ROUTER_RESTS_S)
 
     def _place(self) -> None:
+        self.interface = self._config.interface or wan_of(default_routes(), self._named)
+        self._sqm = read_sqm(self.interface)
         found = position(self._config.position, local_address("ipv4"), openwrt=OPENWRT.exists())
         if found != self._household.position:
             _log.info("this device is taken for %s", "the home's router" if found == ROUTER else "one behind a router")
