@@ -55,8 +55,11 @@ CROWDED_FACTOR = 2.0
 """Over the target: the queue is a demand where none can be seen otherwise."""
 DRAIN_S = 0.5
 """So long after we yielded, what still stands in the queue is not what we left there."""
-UNSEEN_HALF_LIFE_S = 15.0
-"""Of the peak where the household is not seen: to look whether it is gone costs it a queue each time."""
+BESIDE_HALF_LIFE_S = 20.0
+"""Of the peak where the household is not seen, and the queue went as we did: it is still there, beside us, and to look
+again costs it a queue each time."""
+ALONE_HALF_LIFE_S = 3.0
+"""The same where the queue stood without us: when it is gone, so is what made it."""
 
 
 def idle_bps(capacity_bps: int, peak_bps: float) -> int:
@@ -114,6 +117,7 @@ class Controller:
     yields: int = 0
     yield_ms: int | None = None
     peak_bps: float = 0.0
+    peak_half_life_s: float = PEAK_HALF_LIFE_S
     level_bps: float = 0.0
     highest_bps: int = 0
     """Since the onset."""
@@ -131,15 +135,18 @@ class Controller:
         capacity, household = reading.capacity_bps, reading.household_bps or 0
         elapsed = max(0.0, now - self.stepped_at)
         recent = _recent(self.sample, elapsed, household)
-        half_life_s = PEAK_HALF_LIFE_S if reading.household_bps is not None else UNSEEN_HALF_LIFE_S
+        half_life_s = PEAK_HALF_LIFE_S if reading.household_bps is not None else self.peak_half_life_s
         peak = max(recent, self.peak_bps * 0.5 ** (elapsed / half_life_s))
-        if reading.shows_unseen() and (not self.yielding(now) or now - self.onset_at > DRAIN_S):
-            peak = max(peak, float(capacity - reading.own_bps))
+        alone = self.yielding(now) and now - self.onset_at > DRAIN_S
+        unseen = float(capacity - reading.own_bps) if reading.shows_unseen() else 0.0
+        if unseen > peak and (alone or not self.yielding(now)):
+            peak, half_life_s = unseen, ALONE_HALF_LIFE_S if alone else BESIDE_HALF_LIFE_S
         crowded = reading.shows_unseen(CROWDED_FACTOR)
         level_s = YIELDED_LEVEL_S if self.yielding(now) else LEVEL_S
         step = dataclasses.replace(
             self,
             peak_bps=peak,
+            peak_half_life_s=half_life_s,
             level_bps=self.level_bps + (household - self.level_bps) * min(1.0, elapsed / level_s),
             stepped_at=now,
             sample=(min(elapsed, RECENT_S), household),

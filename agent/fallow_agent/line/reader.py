@@ -15,6 +15,8 @@ from .meter import Rates
 
 FULL_SHARE = 0.8
 """Of the capacity: where one direction is as full as this and the other half as much, a queue is of the first."""
+OURS_SHARE = 0.1
+"""The same where only what is ours is seen: with so much of it in one direction, the queue is taken for that one's."""
 
 
 class LineReader:
@@ -80,11 +82,12 @@ class LineReader:
         self.total = sight.total if sight.prompt else None
         up_share = (seen.up_bps + own.up_bps) / max(1, capacity.up_bps)
         down_share = (seen.down_bps + own.down_bps) / max(1, capacity.down_bps)
+        full = OURS_SHARE if sight.rates is None else FULL_SHARE
         up, down = (
             Reading(bps, None if sight.rates is None else household_bps, own_bps, queueing, sight.prompt)
             for bps, household_bps, own_bps, queueing in (
-                (capacity.up_bps, seen.up_bps, own.up_bps, _of_this(queueing_ms, up_share, down_share)),
-                (capacity.down_bps, seen.down_bps, own.down_bps, _of_this(queueing_ms, down_share, up_share)),
+                (capacity.up_bps, seen.up_bps, own.up_bps, _of_this(queueing_ms, up_share, down_share, full)),
+                (capacity.down_bps, seen.down_bps, own.down_bps, _of_this(queueing_ms, down_share, up_share, full)),
             )
         )
         self.up = self.up.after(monotonic, up)
@@ -132,9 +135,9 @@ class LineReader:
         )
 
 
-def _of_this(queueing_ms: float | None, share: float, other: float) -> float | None:
+def _of_this(queueing_ms: float | None, share: float, other: float, full: float) -> float | None:
     """A round trip does not say in which direction it waited."""
-    return 0.0 if queueing_ms is not None and other > FULL_SHARE and share < other / 2 else queueing_ms
+    return 0.0 if queueing_ms is not None and other > full and share < other / 2 else queueing_ms
 
 
 def hour_of_week(unix_s: int) -> int:
