@@ -22,8 +22,6 @@ ACTIVE_S = 0.15
 """Between two echoes to the provider's side, while it matters: a queue is known of after two."""
 REST_S = 3.0
 """The same while the line is not used by us: enough to keep the base."""
-HOME_EVERY = 2
-"""The home's hop is asked with each second echo: Wi-Fi changes no faster."""
 GENTLE_S = 1.0
 """To a hop that is to be asked seldom."""
 LOOK_S = 5.0
@@ -58,7 +56,6 @@ class DelayProbe:
         self.trains = Trains()
         """What the line can carry, by those that were sent."""
         self._towards = ""
-        self._round = 0
         self._searched_at = self._looked_at = self._asked_gently_at = float("-inf")
 
     @property
@@ -216,7 +213,6 @@ class DelayProbe:
     # -------------------------------------------------------------- echoes
 
     def _ask(self) -> None:
-        self._round += 1
         provider, home = self._path.provider, self._path.home
         if provider is None:
             return
@@ -224,8 +220,9 @@ class DelayProbe:
         if not provider.gentle or now - self._asked_gently_at >= GENTLE_S:
             self._asked_gently_at = now
             self._send(provider)
-        if home is not None and (self._round % HOME_EVERY == 0 or not self._active.is_set()):
-            self._send(home)
+            if home is not None:
+                # In the same moment: Wi-Fi is another one soon, and what both have met is to be taken off.
+                self._send(home)
 
     def _send(self, hop: Hop) -> None:
         to, ttl = (self._towards, hop.ttl) if hop.by_expiry else (hop.address, None)

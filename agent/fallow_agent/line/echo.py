@@ -16,7 +16,19 @@ import struct
 import time
 from dataclasses import dataclass
 
-from .icmp import COOKIE_BYTES, FRAME_BYTES, PAYLOAD_BYTES_MIN, Answer, Kind, answer, echo, error, without_ip_header
+from .icmp import (
+    COOKIE_BYTES,
+    ETHERNET_BYTES,
+    FRAME_BYTES,
+    IP_HEADER_BYTES,
+    PAYLOAD_BYTES_MIN,
+    Answer,
+    Kind,
+    answer,
+    echo,
+    error,
+    without_ip_header,
+)
 
 UNDER_WAY_MAX = 64
 """Echoes not yet answered: two seconds of them at full rate, and two trains. More means that nothing comes back."""
@@ -59,7 +71,6 @@ class _UnderWay:
     to: str
     sent_at: float
     timer: asyncio.TimerHandle
-    answer_bytes: int
 
 
 class Echoes:
@@ -108,7 +119,7 @@ class Echoes:
             return heard
         self.wire_up += FRAME_BYTES + payload_bytes
         timer = loop.call_later(LOST_AFTER_S, self._lose, self._sequence)
-        self._under_way[self._sequence] = _UnderWay(heard, to, sent_at, timer, FRAME_BYTES + payload_bytes)
+        self._under_way[self._sequence] = _UnderWay(heard, to, sent_at, timer)
         return heard
 
     def close(self) -> None:
@@ -181,29 +192,27 @@ class Echoes:
 
     def _take(self, data: bytes, ancillary: list[tuple[int, int, bytes]], sender: str | None) -> None:
         arrived_at, found, address = None, None, sender
-        complaint = False
+        complaint, headers = False, ETHERNET_BYTES if self._raw else ETHERNET_BYTES + IP_HEADER_BYTES
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
                 arrived_at = _arrived_at(value)
             elif level == socket.IPPROTO_IP and kind == _IP_RECVERR:
-                complaint = True
+                complaint, headers = True, FRAME_BYTES + IP_HEADER_BYTES
                 found, address = _complaint(data, value)
         if not complaint:
             packet = without_ip_header(data) if self._raw else data
             found = None if packet is None else answer(packet)
         if found is not None and address is not None:
-            self._match(found, address, time.monotonic() if arrived_at is None else arrived_at)
+            arrived_at = time.monotonic() if arrived_at is None else arrived_at
+            self._match(found, address, arrived_at, headers + len(data))
 
-    def _match(self, found: Answer, address: str, arrived_at: float) -> None:
+    def _match(self, found: Answer, address: str, arrived_at: float, wire_bytes: int) -> None:
         waiting = self._under_way.get(found.sequence)
         if waiting is None or found.identifier != self._identifier:
             return
-        if found.kind is Kind.REPLY:
-            if address != waiting.to or found.cookie != self._cookie:
-                return  # not by the one we asked, or by somebody who never saw the question
-            self.wire_down += waiting.answer_bytes
-        else:
-            self.wire_down += FRAME_BYTES + 28
+        if found.kind is Kind.REPLY and (address != waiting.to or found.cookie != self._cookie):
+            return  # not by the one we asked, or by somebody who never saw the question
+        self.wire_down += wire_bytes
         self._settle(found.sequence, found.kind, address, arrived_at)
 
 

@@ -37,7 +37,7 @@ OTHER_SHARE_MAX = 0.05
 """Of the train's bytes, by others meanwhile: they would be taken for a slower line."""
 SPREAD_S_MIN = 0.0008
 """The measured half must take so long: kernels and network cards stamp to within some 50 µs."""
-SENDING_SHARE_MAX = 0.5
+SENDING_SHARE_MAX = 0.8
 """Of the time that the answers took: a device that sends no faster than the line measures itself."""
 UNEVEN_MAX = 1.6
 """The later quarter of a train by the one before it: a burst had not ended."""
