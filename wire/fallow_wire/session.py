@@ -47,6 +47,9 @@ _NONCE = matching(re.compile(r"[A-Za-z0-9_-]{16,64}\Z"), "16 to 64 characters of
 
 # ------------------------------------------------------------------ what a heartbeat reports
 
+CAPACITY_SOURCES = ("configured", "sqm", "modem", "upnp", "passive", "train", "speedtest", "unknown")
+"""``down_capacity_source`` is None where download is known by the same means as upload."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -54,7 +57,7 @@ class Line:
 
     up_capacity_bps: Annotated[int, integer()]
     down_capacity_bps: Annotated[int, integer()]
-    capacity_source: Annotated[str, one_of("configured", "modem", "upnp", "passive", "train", "speedtest", "unknown")]
+    capacity_source: Annotated[str, one_of(*CAPACITY_SOURCES)]
     household_up_bps: Annotated[int, integer()]
     household_down_bps: Annotated[int, integer()]
     own_up_bps: Annotated[int, integer()]
@@ -63,6 +66,7 @@ class Line:
     idle_down_bps: Annotated[int, integer()]
     rtt_ms: Annotated[int | None, integer()] = None
     rtt_base_ms: Annotated[int | None, integer()] = None
+    down_capacity_source: Annotated[str | None, one_of(*CAPACITY_SOURCES)] = None
 
 
 @dataclass(frozen=True, slots=True)

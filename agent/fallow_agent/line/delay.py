@@ -69,13 +69,14 @@ class HopDelay:
 class DelayReading:
     """``queueing_ms``: on the line, without what the home's own network adds; None where it is not known.
 
-    ``rtt_ms``, ``rtt_base_ms``: to ``hop`` on the provider's side. ``lan_queueing_ms``: in the home.
-    ``reason``: why there is no ``queueing_ms``; else empty.
+    ``rtt_ms``, ``rtt_base_ms``: to ``hop`` on the provider's side; ``heard``: when its last answer came, and its round
+    trip. ``lan_queueing_ms``: in the home. ``reason``: why there is no ``queueing_ms``; else empty.
     """
 
     queueing_ms: float | None = None
     rtt_ms: float | None = None
     rtt_base_ms: float | None = None
+    heard: tuple[float, float] | None = None
     lan_queueing_ms: float | None = None
     hop: str | None = None
     reason: str = ""
@@ -89,6 +90,7 @@ def combined(now: float, provider: HopDelay, home: HopDelay | None, hop: str) ->
         queueing_ms=None if whole is None else max(0.0, whole - (lan or 0.0)),
         rtt_ms=provider.rtt_ms(now),
         rtt_base_ms=provider.base_ms,
+        heard=provider.recent[-1] if provider.recent else None,
         lan_queueing_ms=lan,
         hop=hop,
         reason=f"{hop} has not answered lately" if whole is None else "",

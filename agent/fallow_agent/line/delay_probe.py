@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path as FilePath
 
 from ..clock import Clock
+from ..host.routes import ROUTES
 from .delay import DelayReading, HopDelay, combined
 from .echo import Echoes, Heard
 from .icmp import Kind, is_ipv4
-from .meter import ROUTES
 from .path import HOPS_MAX, Hop, Path, candidates
 from .train import PACKETS, PAYLOAD_BYTES, Spoilt, Train, Trains, measured
 

@@ -1,25 +1,28 @@
 """Bytes through the WAN interface, from the kernel's counters.
 
-The counter files stay open and are read by ``pread``: two microseconds a reading. A counter that went backwards has
-wrapped (32-bit drivers) or its interface came back new; which of the two cannot be told apart for sure, so that
-interval is skipped rather than guessed.
+The counter files stay open and are read by ``pread``: two microseconds a reading. A vanished interface's files give
+errors, and are opened anew when one of that name is there again. A counter that went backwards has wrapped or began
+anew (``counters.py``); where the interface lost its link in between, it began anew.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..host.routes import ROUTES, ROUTES6, DefaultRoute, default_routes
+from .counters import advance
+
 SYS_NET = Path("/sys/class/net")
-ROUTES = Path("/proc/net/route")
-ROUTES6 = Path("/proc/net/ipv6_route")
 INTERVAL_S_MAX = 30.0
 """After a suspension an average over the gap says nothing about now."""
 LOOKUP_S = 30.0
 """How often the default route is looked up: a line that failed over to another interface is measured there."""
+BPS_MAX = 25_000_000_000
+"""No home has more; a higher rate is a counter that began anew, or another interface's."""
 _DIGITS_MAX = 32
-_REJECT = 0x200
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +33,12 @@ class Rates:
     down_bps: int
 
 
-def default_interface(routes: Path = ROUTES, routes6: Path = ROUTES6) -> str | None:
-    """The interface of the default route with the lowest metric, IPv4 before IPv6, or None."""
-    found: list[tuple[int, str]] = []
-    for parts in _rows(routes):
-        if len(parts) >= 8 and parts[1] == "00000000" and parts[7] == "00000000":
-            found.append((int(parts[6]), parts[0]))
-    if not found:
-        for parts in _rows(routes6):
-            if len(parts) >= 10 and parts[0] == "0" * 32 and parts[1] == "00" and not int(parts[8], 16) & _REJECT:
-                found.append((int(parts[5], 16), parts[9]))
-    return min(found)[1] if found else None
-
-
-def _rows(path: Path) -> list[list[str]]:
-    try:
-        return [line.split() for line in path.read_text("ascii", "replace").splitlines()]
-    except OSError:
-        return []
+def wan_of(routes: Sequence[DefaultRoute], named: str | None) -> str | None:
+    """The interface towards the internet: what the network daemon named, if a default route agrees or there is none
+    (policy routing keeps them in tables of their own); else that of the first default route, or None."""
+    if named is not None and (not routes or any(route.interface == named for route in routes)):
+        return named
+    return routes[0].interface if routes else None
 
 
 class Meter:
@@ -59,31 +50,53 @@ class Meter:
     def __init__(
         self, interface: str | None, sys_net: Path = SYS_NET, routes: Path = ROUTES, routes6: Path = ROUTES6
     ) -> None:
-        self._interface = interface
+        self._configured = interface
+        self._named: str | None = None
         self._sys_net = sys_net
         self._routes = (routes, routes6)
-        self._open_name: str | None = None
+        self._interface: str | None = None
         self._files: tuple[int, int] | None = None
+        self._link_changes: str | None = None
         self._looked_up_at = float("-inf")
         self._before: tuple[float, int, int] | None = None
 
+    @property
+    def interface(self) -> str | None:
+        """The one that is read, or None while there is none."""
+        return self._interface if self._files is not None else None
+
+    def name(self, interface: str | None) -> None:
+        """What the network daemon calls the WAN (:func:`~fallow_agent.host.netifd.wan_device`); the configuration
+        wins."""
+        if interface != self._named:
+            self._named = interface
+            self._looked_up_at = float("-inf")
+
     def read(self, monotonic: float) -> Rates | None:
         """Rates since the last call; None when there is no interval to speak of (the first reading, a gap, a flap)."""
-        if self._interface is None and not 0 <= monotonic - self._looked_up_at < LOOKUP_S:
+        if not 0 <= monotonic - self._looked_up_at < LOOKUP_S:
             self._looked_up_at = monotonic
-            if default_interface(*self._routes) != self._open_name:
+            found = self._look_up()
+            if found != self._interface:
                 self.close()
+                self._interface = found
         counters = self._counters()
         before, self._before = self._before, None
         if counters is None:
+            # It may be back under another name.
+            self._looked_up_at = float("-inf")
             return None
         up, down = counters
         self._before = (monotonic, up, down)
         if before is None:
             return None
         elapsed = monotonic - before[0]
-        sent, received = up - before[1], down - before[2]
-        if not 0 < elapsed <= INTERVAL_S_MAX or sent < 0 or received < 0:
+        if not 0 < elapsed <= INTERVAL_S_MAX:
+            return None
+        if (up < before[1] or down < before[2]) and self._link_changed():
+            return None
+        sent, received = advance(before[1], up, elapsed, BPS_MAX), advance(before[2], down, elapsed, BPS_MAX)
+        if sent is None or received is None:
             return None
         return Rates(int(sent * 8 / elapsed), int(received * 8 / elapsed))
 
@@ -94,6 +107,9 @@ class Meter:
             for descriptor in self._files:
                 os.close(descriptor)
             self._files = None
+
+    def _look_up(self) -> str | None:
+        return self._configured or wan_of(default_routes(*self._routes), self._named)
 
     def _counters(self) -> tuple[int, int] | None:
         for _ in range(2):
@@ -109,10 +125,9 @@ class Meter:
         return None
 
     def _open(self) -> bool:
-        name = self._interface or default_interface(*self._routes)
-        if name is None:
+        if self._interface is None:
             return False
-        directory = self._sys_net / name / "statistics"
+        directory = self._sys_net / self._interface / "statistics"
         opened: list[int] = []
         try:
             for counter in ("tx_bytes", "rx_bytes"):
@@ -122,5 +137,15 @@ class Meter:
                 os.close(descriptor)
             return False
         self._files = (opened[0], opened[1])
-        self._open_name = name
+        self._link_changed()
         return True
+
+    def _link_changed(self) -> bool:
+        """True where the interface had its link lost or found since this was asked before. Asked only at need."""
+        before = self._link_changes
+        try:
+            assert self._interface is not None
+            self._link_changes = (self._sys_net / self._interface / "carrier_changes").read_text("ascii", "replace")
+        except OSError:
+            self._link_changes = None  # kernels before 3.15, and an interface that has just gone
+        return self._link_changes != before

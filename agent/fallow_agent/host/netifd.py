@@ -1,0 +1,62 @@
+"""What OpenWrt's network daemon calls the internet: ``ubus call network.interface.wan status``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+
+PROGRAM = "ubus"
+INTERFACES = ("wan", "wan6")
+"""netifd's names, not devices; an installation with others has its default route."""
+CALL_S = 5.0
+BYTES_MAX = 256 * 1024
+_NAME_MAX = 15
+
+
+def l3_device(told: bytes) -> str | None:
+    """The device that carries the packets (``pppoe-wan`` over ``eth1``), or None while the interface is down."""
+    try:
+        status = json.loads(told[:BYTES_MAX])
+    except ValueError:
+        return None
+    if not isinstance(status, dict) or status.get("up") is not True:
+        return None
+    device = status.get("l3_device")
+    # It becomes part of a path: what no interface can be called is none.
+    if not isinstance(device, str) or not 0 < len(device) <= _NAME_MAX or "/" in device or device in (".", ".."):
+        return None
+    return device
+
+
+async def wan_device() -> str | None:
+    """The WAN device by netifd, or None where it is down or there is no netifd. Takes some ms on a router."""
+    program = shutil.which(PROGRAM)
+    if program is None:
+        return None
+    for interface in INTERFACES:
+        told = await _told(program, "call", f"network.interface.{interface}", "status")
+        device = l3_device(told)
+        if device is not None:
+            return device
+    return None
+
+
+async def _told(*command: str) -> bytes:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(CALL_S):
+            return (await process.communicate())[0]
+    except TimeoutError:
+        return b""
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
