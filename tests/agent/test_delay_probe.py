@@ -176,6 +176,12 @@ async def test_without_scheduler_or_permission_nothing_is_sent(world: World) -> 
     world.target = None
     await world.step(times=3)
     assert "no scheduler" in world.probe.reading.reason
+    world.target = "127.0.0.1"
+    await world.step(LOOK_S)
+    assert "on this device" in world.probe.reading.reason
+    world.target = "not a name"
+    await world.step(LOOK_S)
+    assert "no IPv4 address" in world.probe.reading.reason
     world.network.unavailable = "ICMP is not allowed"
     assert world.probe.reading.reason == "ICMP is not allowed"
     await asyncio.wait_for(world.probe.run(), 10)

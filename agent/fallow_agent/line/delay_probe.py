@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable
@@ -179,6 +180,8 @@ class DelayProbe:
         address = await _resolved(target)
         if address is None:
             return Path(reason=f"{target} has no IPv4 address that can be found")
+        if ipaddress.IPv4Address(address).is_loopback:
+            return Path(reason="the scheduler is on this device; no line is between")
         self._towards = address
         home, tries = candidates(await self._way(address))
         # The home's hop that answers no echo has no second way: its expiries are too rare to be subtracted.
