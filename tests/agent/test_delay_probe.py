@@ -10,7 +10,7 @@ import pytest
 from fallow_agent.clock import Clock
 from fallow_agent.line.delay import SILENT_AFTER
 from fallow_agent.line.delay_probe import GENTLE_S, LOOK_S, RETRY_S, DelayProbe
-from fallow_agent.line.echo import Echoes, Heard
+from fallow_agent.line.echo import LOST_AFTER_S, Echoes, Heard
 from fallow_agent.line.icmp import PAYLOAD_BYTES_MIN, Kind
 from fallow_agent.line.path import HOPS_MAX, Hop
 from fallow_agent.line.path import Path as Way
@@ -41,7 +41,14 @@ class Network(Echoes):
         self.asked: list[tuple[str, int | None]] = []
         self.spaced_s = 0.0
 
-    def send(self, to: str, *, ttl: int | None = None, payload_bytes: int = PAYLOAD_BYTES_MIN) -> asyncio.Future[Heard]:
+    def send(
+        self,
+        to: str,
+        *,
+        ttl: int | None = None,
+        payload_bytes: int = PAYLOAD_BYTES_MIN,
+        lost_after_s: float = LOST_AFTER_S,
+    ) -> asyncio.Future[Heard]:
         self.asked.append((to, ttl))
         now, by, kind = self.clock.at, to, Kind.REPLY
         if ttl is not None and ttl < self.way.index(to) + 1:

@@ -31,6 +31,8 @@ RETRY_S = 30.0
 """After a search that found nobody: 20 small packets a minute at most."""
 ROUNDS = 2
 """Echoes per distance of a search."""
+SEARCH_S = 2.0
+"""How long a search waits for those who do not answer."""
 TRAIN_QUEUEING_MS_MAX = 5.0
 """Above, somebody else's packets would be in the train's way."""
 
@@ -201,7 +203,8 @@ class DelayProbe:
         """Who answers at 1, 2, … hops, up to the target."""
         way: list[str | None] = [None] * HOPS_MAX
         for _ in range(ROUNDS):
-            heard = await asyncio.gather(*(self._echoes.send(address, ttl=ttl + 1) for ttl in range(HOPS_MAX)))
+            asked = (self._echoes.send(address, ttl=ttl, lost_after_s=SEARCH_S) for ttl in range(1, HOPS_MAX + 1))
+            heard = await asyncio.gather(*asked)
             for distance, answer in enumerate(heard):
                 if answer.kind in (Kind.EXPIRED, Kind.REPLY):
                     way[distance] = answer.address
@@ -210,7 +213,7 @@ class DelayProbe:
         return way[: way.index(address) + 1] if address in way else way
 
     async def _echoed(self, address: str) -> bool:
-        heard = await asyncio.gather(*(self._echoes.send(address) for _ in range(ROUNDS)))
+        heard = await asyncio.gather(*(self._echoes.send(address, lost_after_s=SEARCH_S) for _ in range(ROUNDS)))
         return any(answer.kind is Kind.REPLY for answer in heard)
 
     # -------------------------------------------------------------- echoes

@@ -30,10 +30,10 @@ from .icmp import (
     without_ip_header,
 )
 
-UNDER_WAY_MAX = 64
-"""Echoes not yet answered: two seconds of them at full rate, and two trains. More means that nothing comes back."""
-LOST_AFTER_S = 2.0
-"""Longer than the worst home queues hold a packet; what comes later is no answer."""
+UNDER_WAY_MAX = 96
+"""Echoes not yet answered: four seconds of them to two hops, and two trains. More means that nothing comes back."""
+LOST_AFTER_S = 4.0
+"""256 packets, a common queue, last 3 s on 1 Mbit/s; what comes later is no answer."""
 READS_MAX = 64
 """Packets taken per wake-up: somebody who floods us with ICMP does not keep the loop."""
 ARRIVED_AGO_S_MAX = 1.0
@@ -98,7 +98,14 @@ class Echoes:
                 "sysctl net.ipv4.ping_group_range='0 2147483647', or give the agent CAP_NET_RAW"
             )
 
-    def send(self, to: str, *, ttl: int | None = None, payload_bytes: int = PAYLOAD_BYTES_MIN) -> asyncio.Future[Heard]:
+    def send(
+        self,
+        to: str,
+        *,
+        ttl: int | None = None,
+        payload_bytes: int = PAYLOAD_BYTES_MIN,
+        lost_after_s: float = LOST_AFTER_S,
+    ) -> asyncio.Future[Heard]:
         """One echo, without waiting. The future always gets a result: an answer, ``LOST``, or ``UNSENT``.
 
         :param to: an IPv4 address.
@@ -118,7 +125,7 @@ class Echoes:
             heard.set_result(Heard(Kind.UNSENT, sent_at))
             return heard
         self.wire_up += FRAME_BYTES + payload_bytes
-        timer = loop.call_later(LOST_AFTER_S, self._lose, self._sequence)
+        timer = loop.call_later(lost_after_s, self._lose, self._sequence)
         self._under_way[self._sequence] = _UnderWay(heard, to, sent_at, timer)
         return heard
 
@@ -210,8 +217,8 @@ class Echoes:
         waiting = self._under_way.get(found.sequence)
         if waiting is None or found.identifier != self._identifier:
             return
-        if found.kind is Kind.REPLY and (address != waiting.to or found.cookie != self._cookie):
-            return  # not by the one we asked, or by somebody who never saw the question
+        if not found.by_the_asked(address, waiting.to, self._cookie):
+            return
         self.wire_down += wire_bytes
         self._settle(found.sequence, found.kind, address, arrived_at)
 

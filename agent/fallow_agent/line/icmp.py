@@ -48,6 +48,11 @@ class Answer:
     sequence: int
     cookie: bytes | None = None
 
+    def by_the_asked(self, by: str, asked: str, cookie: bytes) -> bool:
+        """False for a reply by another, or by somebody who never saw the question. An error may come from anybody on
+        the way, and is believed by identifier and sequence alone."""
+        return self.kind is not Kind.REPLY or (by == asked and self.cookie == cookie)
+
 
 def echo(identifier: int, sequence: int, cookie: bytes, payload_bytes: int = PAYLOAD_BYTES_MIN) -> bytes:
     """A request, with ``cookie`` at the beginning of its payload."""
