@@ -30,6 +30,7 @@ PURE = [
     "agent/fallow_agent/line/icmp.py",
     "agent/fallow_agent/line/path.py",
     "agent/fallow_agent/line/delay.py",
+    "agent/fallow_agent/line/train.py",
     "agent/fallow_agent/allowance.py",
     "agent/fallow_agent/edge/arrivals.py",
     "agent/fallow_agent/host/conntrack.py",

@@ -71,6 +71,14 @@ def test_an_error_names_the_echo_that_it_quotes(
     assert answer(packet(5, 0, bytes(4) + quoted)) is None, "a redirect"
 
 
+def test_replies_of_others_and_guesses_are_not_believed() -> None:
+    reply = Answer(Kind.REPLY, 1, 2, COOKIE)
+    assert reply.by_the_asked("100.64.0.1", "100.64.0.1", COOKIE)
+    assert not reply.by_the_asked("100.64.0.2", "100.64.0.1", COOKIE)
+    assert not reply.by_the_asked("100.64.0.1", "100.64.0.1", bytes(COOKIE_BYTES))
+    assert Answer(Kind.EXPIRED, 1, 2).by_the_asked("100.64.0.2", "100.64.0.1", COOKIE)
+
+
 def test_an_error_about_something_else_is_no_answer() -> None:
     assert answer(packet(11, 0, bytes(4) + ip_header(protocol=17) + bytes(8))) is None
     assert answer(packet(11, 0, bytes(4) + ip_header() + reply_to(echo(1, 2, COOKIE))[:8])) is None

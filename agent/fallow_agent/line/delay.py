@@ -9,7 +9,6 @@ Times are monotonic seconds.
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from dataclasses import dataclass
 
 BASE_MINUTES = 5
@@ -56,9 +55,9 @@ class HopDelay:
 
     def rtt_ms(self, now: float) -> float | None:
         """None where nothing was heard lately, as after a suspension."""
-        recent = [rtt_ms for at, rtt_ms in self.recent if now - at <= RECENT_S]
+        recent = sorted(rtt_ms for at, rtt_ms in self.recent if now - at <= RECENT_S)
         # Of two, the lower: what only one of them says is a straggler.
-        return statistics.median_low(recent) if recent else None
+        return recent[(len(recent) - 1) // 2] if recent else None
 
     def queueing_ms(self, now: float) -> float | None:
         rtt_ms, base_ms = self.rtt_ms(now), self.base_ms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable
@@ -22,8 +23,6 @@ ACTIVE_S = 0.15
 """Between two echoes to the provider's side, while it matters: a queue is known of after two."""
 REST_S = 3.0
 """The same while the line is not used by us: enough to keep the base."""
-HOME_EVERY = 2
-"""The home's hop is asked with each second echo: Wi-Fi changes no faster."""
 GENTLE_S = 1.0
 """To a hop that is to be asked seldom."""
 LOOK_S = 5.0
@@ -32,6 +31,8 @@ RETRY_S = 30.0
 """After a search that found nobody: 20 small packets a minute at most."""
 ROUNDS = 2
 """Echoes per distance of a search."""
+SEARCH_S = 2.0
+"""How long a search waits for those who do not answer."""
 TRAIN_QUEUEING_MS_MAX = 5.0
 """Above, somebody else's packets would be in the train's way."""
 
@@ -58,7 +59,6 @@ class DelayProbe:
         self.trains = Trains()
         """What the line can carry, by those that were sent."""
         self._towards = ""
-        self._round = 0
         self._searched_at = self._looked_at = self._asked_gently_at = float("-inf")
 
     @property
@@ -182,6 +182,8 @@ class DelayProbe:
         address = await _resolved(target)
         if address is None:
             return Path(reason=f"{target} has no IPv4 address that can be found")
+        if ipaddress.IPv4Address(address).is_loopback:
+            return Path(reason="the scheduler is on this device; no line is between")
         self._towards = address
         home, tries = candidates(await self._way(address))
         # The home's hop that answers no echo has no second way: its expiries are too rare to be subtracted.
@@ -201,7 +203,8 @@ class DelayProbe:
         """Who answers at 1, 2, … hops, up to the target."""
         way: list[str | None] = [None] * HOPS_MAX
         for _ in range(ROUNDS):
-            heard = await asyncio.gather(*(self._echoes.send(address, ttl=ttl + 1) for ttl in range(HOPS_MAX)))
+            asked = (self._echoes.send(address, ttl=ttl, lost_after_s=SEARCH_S) for ttl in range(1, HOPS_MAX + 1))
+            heard = await asyncio.gather(*asked)
             for distance, answer in enumerate(heard):
                 if answer.kind in (Kind.EXPIRED, Kind.REPLY):
                     way[distance] = answer.address
@@ -210,13 +213,12 @@ class DelayProbe:
         return way[: way.index(address) + 1] if address in way else way
 
     async def _echoed(self, address: str) -> bool:
-        heard = await asyncio.gather(*(self._echoes.send(address) for _ in range(ROUNDS)))
+        heard = await asyncio.gather(*(self._echoes.send(address, lost_after_s=SEARCH_S) for _ in range(ROUNDS)))
         return any(answer.kind is Kind.REPLY for answer in heard)
 
     # -------------------------------------------------------------- echoes
 
     def _ask(self) -> None:
-        self._round += 1
         provider, home = self._path.provider, self._path.home
         if provider is None:
             return
@@ -224,8 +226,9 @@ class DelayProbe:
         if not provider.gentle or now - self._asked_gently_at >= GENTLE_S:
             self._asked_gently_at = now
             self._send(provider)
-        if home is not None and (self._round % HOME_EVERY == 0 or not self._active.is_set()):
-            self._send(home)
+            if home is not None:
+                # In the same moment: Wi-Fi is another one soon, and what both have met is to be taken off.
+                self._send(home)
 
     def _send(self, hop: Hop) -> None:
         to, ttl = (self._towards, hop.ttl) if hop.by_expiry else (hop.address, None)

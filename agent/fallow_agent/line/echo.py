@@ -16,12 +16,24 @@ import struct
 import time
 from dataclasses import dataclass
 
-from .icmp import COOKIE_BYTES, FRAME_BYTES, PAYLOAD_BYTES_MIN, Answer, Kind, answer, echo, error, without_ip_header
+from .icmp import (
+    COOKIE_BYTES,
+    ETHERNET_BYTES,
+    FRAME_BYTES,
+    IP_HEADER_BYTES,
+    PAYLOAD_BYTES_MIN,
+    Answer,
+    Kind,
+    answer,
+    echo,
+    error,
+    without_ip_header,
+)
 
-UNDER_WAY_MAX = 64
-"""Echoes not yet answered: two seconds of them at full rate, and two trains. More means that nothing comes back."""
-LOST_AFTER_S = 2.0
-"""Longer than the worst home queues hold a packet; what comes later is no answer."""
+UNDER_WAY_MAX = 96
+"""Echoes not yet answered: four seconds of them to two hops, and two trains. More means that nothing comes back."""
+LOST_AFTER_S = 4.0
+"""256 packets, a common queue, last 3 s on 1 Mbit/s; what comes later is no answer."""
 READS_MAX = 64
 """Packets taken per wake-up: somebody who floods us with ICMP does not keep the loop."""
 ARRIVED_AGO_S_MAX = 1.0
@@ -59,7 +71,6 @@ class _UnderWay:
     to: str
     sent_at: float
     timer: asyncio.TimerHandle
-    answer_bytes: int
 
 
 class Echoes:
@@ -87,7 +98,14 @@ class Echoes:
                 "sysctl net.ipv4.ping_group_range='0 2147483647', or give the agent CAP_NET_RAW"
             )
 
-    def send(self, to: str, *, ttl: int | None = None, payload_bytes: int = PAYLOAD_BYTES_MIN) -> asyncio.Future[Heard]:
+    def send(
+        self,
+        to: str,
+        *,
+        ttl: int | None = None,
+        payload_bytes: int = PAYLOAD_BYTES_MIN,
+        lost_after_s: float = LOST_AFTER_S,
+    ) -> asyncio.Future[Heard]:
         """One echo, without waiting. The future always gets a result: an answer, ``LOST``, or ``UNSENT``.
 
         :param to: an IPv4 address.
@@ -107,8 +125,8 @@ class Echoes:
             heard.set_result(Heard(Kind.UNSENT, sent_at))
             return heard
         self.wire_up += FRAME_BYTES + payload_bytes
-        timer = loop.call_later(LOST_AFTER_S, self._lose, self._sequence)
-        self._under_way[self._sequence] = _UnderWay(heard, to, sent_at, timer, FRAME_BYTES + payload_bytes)
+        timer = loop.call_later(lost_after_s, self._lose, self._sequence)
+        self._under_way[self._sequence] = _UnderWay(heard, to, sent_at, timer)
         return heard
 
     def close(self) -> None:
@@ -181,29 +199,27 @@ class Echoes:
 
     def _take(self, data: bytes, ancillary: list[tuple[int, int, bytes]], sender: str | None) -> None:
         arrived_at, found, address = None, None, sender
-        complaint = False
+        complaint, headers = False, ETHERNET_BYTES if self._raw else ETHERNET_BYTES + IP_HEADER_BYTES
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
                 arrived_at = _arrived_at(value)
             elif level == socket.IPPROTO_IP and kind == _IP_RECVERR:
-                complaint = True
+                complaint, headers = True, FRAME_BYTES + IP_HEADER_BYTES
                 found, address = _complaint(data, value)
         if not complaint:
             packet = without_ip_header(data) if self._raw else data
             found = None if packet is None else answer(packet)
         if found is not None and address is not None:
-            self._match(found, address, time.monotonic() if arrived_at is None else arrived_at)
+            arrived_at = time.monotonic() if arrived_at is None else arrived_at
+            self._match(found, address, arrived_at, headers + len(data))
 
-    def _match(self, found: Answer, address: str, arrived_at: float) -> None:
+    def _match(self, found: Answer, address: str, arrived_at: float, wire_bytes: int) -> None:
         waiting = self._under_way.get(found.sequence)
         if waiting is None or found.identifier != self._identifier:
             return
-        if found.kind is Kind.REPLY:
-            if address != waiting.to or found.cookie != self._cookie:
-                return  # not by the one we asked, or by somebody who never saw the question
-            self.wire_down += waiting.answer_bytes
-        else:
-            self.wire_down += FRAME_BYTES + 28
+        if not found.by_the_asked(address, waiting.to, self._cookie):
+            return
+        self.wire_down += wire_bytes
         self._settle(found.sequence, found.kind, address, arrived_at)
 
 

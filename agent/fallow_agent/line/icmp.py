@@ -15,8 +15,9 @@ HEADER_BYTES = 8
 COOKIE_BYTES = 8
 PAYLOAD_BYTES_MIN = 24
 """Such an echo fills the smallest Ethernet frame: what interfaces count is what was sent, with no padding."""
+ETHERNET_BYTES = 14
 IP_HEADER_BYTES = 20
-FRAME_BYTES = 14 + IP_HEADER_BYTES + HEADER_BYTES
+FRAME_BYTES = ETHERNET_BYTES + IP_HEADER_BYTES + HEADER_BYTES
 """What the wire carries besides the payload: Ethernet, IPv4 and ICMP headers."""
 _ECHO_REPLY, _UNREACHABLE, _ECHO, _EXPIRED = 0, 3, 8, 11
 _PROTOCOL = 1
@@ -46,6 +47,11 @@ class Answer:
     identifier: int
     sequence: int
     cookie: bytes | None = None
+
+    def by_the_asked(self, by: str, asked: str, cookie: bytes) -> bool:
+        """False for a reply by another, or by somebody who never saw the question. An error may come from anybody on
+        the way, and is believed by identifier and sequence alone."""
+        return self.kind is not Kind.REPLY or (by == asked and self.cookie == cookie)
 
 
 def echo(identifier: int, sequence: int, cookie: bytes, payload_bytes: int = PAYLOAD_BYTES_MIN) -> bytes:

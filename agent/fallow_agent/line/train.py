@@ -10,7 +10,6 @@ too short to be timed, the train says nothing. That leaves lines of up to about 
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,7 +36,7 @@ OTHER_SHARE_MAX = 0.05
 """Of the train's bytes, by others meanwhile: they would be taken for a slower line."""
 SPREAD_S_MIN = 0.0008
 """The measured half must take so long: kernels and network cards stamp to within some 50 µs."""
-SENDING_SHARE_MAX = 0.5
+SENDING_SHARE_MAX = 0.8
 """Of the time that the answers took: a device that sends no faster than the line measures itself."""
 UNEVEN_MAX = 1.6
 """The later quarter of a train by the one before it: a burst had not ended."""
@@ -82,9 +81,14 @@ def measured(train: Train) -> float | Spoilt:
     middle = MEASURED // 2
     if half[-1] - half[middle] > UNEVEN_MAX * (half[middle] - half[0]) * (MEASURED - 1 - middle) / middle:
         return Spoilt("a burst passed unspaced")
-    # The slope through all of them: a single late stamp moves it less than it would the ends.
-    line = statistics.linear_regression(range(MEASURED), half)
-    return PACKET_BYTES * 8 / line.slope if line.slope > 0 else Spoilt("the line is too fast to be timed")
+    return PACKET_BYTES * 8 / _slope(half)
+
+
+def _slope(stamps: Sequence[float]) -> float:
+    """Seconds from one to the next, by the line of least squares: a late stamp moves it less than it would the ends."""
+    centre = (len(stamps) - 1) / 2
+    weights = [number - centre for number in range(len(stamps))]
+    return sum(weight * at for weight, at in zip(weights, stamps, strict=True)) / sum(weight**2 for weight in weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,15 @@ class Trains:
         """The share of trains that agree with the median, 0 … 1; 0 until there are enough."""
         if len(self.results) < TRAINS_MIN:
             return 0.0
-        median = statistics.median(self.results)
+        median = self._median
         return sum(abs(bps - median) <= AGREEING * median for bps in self.results) / len(self.results)
 
     @property
     def bps(self) -> int | None:
         """The lower of upload and download; None while it is not known."""
-        return int(statistics.median(self.results)) if self.confidence >= CONFIDENCE_MIN else None
+        return int(self._median) if self.confidence >= CONFIDENCE_MIN else None
+
+    @property
+    def _median(self) -> float:
+        """Of an even number, the lower of the middle two."""
+        return sorted(self.results)[(len(self.results) - 1) // 2]
