@@ -124,6 +124,7 @@ async def serve(directory: Path, budget_bps: int) -> None:
         refusal=lambda: None,
         ticket_idle_s=lambda: 30,
         nonces=DialBackNonces(),
+        connections_max=lambda: 1000,
     )
     port = await service.start()
     print(port, f"/o/{signed.object_id}/film.mp4?ticket={token}", flush=True)

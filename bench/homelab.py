@@ -306,7 +306,9 @@ class Lab:
         operator = next(word for word in run(ISP, server, "init", *flags).split() if word.startswith("fa_"))
         self.start(ISP, server, "run", *flags)
         state = str(self.work / "agent")
-        self.agent_pid = self.start(HOME, agent, "run", "--state-dir", state, "--lan-interface", "lan0",
+        # The household's programs run on this machine too; at home they have processors of their own.
+        alone = ("env", "FALLOW_PROCESS_SPARE_PERCENT_MIN=0")
+        self.agent_pid = self.start(HOME, *alone, agent, "run", "--state-dir", state, "--lan-interface", "lan0",
                                     "--up-mbps", str(UP_MBPS), "--down-mbps", str(DOWN_MBPS),
                                     "--advertise-address", DEVICE).pid  # fmt: skip
         until("the server", lambda: call(ISP, "GET", f"{SCHEDULER}/v1/health") is not None)

@@ -49,6 +49,10 @@ spare_percent_min = 0
 """
 
 
+DEVICE_SETTINGS = {"FALLOW_PROCESS_SPARE_PERCENT_MIN": "0"}
+"""All programs of the network share one processor here; at home, a device would make room for the others."""
+
+
 class NetworkFailed(Exception):
     """The network did not come up; the text names the step."""
 
@@ -247,7 +251,7 @@ class Network:
             *(("--lan-interface", interface) if interface else ()),
             *("--up-mbps", str(line.up_mbps), "--down-mbps", str(line.down_mbps)),
         ]
-        await self.start(line.name, agent, "run", *flags)
+        await self.start(line.name, agent, "run", *flags, environment=DEVICE_SETTINGS)
         device = Device(line, f"http://127.0.0.1:{lan_port}", "")
         async with LanDevice(device.lan_url) as lan:
 

@@ -90,6 +90,8 @@ class World:
     port: int = 0
     limits: Limits = field(default_factory=Limits)
     refusal: Refusal | None = None
+    table_max: int = 1000
+    """Open connections that the host allows."""
 
     def ticket(self, object_id: str, *, countersigned: bool = False, **changes: Any) -> Ticket:
         return make_ticket(DEVICE, CONSUMER if countersigned else None, obj=object_id, **changes)
@@ -120,6 +122,7 @@ async def world(tmp_path: Path, *, by_kernel: bool | None = None, **config: Any)
         refusal=lambda: found.refusal,
         ticket_idle_s=lambda: 30,
         nonces=nonces,
+        connections_max=lambda: found.table_max,
     )
     found = World(service, content, outbox, clock, pacer, nonces)
     found.port = await service.start()

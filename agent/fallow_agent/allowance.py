@@ -29,32 +29,59 @@ class LocalTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """What was used since the last time; see :class:`Usage`."""
+
+    served_bytes: int = 0
+    wire_bytes: int = 0
+    written_bytes: int = 0
+    refused: int = 0
+
+    def __sub__(self, before: Used) -> Used:
+        """Between two readings of totals."""
+        return Used(
+            self.served_bytes - before.served_bytes,
+            self.wire_bytes - before.wire_bytes,
+            self.written_bytes - before.written_bytes,
+            self.refused - before.refused,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """Bytes served and times that the line was yielded, this local day and month."""
+    """This local day and month. ``day_bytes``: payload served; ``month_bytes``: on the wire, served and filled;
+    ``day_written_bytes``: written to disks; ``day_refused``: new connections that were closed at once."""
 
     day: Annotated[str, text(10)] = ""
     day_bytes: Annotated[int, integer()] = 0
-    day_yields: Annotated[int, integer()] = 0
     month_bytes: Annotated[int, integer()] = 0
+    day_written_bytes: Annotated[int, integer()] = 0
+    day_refused: Annotated[int, integer()] = 0
 
-    def add(self, at: LocalTime, served_bytes: int, yields: int = 0) -> Usage:
-        """With what was served just now; a new day or month begins at nothing.
+    def add(self, at: LocalTime, more: Used) -> Usage:
+        """With what was used just now; a new day or month begins at nothing.
 
         A day before the last one known is a clock that is wrong (1970 after a power cut): it counts into the last.
         """
+        today = self
         if at.day > self.day:
-            month_bytes = self.month_bytes if at.month == self.day[:7] else 0
-            return Usage(at.day, served_bytes, yields, month_bytes + served_bytes)
+            today = Usage(at.day, month_bytes=self.month_bytes if at.month == self.day[:7] else 0)
         return dataclasses.replace(
-            self,
-            day_bytes=self.day_bytes + served_bytes,
-            day_yields=self.day_yields + yields,
-            month_bytes=self.month_bytes + served_bytes,
+            today,
+            day_bytes=today.day_bytes + more.served_bytes,
+            month_bytes=today.month_bytes + more.wire_bytes,
+            day_written_bytes=today.day_written_bytes + more.written_bytes,
+            day_refused=today.day_refused + more.refused,
         )
 
 
 def month_used_up(limits: Limits, usage: Usage) -> bool:
     return limits.monthly_bytes_max is not None and usage.month_bytes >= limits.monthly_bytes_max
+
+
+def day_written_full(bytes_max: int | None, usage: Usage) -> bool:
+    """The day's writing is used up: fills wait until tomorrow. None: no limit."""
+    return bytes_max is not None and usage.day_written_bytes >= bytes_max
 
 
 def within_hours(hours: tuple[Hours, ...], at: LocalTime) -> bool:

@@ -65,7 +65,7 @@ class Agent:
         self._stopping = asyncio.Event()
         self._device_id = self._key.public.device_id()
         self._version = agent_version()
-        self._controls = Controls(self._settings, self._clock, lambda: self.life)
+        self._controls = Controls(self._settings, self._clock, lambda: self.life, config.line.metered)
         self._pairing = Pairing(self._settings, config.lan.setup_code, local_token(self._key))
         names = (f"{socket.gethostname()}.local", f"fallow-{self._device_id[-4:]}.local", *config.lan.names)
         self._interfaces = Interfaces(config.lan.interfaces, names, self._clock.monotonic)

@@ -24,6 +24,7 @@ from fallow_wire.lan import LAN_PORT
 from .edge.content import ContentConfig
 from .edge.filling import FillConfig
 from .host.environment import ServiceConfig
+from .host.headroom import SPARE_PERCENT_MIN, SPARE_PERCENT_MIN_MAX, TEMPERATURE_C_MAX
 from .line.capacity import LineConfig
 from .proofs.outbox import OutboxConfig
 
@@ -54,11 +55,21 @@ class LanConfig:
 
 @dataclass(frozen=True, slots=True)
 class ProcessConfig:
-    """The household comes first: ``nice`` of the process, and ``io_idle`` for the idle class of disk access."""
+    """The household comes first: ``nice`` of the process, and ``io_idle`` for the idle class of disk access.
+
+    ``spare_percent_min``: while other programs leave less of the processor, less is shared. ``temperature_c_max``: from
+    here on nothing is, and less from 10 °C below. 0 switches either off.
+    """
 
     nice: int = 10
     io_idle: bool = True
+    spare_percent_min: int = SPARE_PERCENT_MIN
+    temperature_c_max: int = TEMPERATURE_C_MAX
     log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if self.spare_percent_min > SPARE_PERCENT_MIN_MAX:
+            raise ValueError(f"process.spare_percent_min: {SPARE_PERCENT_MIN_MAX} at most, or nothing is ever shared")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from fallow_wire.errors import PeerError
 from fallow_wire.fields import decode, encode
 from fallow_wire.lan import Limits
 
-from .allowance import LocalTime, Usage, minutes_until_open, month_used_up, within_hours
+from .allowance import LocalTime, Usage, Used, minutes_until_open, month_used_up, within_hours
 from .clock import Clock
 from .edge.admission import Refusal, line_busy, paused
 from .life import ACTIVE, Life
+from .line.metered import METERED, is_metered
 from .store import Settings
 
 T = TypeVar("T")
@@ -34,10 +35,15 @@ _USAGE = "usage"
 class Controls:
     """Limits and usage, stored; and the gate of the service port."""
 
-    def __init__(self, settings: Settings, clock: Clock, life: Callable[[], Life]) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, life: Callable[[], Life], metered: tuple[str, ...] = METERED
+    ) -> None:
+        """:param metered: patterns of WAN interfaces over which nothing is shared."""
         self._settings = settings
         self._clock = clock
         self._life = life
+        self._metered = metered
+        self._wan: str | None = None
         self._limits = _read(Limits, settings, LIMITS)
         self._usage = _read(Usage, settings, _USAGE)
         self._saved = self._usage
@@ -61,9 +67,13 @@ class Controls:
         self._settings.delete(LIMITS)
         self._limits = Limits()
 
-    def count(self, served_bytes: int, yields: int) -> None:
+    def take_wan(self, interface: str | None) -> None:
+        """The line goes through this interface from now on; None where it is not known."""
+        self._wan = interface
+
+    def count(self, more: Used) -> None:
         """Add to today and the month; written to the disk now and then."""
-        self._usage = self._usage.add(self.local_time(), served_bytes, yields)
+        self._usage = self._usage.add(self.local_time(), more)
         if self._usage != self._saved and self._clock.monotonic() - self._saved_at >= USAGE_SAVE_S:
             self.save()
 
@@ -88,6 +98,8 @@ class Controls:
         life = self._life()
         if life.state != ACTIVE:
             return paused("The device's owner has paused it.", self._pause_left_s(life))
+        if is_metered(self._wan, self._metered):
+            return paused(f"The line costs money by the byte ({self._wan}).", RETRY_PAUSED_S)
         at = self.local_time()
         if not within_hours(self._limits.hours, at):
             wait_s = min(RETRY_WINDOW_S_MAX, minutes_until_open(self._limits.hours, at) * 60)

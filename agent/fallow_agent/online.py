@@ -14,7 +14,9 @@ import aiohttp
 from fallow_wire.keys import PrivateKey
 from fallow_wire.limits import CONTENT_IDS_MAX
 from fallow_wire.session import Cancel, Content, DialBack, Environment, Heartbeat, Policy, Task, TaskStatus
+from yarl import URL
 
+from .allowance import Used, day_written_full
 from .clock import Clock
 from .config import Config
 from .controls import Controls
@@ -24,13 +26,19 @@ from .edge.dial_back import DialBackNonces
 from .edge.filling import FillConfig, Filler, filling_session
 from .edge.server import EdgeConfig
 from .edge.service import EdgeService
+from .host.budgets import HostBudgets
 from .host.disk import DiskReader, free_bytes
 from .host.environment import EnvironmentReader
+from .host.headroom import FULL, Headroom
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
-from .line.budget import upload_budget_bps
+from .line.delay_probe import DelayProbe
+from .line.household import Household
+from .line.meter import Meter
 from .line.pacer import Pacer
 from .line.reader import LineReader
+from .line.sharing import FORECAST, Sharing
+from .line.survey import Survey
 from .outward import is_private
 from .policy import PolicyInForce
 from .proofs.outbox import Outbox, OutboxUnavailable
@@ -42,22 +50,17 @@ from .uplink.tasks import TaskRunner
 
 _log = logging.getLogger(__name__)
 
-STEP_S = 0.1
-"""While somebody is served or filled: the household gets its line back within two of them."""
-IDLE_STEP_S = 1.0
-"""While nobody is: the line is watched, and the processor left alone."""
 READ_HOST_S = 5.0
 """Addresses, disk and processor change slowly, and reading them costs a hundred times a reading of the line."""
 SUBMIT_S = 5.0
 """Tickets that end close together share a batch, and its write to flash."""
-FORECAST_SAVE_S = 3600.0
 SCRUB_S = 600.0
 """16 MiB read every ten minutes: a full disk of 8 GiB is verified every four days."""
 RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
-_FORECAST = "forecast"
-_LOOPS = ("session", "tasks", "submission", "line", "scrub", "service-port")
+WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
+_LOOPS = ("session", "tasks", "submission", "line", "delay", "survey", "router", "scrub", "service-port")
 
 
 class Online:
@@ -91,23 +94,20 @@ class Online:
         self._tasks = tasks
         self._time_corrected = time_corrected
         self._service_port: int | None = None
-        self._budget_bps = 0
-        self._bytes_counted = 0
-        self._yields_counted = 0
-        self._yield_counting = False
-        self._last_yield_ms: int | None = None
-        self._used = asyncio.Event()
-        """The line is wanted: its next step is not to wait."""
-        self._filled_at = float("-inf")
-        self._submitted_at = self._forecast_saved_at = self._host_read_at = clock.monotonic()
+        self._counted = Used()
+        self._submitted_at = self._host_read_at = clock.monotonic()
+        self._shared = True
 
         self._policy = PolicyInForce(settings, enrolled.policy)
         content_dir.mkdir(parents=True, exist_ok=True)
         self._content = ContentStore(content_dir, config.content, lambda: free_bytes(content_dir))
         self._outbox = Outbox(connection, config.outbox)
         self._pacer = Pacer()
-        self._pacer.on_start = self._used.set
         self._nonces = DialBackNonces()
+        process = config.process
+        self._host = HostBudgets(
+            Headroom(process.spare_percent_min, process.temperature_c_max), lambda: self._content.bytes_written_total
+        )
         self._service = EdgeService(
             dataclasses.replace(EdgeConfig(), host=_one(config.service.bind), port=config.service.port),
             key=key,
@@ -120,16 +120,31 @@ class Online:
             refusal=self.refusal,
             ticket_idle_s=lambda: self._policy.policy.ticket_idle_s,
             nonces=self._nonces,
+            connections_max=lambda: self._host.connections_max,
         )
         filling = FillConfig(config.filling.private_sources or is_private(scheduler))
         self._fill_http = filling_session(filling)
-        self._filler = Filler(self._content, self._fill_http, key, clock, self._download_bps, filling)
+        self._filler = Filler(self._content, self._fill_http, key, clock, lambda: self._sharing.download_bps(), filling)
         self._session = Session(http, scheduler, key, version, self, self._report, clock.now, self._take_time)
         self._runner = TaskRunner(self._content, self._filler.fill, lambda: self._policy.keys, self._session.send)
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
-        self._line = LineReader(config.line, self._own_bytes, forecast=settings.get(_FORECAST))
         self._environment_reader = EnvironmentReader(config.service, config.model, version)
+        self._delay = DelayProbe(lambda: URL(scheduler).host, clock)
+        household = Household(Meter(config.line.interface))
+        self._survey = survey = Survey(config.line, household, self._own_bytes, clock=clock, settings=settings)
+        self._sharing = Sharing(
+            LineReader(lambda: survey.capacity, household, self._own_bytes, forecast=settings.get(FORECAST)),
+            self._pacer,
+            self._delay,
+            survey,
+            key=key,
+            clock=clock,
+            controls=controls,
+            settings=settings,
+            headroom=self._with_headroom,
+        )
         self._disk_reader = DiskReader(content_dir)
+        self._write_bytes_max = self._disk_reader.write_bytes_per_day(config.content.write_bytes_per_day_max)
         self._processor_reader = ProcessorReader()
         self._read_host()
         self._content.on_change = self._content_changed
@@ -140,7 +155,10 @@ class Online:
     async def start(self) -> None:
         """Start every loop. Nobody is served and nothing filled before :meth:`start_service`."""
         self._tasks.start("service-port", self._open_service_port())
-        self._tasks.start("line", self._follow_line())
+        self._tasks.start("line", self._sharing.run(self._follow_up))
+        self._tasks.start("delay", self._delay.run())
+        self._tasks.start("survey", self._survey.run())
+        self._tasks.start("router", self._survey.ask_router())
         self._tasks.start("scrub", self._scrub())
         self._tasks.start("tasks", self._runner.run())
         self._tasks.start("submission", self._submission.run())
@@ -169,7 +187,7 @@ class Online:
         quota = self._config.content.quota_bytes
         limit = self._controls.limits.content_bytes_max
         self._content.quota_bytes = quota if limit is None else min(quota, limit)
-        self._set_budget()
+        self._sharing.set_budget()
         self._follow_permission()
         self._session.report_changed()
 
@@ -180,8 +198,8 @@ class Online:
         self._count()
         self._content.close()
         await self._fill_http.close()
-        self._line.close()
-        self._settings.set(_FORECAST, self._line.forecast.as_json())
+        self._delay.close()
+        self._sharing.close()
 
     # -------------------------------------------------------------- what the session asks for (Receiver)
 
@@ -210,33 +228,39 @@ class Online:
 
     def _report(self) -> Heartbeat:
         # What the owner's limits leave is all that consumers may be routed by.
-        line = dataclasses.replace(self._line.line, idle_up_bps=self._budget_bps)
-        coming = self._line.coming(self._clock.now())
+        line = dataclasses.replace(self._sharing.line, idle_up_bps=self._sharing.budget_bps)
         return Heartbeat(
             state=PAUSED if self._life().state == PAUSED else ACTIVE,
             line=line,
-            forecast_idle_up_bps=tuple(
-                upload_budget_bps(line.up_capacity_bps, idle, self._controls.limits) for idle in coming
-            ),
+            forecast_idle_up_bps=self._sharing.coming_bps(),
             disk=self._disk_reader.read(self._content.quota_bytes, self._content.usage_bytes()),
             processor=self._processor,
             environment=self._environment,
             services=self._controls.services(),
             connections=len(self._service.sessions()),
-            connections_max=self._controls.limits.connections_max,
+            connections_max=self._service.transfers_max,
         )
+
+    @property
+    def yields_today(self) -> int:
+        return self._sharing.yields_on(self._controls.local_time().day)
 
     def status(self) -> dict[str, Any]:
         """What the owner's phone sees of it; values that :func:`fallow_wire.fields.encode` takes."""
-        report = self._report()
+        report, usage, refusal = self._report(), self._controls.usage, self.refusal()
         oldest_at = self._outbox.oldest_at()
         return {
-            "line": report.line,
-            "budget_up_bps": self._budget_bps,
-            "last_yield_ms": self._last_yield_ms,
-            "forecast_idle_up_bps": report.forecast_idle_up_bps,
+            **self._sharing.status(),
+            "refusal": None if refusal is None else refusal.problem.as_json(),
             "disk": report.disk,
             "processor": report.processor,
+            "headroom_permille": self._host.headroom_permille,
+            "flash": {"written_bytes_today": usage.day_written_bytes, "bytes_max": self._write_bytes_max},
+            "connections": {
+                "open": self._service.connections,
+                "max": self._service.connections_max,
+                "refused_today": usage.day_refused,
+            },
             "environment": report.environment,
             "sessions": self._service.sessions(),
             "tasks": self._runner.statuses(),
@@ -255,6 +279,8 @@ class Online:
             environment = dataclasses.replace(environment, service_ports=())
         self._environment: Environment = environment
         self._processor = self._processor_reader.read()
+        behind_router = environment.nat in ("private", "unknown")
+        self._host.read(self._processor.temperature_c, behind_router=behind_router)
 
     def _take_time(self, unix_s: int) -> None:
         self._clock.set_server_time(unix_s)
@@ -269,27 +295,24 @@ class Online:
     def refusal(self) -> Refusal | None:
         """Why nobody is served now, or None: the owner's word first, then the line."""
         refusal = self._controls.refusal()
-        if refusal is None and self._budget_bps < USEFUL_BPS_MIN:
+        if refusal is None and self._host.headroom_permille == 0:
+            refusal = line_busy("The device is too hot or too busy.", 60)
+        if refusal is None and self._sharing.budget_bps < USEFUL_BPS_MIN:
             refusal = line_busy("The household is using the line.", 10)
         return refusal
 
-    def _download_bps(self) -> int:
-        """Asked before each piece of a fill."""
-        self._filled_at = self._clock.monotonic()
-        self._used.set()
-        return self._line.down_budget_bps if self._controls.refusal() is None else 0
+    def _with_headroom(self, bps: int) -> int:
+        """What processor and temperature leave of a budget."""
+        return bps * self._host.headroom_permille // FULL
 
     def _follow_permission(self) -> None:
-        """Fill only while the owner shares the line."""
-        if self._controls.refusal() is None:
-            self._runner.resume()
-        else:
+        """Fill only while the owner shares the line, and while the disk may be written to."""
+        if self._controls.refusal() is not None:
             self._runner.pause()
-
-    def _set_budget(self) -> None:
-        line = self._line.line
-        self._budget_bps = upload_budget_bps(line.up_capacity_bps, self._line.up_budget_bps, self._controls.limits)
-        self._pacer.set_rate(self._budget_bps)
+        elif day_written_full(self._write_bytes_max, self._controls.usage):
+            self._runner.pause(WRITTEN_ENOUGH)
+        else:
+            self._runner.resume()
 
     # -------------------------------------------------------------- loops
 
@@ -308,61 +331,24 @@ class Online:
         self._read_host()
         self._session.report_changed()
 
-    async def _follow_line(self) -> None:
-        """Step by step: read the line and give the household what it wants; once a second, all that follows from it."""
-        shared = self._controls.refusal() is None
-        done_at = float("-inf")
-        while True:
-            now = self._clock.monotonic()
-            self._line.read(now, self._clock.now())
-            self._set_budget()
-            if self._count_yields() or now - done_at >= IDLE_STEP_S:
-                done_at = now
-                shared = await self._follow_up(now, shared)
-            self._used.clear()
-            if self._pacer.transfers or now - self._filled_at < IDLE_STEP_S:
-                await asyncio.sleep(STEP_S)
-            else:
-                try:
-                    async with asyncio.timeout(IDLE_STEP_S):
-                        await self._used.wait()
-                except TimeoutError:
-                    pass  # still nobody
-
-    async def _follow_up(self, now: float, shared: bool) -> bool:
-        """Count, tell, save, and wake who has work. :returns: whether the line is shared now."""
+    async def _follow_up(self) -> None:
+        """Count, tell, save, and wake who has work."""
+        now = self._clock.monotonic()
+        self._controls.take_wan(self._survey.interface)
         self._count()
         if now - self._host_read_at >= READ_HOST_S:
             self._host_read_at = now
             self._read_host()
-        if shared != (self._controls.refusal() is None):
-            # A window of the owner's hours began or ended, or the month's bytes are used up.
-            shared = not shared
-            self._follow_permission()
-            if not shared:
+        self._follow_permission()
+        if self._shared != (self._controls.refusal() is None):
+            # A window of the owner's hours began or ended, the month's bytes are used up, or the line is another one.
+            self._shared = not self._shared
+            if not self._shared:
                 await self._service.stop_transfers()
         if now - self._submitted_at >= SUBMIT_S and self._outbox.waiting():
             self._submitted_at = now
             self._submission.wake()
-        if now - self._forecast_saved_at >= FORECAST_SAVE_S:
-            self._forecast_saved_at = now
-            self._settings.set(_FORECAST, self._line.forecast.as_json())
         self._session.report_changed()
-        return shared
-
-    def _count_yields(self) -> bool:
-        """Count an onset that somebody who is served had to yield to, and the time that it took.
-
-        An idle device has nothing to yield. :returns: whether there was one.
-        """
-        if self._yield_counting and (took_ms := self._line.up.yield_ms) is not None:
-            self._yield_counting, self._last_yield_ms = False, took_ms
-        yields, self._yields_counted = self._line.up.yields - self._yields_counted, self._line.up.yields
-        if not yields or not self._pacer.transfers:
-            return False
-        self._count(yields)
-        self._yield_counting = True
-        return True
 
     async def _scrub(self) -> None:
         """Find what the disk has spoilt, a little at a time."""
@@ -370,15 +356,21 @@ class Online:
             await asyncio.sleep(SCRUB_S)
             await self._content.scrub_next()
 
-    def _count(self, yields: int = 0) -> None:
-        total = self._service.bytes_up_total
-        if total != self._bytes_counted or yields:
-            self._controls.count(total - self._bytes_counted, yields)
-            self._bytes_counted = total
+    def _count(self) -> None:
+        total = Used(
+            self._service.bytes_up_total,
+            sum(self._own_bytes()),
+            self._host.written_total(),
+            refused=self._service.refused_total,
+        )
+        if total != self._counted:
+            self._controls.count(total - self._counted)
+            self._counted = total
 
     def _own_bytes(self) -> tuple[int, int]:
         """On the wire."""
-        return self._pacer.wire_bytes(self._clock.monotonic()), self._filler.wire_bytes()
+        echoes_up, echoes_down = self._delay.wire_bytes()
+        return self._pacer.wire_bytes(self._clock.monotonic()) + echoes_up, self._filler.wire_bytes() + echoes_down
 
 
 async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession, ledger: str, key: PrivateKey) -> None:

@@ -19,7 +19,7 @@ def status_of(life: Life, controls: Controls, online: Online | None) -> dict[str
     usage = controls.usage
     status: dict[str, Any] = {
         **state_of(life),
-        "today": {"bytes_up": usage.day_bytes, "yields": usage.day_yields},
+        "today": {"bytes_up": usage.day_bytes, "yields": 0 if online is None else online.yields_today},
         "sessions": [],
         "tasks": [],
         "content": {"objects": 0, "bytes": 0},

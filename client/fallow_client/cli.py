@@ -9,7 +9,7 @@ import sys
 import click
 from fallow_wire.errors import FallowError
 
-from .commands import consumer, login, operator, owner, publisher
+from .commands import consumer, login, operator, owner, publisher, status
 from .commands.context import Context
 from .commands.output import clean
 from .errors import ApiError, ClientError, FetchFailed, Unreachable
@@ -36,7 +36,7 @@ for command in (
     owner.claim,
     owner.activate,
     owner.pair,
-    owner.status,
+    status.status,
     owner.limits,
     owner.pause,
     owner.resume,

@@ -127,6 +127,15 @@ ZH_SENTENCES: dict[str, str] = {
     "Restart the device (or press its button), then try again.": "请重启设备（或按下按钮）后再试。",
     "The scheduler cannot be reached": "无法连接调度服务器",
     "Nothing is lost; the device goes on trying": "不会丢失任何数据；设备会继续尝试",
+    "The device's owner has paused it": "主人已暂停设备",
+    "The owner shares the line at other hours": "现在不在主人设定的共享时段内",
+    "The line costs money by the byte ({})": "线路按流量计费（{}）",
+    "This month's bytes are used up": "本月流量已用完",
+    "The household is using the line": "家人正在使用线路",
+    "The device is too hot or too busy": "设备过热或过忙",
+    "waits until tomorrow: as much was written today as the disk should bear": (
+        "等到明天：今天的写入量已达到磁盘应承受的上限"
+    ),
     "The device is not active": "设备未激活",
     "The device has no owner": "设备还没有主人",
     "Activate the device first.": "请先激活设备。",

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from fallow_agent.allowance import LocalTime, Usage, minutes_until_open, month_used_up, within_hours
+from fallow_agent.allowance import (
+    LocalTime,
+    Usage,
+    Used,
+    day_written_full,
+    minutes_until_open,
+    month_used_up,
+    within_hours,
+)
 from fallow_wire.lan import Hours, Limits
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,14 +72,23 @@ def test_after_the_wait_a_window_is_open(windows: tuple[Hours, ...], weekday: in
 
 
 def test_days_and_months_are_counted_apart() -> None:
-    usage = Usage().add(LocalTime("2026-11-29", 6, 0), 5, 1).add(LocalTime("2026-11-30", 0, 0), 7)
-    assert usage == Usage("2026-11-30", 7, 0, 12)
-    assert usage.add(LocalTime("2026-12-01", 1, 0), 2) == Usage("2026-12-01", 2, 0, 2)
+    usage = Usage().add(LocalTime("2026-11-29", 6, 0), Used(5, 6, 70, refused=3))
+    assert usage == Usage("2026-11-29", 5, 6, 70, 3)
+    usage = usage.add(LocalTime("2026-11-30", 0, 0), Used(7, 8, 90))
+    assert usage == Usage("2026-11-30", 7, 14, 90)
+    assert usage.add(LocalTime("2026-12-01", 1, 0), Used(2, 3)) == Usage("2026-12-01", 2, 3)
+
+
+def test_what_was_used_is_the_difference_of_two_readings() -> None:
+    assert Used(5, 6, 7, 9) - Used(1, 1, 2, 3) == Used(4, 5, 5, 6)
 
 
 def test_a_clock_at_1970_does_not_give_the_month_anew() -> None:
-    usage = Usage("2026-11-30", 7, 0, 12).add(LocalTime("1970-01-01", 3, 0), 1)
-    assert usage == Usage("2026-11-30", 8, 0, 13)
+    usage = Usage("2026-11-30", 7, 12, 90).add(LocalTime("1970-01-01", 3, 0), Used(1, 1, 10))
+    assert usage == Usage("2026-11-30", 8, 13, 100)
+    assert day_written_full(100, usage)
+    assert not day_written_full(101, usage)
+    assert not day_written_full(None, usage)
     assert month_used_up(Limits(monthly_bytes_max=13), usage)
     assert not month_used_up(Limits(monthly_bytes_max=14), usage)
     assert not month_used_up(Limits(), usage)

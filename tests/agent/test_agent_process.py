@@ -50,7 +50,7 @@ class Program:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "fallow_agent", "run", "--no-mdns", "--config", os.devnull, *flags),
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "FALLOW_SETUP_CODE": CODE},
+            env={**os.environ, "FALLOW_SETUP_CODE": CODE, "FALLOW_PROCESS_SPARE_PERCENT_MIN": "0"},
         )
         assert self._process.stderr is not None
         async for line in self._process.stderr:

@@ -12,9 +12,10 @@ from typing import Any
 
 import aiohttp
 from agent_world import SCHEDULER_KEY, Network
-from edge_world import put, some_bytes
+from edge_world import manifest_of, put, some_bytes
+from fallow_agent.allowance import Used
 from fallow_agent.app import Agent
-from fallow_agent.config import Config, LanConfig
+from fallow_agent.config import Config, LanConfig, ProcessConfig
 from fallow_agent.edge.content import ContentConfig, ContentStore
 from fallow_agent.host.environment import ServiceConfig
 from fallow_agent.life import ACTIVE, DORMANT, PAUSED
@@ -22,10 +23,11 @@ from fallow_agent.lifecycle import ActivationRequested, LeaveRequested, PauseReq
 from fallow_agent.line.capacity import LineConfig
 from fallow_agent.line.meter import Rates
 from fallow_agent.membership import CONTENT_DIR
-from fallow_agent.online import Online
+from fallow_agent.online import WRITTEN_ENOUGH, Online
+from fallow_wire.jws import Kind, sign
 from fallow_wire.keys import JwkSet
 from fallow_wire.lan import Hours, Limits
-from fallow_wire.session import Policy
+from fallow_wire.session import Policy, Source, Task
 from support import key, make_ticket, signed_ticket
 
 MIB = 2**20
@@ -34,8 +36,10 @@ CONFIG = Config(
     model="test",
     lan=LanConfig(bind=("127.0.0.1",), port=0, mdns=False),
     # An interface without traffic: the household is silent.
-    line=LineConfig(up_mbps=1000, interface="no-such-interface"),
+    line=LineConfig(up_mbps=1000, interface="no-such-interface", position="router"),
     service=ServiceConfig(bind=("127.0.0.1",), port=0),
+    # Other tests and a warm machine must not make it step back.
+    process=ProcessConfig(spare_percent_min=0, temperature_c_max=0),
 )
 SMALL, LARGE = some_bytes(1000), some_bytes(8 * MIB, 1)
 
@@ -188,11 +192,124 @@ def test_the_months_bytes_are_counted_through_a_restart(tmp_path: Path) -> None:
     async def second(world: World) -> None:
         await world.serving()
         assert (await world.get("small"))[:2] == (503, "line-busy")
-        assert world.agent.status()["today"]["bytes_up"] >= len(LARGE)
+        assert len(LARGE) <= world.agent.status()["today"]["bytes_up"] < world.agent._controls.usage.month_bytes
+        world.online._filler._wire_bytes += 5 * MIB  # what fills receive counts too
+        before = world.agent._controls.usage.month_bytes
+        await world.until(lambda: world.agent._controls.usage.month_bytes >= before + 5 * MIB)
         world.agent.set_limits(Limits(monthly_bytes_max=10 * len(LARGE)))
         assert (await world.get("small"))[0] == 200
 
     script(tmp_path, first, second)
+
+
+def test_over_a_metered_line_nothing_is_shared(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        await world.activate()
+        await world.serving()
+        survey = world.online._survey
+        survey.interface = "eth0"
+        assert (await world.get("small"))[0] == 200
+        world.agent.set_limits(Limits(upload_bps_max=8_000_000))
+        async with world.http.get(world.url("large")) as response:
+            await response.content.readexactly(100_000)
+            survey.interface = "wwan0"
+            await world.until(lambda: world.online._service.sessions() == [])
+            assert await world.get("small") == (503, "paused", "300")
+            assert world.online._report().services == ()
+            assert world.online._sharing.download_bps() == 0
+            assert world.agent.status()["refusal"]["type"] == "paused"
+        survey.interface = None
+        await world.until(lambda: world.agent._controls.refusal() is None)
+        assert (await world.get("small"))[0] == 200
+        assert world.agent.status()["refusal"] is None
+
+    script(tmp_path, act)
+
+
+def test_an_owner_may_share_a_mobile_line(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        await world.activate()
+        await world.serving()
+        world.online._survey.interface = "wwan0"
+        assert (await world.get("small"))[0] == 200
+
+    script(tmp_path, act, line=dataclasses.replace(CONFIG.line, metered=()))
+
+
+def test_what_the_host_lacks_is_taken_off_the_budgets_and_the_owners_limit_wins(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        await world.activate()
+        await world.serving()
+        online, hot = world.online, ProcessConfig().temperature_c_max
+        headroom = online._host._headroom
+        headroom._temperature_c_max = hot
+        online._host.read = lambda *_, **__: None  # type: ignore[method-assign]
+        online._sharing.set_budget()
+        up_bps, down_bps = online._sharing.budget_bps, online._sharing.download_bps()
+        headroom.take(None, hot - 5)
+        online._sharing.set_budget()
+        assert (online._sharing.budget_bps, online._sharing.download_bps()) == (up_bps // 2, down_bps // 2)
+        assert online._pacer.rate_bps == up_bps // 2
+        world.agent.set_limits(Limits(upload_bps_max=1_000_000))
+        assert online._sharing.budget_bps <= 1_000_000
+        headroom.take(None, hot)
+        online._sharing.set_budget()
+        assert (online._sharing.budget_bps, online._sharing.download_bps()) == (0, 0)
+        assert await world.get("small") == (503, "line-busy", "60")
+        assert world.agent.status()["headroom_permille"] == 0
+
+    script(tmp_path, act)
+
+
+def test_the_scheduler_is_told_the_lesser_of_the_owners_and_the_tables_connections(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        await world.activate()
+        await world.serving()
+        world.online._host.read = lambda *_, **__: None  # type: ignore[method-assign]
+        world.online._host.connections_max = 50
+        assert world.online._report().connections_max == 50
+        assert world.agent.status()["connections"] == {"open": 0, "max": 50, "refused_today": 0}
+        world.agent.set_limits(Limits(connections_max=3))
+        assert world.online._report().connections_max == 3
+        world.online._host.connections_max = 0
+        assert world.online._report().connections_max == 0
+        assert world.agent.status()["connections"]["max"] == 0
+
+    script(tmp_path, act)
+
+
+def test_fills_wait_until_tomorrow_when_the_day_is_written_full_through_a_restart(tmp_path: Path) -> None:
+    wanted = manifest_of(some_bytes(10))
+    manifest = sign(Kind.MANIFEST, wanted.manifest, SCHEDULER_KEY)
+    task = Task("t-1", "fill", wanted.object_id, manifest, (Source("http://127.0.0.1:9/o"),))
+
+    def reasons(world: World) -> set[str | None]:
+        return {status.reason for status in world.online.task_statuses()}
+
+    async def first(world: World) -> None:
+        await world.activate()
+        await world.serving()
+        assert world.agent.status()["flash"] == {"written_bytes_today": 0, "bytes_max": 5 * MIB}
+        world.agent._controls.count(Used(written_bytes=6 * MIB))
+        world.online.take_task(task)
+        await world.until(lambda: reasons(world) == {WRITTEN_ENOUGH})
+        assert (await world.get("small"))[0] == 200, "what is held is served"
+
+    async def second(world: World) -> None:
+        await world.serving()
+        assert world.agent.status()["flash"]["written_bytes_today"] >= 6 * MIB
+        world.online.take_task(task)
+        await world.until(lambda: reasons(world) == {WRITTEN_ENOUGH})
+        world.agent._clock.set_server_time(0)  # a clock that was lost gives no new day
+        world.agent._controls.count(Used())
+        assert world.agent.status()["flash"]["written_bytes_today"] >= 6 * MIB
+        world.agent._clock.set_server_time(int(time.time()) + 2 * 86400)
+        world.agent._controls.count(Used())
+        await world.until(lambda: WRITTEN_ENOUGH not in reasons(world))
+        assert world.online._runner._allowed
+
+    content = dataclasses.replace(CONFIG.content, write_bytes_per_day_max=5 * MIB)
+    script(tmp_path, first, second, content=content)
 
 
 def test_after_a_restart_tickets_are_good_without_the_scheduler(tmp_path: Path) -> None:
@@ -227,7 +344,7 @@ def test_the_status_has_every_member_that_the_protocol_names(tmp_path: Path) -> 
         status = world.agent.status()
         for name in (
             *("state", "line", "budget_up_bps", "forecast_idle_up_bps", "disk", "processor", "environment"),
-            *("sessions", "tasks", "content", "today", "uplink", "proofs"),
+            *("sessions", "tasks", "content", "today", "uplink", "proofs", "headroom_permille", "flash", "connections"),
         ):
             assert name in status, name
         assert status["content"] == {"objects": 2, "bytes": len(SMALL) + len(LARGE)}
@@ -281,12 +398,12 @@ def test_the_line_is_followed_closely_while_somebody_is_served_and_yields_are_co
         await world.serving()
         online = world.online
         household = [0]
-        online._line._meter.read = lambda now: Rates(household[0], 0)  # type: ignore[method-assign]
+        online._sharing._reader.household.meter.read = lambda now: Rates(household[0], 0)  # type: ignore[method-assign]
         world.agent.set_limits(Limits(upload_bps_max=8_000_000))
         async with world.http.get(world.url("large")) as response:
             await response.content.readexactly(100_000)
-            steps = online._line.up.stepped_at
-            await world.until(lambda: online._line.up.stepped_at > steps)
+            steps = online._sharing._reader.up.stepped_at
+            await world.until(lambda: online._sharing._reader.up.stepped_at > steps)
             household[0] = 10**9
             started = time.monotonic()
             await world.until(lambda: online._pacer.rate_bps == 0)

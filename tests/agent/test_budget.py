@@ -142,6 +142,65 @@ def test_a_late_step_does_not_make_up_for_lost_time() -> None:
     assert home.uses(0)[-1] <= YIELD_SHARE * LINE + 0.2 * LINE
 
 
+class UnseenHome(Home):
+    """Behind another router: only the queue of the line tells of the household. 300 ms of it fit."""
+
+    BUFFER_S = 0.3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queued_bits = 0.0
+
+    @property
+    def queueing_ms(self) -> float:
+        return self.queued_bits / self.capacity_bps * 1000
+
+    def wants(self, bps: int, seconds: float) -> list[float]:
+        """The household sends that much; our share of the line's time, a step each."""
+        shares = []
+        for _ in range(round(seconds / self.step_s)):
+            self.now += self.step_s
+            over_bits = (bps + self.own_bps - self.capacity_bps) * self.step_s
+            self.queued_bits = min(self.BUFFER_S * self.capacity_bps, max(0.0, self.queued_bits + over_bits))
+            reading = Reading(self.capacity_bps, None, self.own_bps, self.queueing_ms)
+            self.controller = self.controller.after(self.now, reading)
+            self.own_bps = self.budget_bps
+            shares.append(self.own_bps / self.capacity_bps)
+        return shares
+
+
+def test_an_unseen_upload_is_yielded_to_by_its_queue_and_gets_the_line() -> None:
+    home = UnseenHome()
+    assert home.wants(0, 3)[-1] == USABLE_SHARE
+    shares = home.wants(LINE, 30)
+    assert shares[1] <= YIELD_SHARE
+    assert max(shares[10:]) == 0
+    assert home.controller.yields == 1
+    after = home.wants(0, 60)
+    assert after[9] == 0
+    assert after[-1] >= 0.75
+
+
+def test_an_unseen_use_beside_ours_finds_no_queue_most_of_the_time() -> None:
+    home = UnseenHome()
+    home.wants(0, 3)
+    home.wants(LINE // 2, 30)
+    queued, steps = 0, 600
+    for _ in range(steps):
+        home.wants(LINE // 2, home.step_s)
+        queued += home.queueing_ms > 10
+    assert queued <= steps * 0.05
+    assert home.own_bps >= 0.1 * LINE  # and we still use some of what is left
+
+
+def test_a_queue_counts_for_more_where_no_rate_leads() -> None:
+    home = Home()
+    home.uses(0, seconds=3)
+    late = Reading(LINE, 0, home.own_bps, 15.0, prompt=False)
+    assert (late.shows_unseen(), late.shows_unseen(2)) == (True, False)
+    assert not Reading(LINE, 0, home.own_bps, 25.0).shows_unseen()  # its rate leads, and it is quiet
+
+
 capacities = st.sampled_from((2 * MBIT, 5 * MBIT, LINE, 100 * MBIT, 10_000 * MBIT))
 shares = st.lists(st.floats(0, 1.2), max_size=60)
 steps_s = st.sampled_from((0.0, 0.05, STEP_S, 0.3, 1.0, 3600.0))

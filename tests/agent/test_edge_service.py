@@ -177,7 +177,11 @@ def test_refusals_in_order(tmp_path: Path) -> None:
             good = device.url(device.ticket(object_id))
             busy = await caller.call(good)
             assert (busy.status, busy.fields["retry-after"]) == (503, "30")
-            device.refusal = None
+            device.refusal, device.table_max = None, 0
+            full = await caller.call(good)
+            assert (full.status, json.loads(full.body)["type"]) == (503, "too-many")
+            assert full.fields["retry-after"] == "60"
+            device.table_max = 1000
             assert await refused(good) == (429, "too-many")
             device.limits = Limits()
             assert (await caller.call(good, Range="bytes=0-9")).status == 206
@@ -503,6 +507,55 @@ def test_limits_of_requests_and_connections(tmp_path: Path) -> None:
                 assert (await caller.call(f"http://127.0.0.1:{device.port}/")).status == 404
             assert [await caller.reader.read(1) for caller in many[:3]] == [b"", b"", b""]
             for caller in many:
+                await caller.close()
+
+    asyncio.run(run())
+
+
+async def is_reset(caller: Caller) -> bool:
+    """True when the device closes the connection without a word."""
+    try:
+        return await caller.reader.read(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_connections_that_come_too_fast_are_reset_at_once(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with world(tmp_path, new_per_s=0.0, new_burst=5) as device:
+            callers = [await Caller.connect(device.port) for _ in range(8)]
+            for caller in callers[:5]:
+                assert (await caller.call(f"http://127.0.0.1:{device.port}/")).status == 404
+            assert all([await is_reset(caller) for caller in callers[5:]])
+            assert (device.service.refused_total, device.service.connections) == (3, 5)
+            for caller in callers:
+                await caller.close()
+
+    asyncio.run(run())
+
+
+def test_the_homes_table_bounds_open_connections_and_the_owners_word_wins(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with world(tmp_path) as device:
+            base = f"http://127.0.0.1:{device.port}/"
+            assert device.service.transfers_max == 100, "the owner's"
+            device.table_max = 3
+            assert device.service.transfers_max == 3
+            callers = []
+            for _ in range(4):
+                callers.append(await Caller.connect(device.port))
+                assert (await callers[-1].call(base)).status == 404
+            assert await is_reset(callers[0]), "the one that was idle longest made room"
+            assert device.service.connections == 3
+            device.limits = Limits(connections_max=2)
+            assert device.service.transfers_max == 2
+
+            device.table_max = 0
+            late = await Caller.connect(device.port)
+            assert await is_reset(late)
+            assert (await callers[-1].call(base)).status == 404, "who is there may stay"
+            assert (device.service.refused_total, device.service.transfers_max) == (1, 0)
+            for caller in (*callers, late):
                 await caller.close()
 
     asyncio.run(run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from edge_world import DEVICE, MIB, SCHEDULER, FixedClock, manifest_of, new_stor
 from fallow_agent.edge import filling
 from fallow_agent.edge.content import ContentStore
 from fallow_agent.edge.filling import FillConfig, Filler, FillFailed, filling_session
+from fallow_agent.line.marking import LOWER_EFFORT_TOS
 from fallow_wire.session import Source, Task
 from support import NOW, key, make_ticket, signed_ticket
 
@@ -291,6 +293,11 @@ def test_a_fill_is_counted_when_it_arrives_and_once(tmp_path: Path) -> None:
             )
             assert len(DATA) < mine.wire_bytes() < 1.05 * len(DATA)
             assert mine.bytes_down_total == len(DATA)
+            assert store.bytes_written_total == len(DATA)
+            for transport in mine._received:
+                sock = transport.get_extra_info("socket")
+                assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == LOWER_EFFORT_TOS
+            assert mine._received
 
     asyncio.run(run())
     assert max(ahead) > MIB // 16  # in the kernel, unread, and ours already

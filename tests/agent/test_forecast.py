@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fallow_agent.line.capacity import LineConfig
+from fallow_agent.line.capacity import ROUTER, LineConfig, capacity_of
 from fallow_agent.line.forecast import HOUR_S, MARGIN_MAX, MARGIN_MIN, SLOTS, USE_BPS_MAX, Forecast, from_json
+from fallow_agent.line.household import Household
 from fallow_agent.line.meter import Meter
 from fallow_agent.line.reader import LineReader, hour_of_week
 from hypothesis import given, settings
@@ -136,7 +137,12 @@ def test_the_hour_that_is_skipped_when_summer_begins_is_not_reported(tmp_path: P
         forecast = forecast.after(at_s, hour_of_week(at_s), 5_000_000 if busy else 0)
     missing = tmp_path / "missing"
     meter = Meter("eth0", missing, missing, missing)
-    reader = LineReader(LineConfig(up_mbps=10), lambda: (0, 0), meter=meter, forecast=forecast.as_json())
+    reader = LineReader(
+        lambda: capacity_of(LineConfig(up_mbps=10)),
+        Household(meter, ROUTER),
+        lambda: (0, 0),
+        forecast=forecast.as_json(),
+    )
     reported = reader.coming(one)
     assert len(reported) == 24
     assert min(range(24), key=lambda ahead: reported[ahead]) == 1

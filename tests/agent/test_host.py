@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from fallow_agent.host.disk import DiskReader, free_bytes, medium_of
+from fallow_agent.host.disk import DiskReader, free_bytes, medium_of, write_bytes_per_day, written_bytes
 from fallow_agent.host.environment import EnvironmentReader, ServiceConfig, nat_of, os_name
 from fallow_agent.host.processor import ProcessorReader, temperature_c
 from fallow_wire.fields import decode, encode
@@ -61,6 +61,27 @@ def test_a_ram_disk_is_found_by_its_mount(tmp_path: Path) -> None:
 def test_a_missing_directory_has_no_room(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "missing") == 0
     assert free_bytes(tmp_path) > 0
+
+
+def test_what_a_medium_bears_in_a_day(tmp_path: Path) -> None:
+    card = 16 * 10**9
+    for medium in ("sd", "flash"):
+        assert write_bytes_per_day(medium, card, None) == 500_000_000
+        assert write_bytes_per_day(medium, card, 0) is None
+    for medium in ("hdd", "ssd", "ram", "unknown"):
+        assert write_bytes_per_day(medium, card, None) is None
+        assert write_bytes_per_day(medium, card, 5) == 5, "the owner's word wins"
+    assert DiskReader(tmp_path).write_bytes_per_day(7) == 7
+    assert DiskReader(tmp_path / "missing").write_bytes_per_day(0) is None
+
+
+def test_what_this_process_had_written_is_the_kernels_count(tmp_path: Path) -> None:
+    file = tmp_path / "io"
+    file.write_text("rchar: 1\nwchar: 2\nread_bytes: 3\nwrite_bytes: 4096\ncancelled_write_bytes: 5\n")
+    assert written_bytes(file) == 4096
+    file.write_text("rchar: 1\nwrite_bytes: x\n")
+    assert written_bytes(file) == 0
+    assert written_bytes(tmp_path / "missing") == 0
 
 
 def test_what_is_read_can_be_reported(tmp_path: Path) -> None:

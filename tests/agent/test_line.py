@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fallow_agent.host.routes import default_routes
 from fallow_agent.line.budget import idle_bps, upload_budget_bps
-from fallow_agent.line.capacity import LineConfig, capacity_of
+from fallow_agent.line.capacity import ROUTER, LineConfig, capacity_of
+from fallow_agent.line.household import Household
 from fallow_agent.line.meter import Meter, Rates, wan_of
 from fallow_agent.line.reader import LineReader
 from fallow_wire.lan import Limits
@@ -51,6 +53,11 @@ def wan_by_routes(routes: Path, routes6: Path) -> str | None:
 
 def meter_of(tmp_path: Path, interface: str | None = "eth0") -> Meter:
     return Meter(interface, tmp_path / "net", tmp_path / "route", tmp_path / "route6")
+
+
+def reader_of(config: LineConfig, own_bytes: Callable[[], tuple[int, int]], tmp_path: Path) -> LineReader:
+    """Of the home's router."""
+    return LineReader(lambda: capacity_of(config), Household(meter_of(tmp_path), ROUTER), own_bytes)
 
 
 def test_the_default_route_with_the_lowest_metric_is_the_wan(tmp_path: Path, wan: Interface) -> None:
@@ -208,7 +215,7 @@ def test_the_budget_leaves_the_household_its_use_and_the_owner_the_say(
 
 def test_own_traffic_is_not_the_households(tmp_path: Path, wan: Interface) -> None:
     own = [0, 0]
-    reader = LineReader(LineConfig(up_mbps=20, down_mbps=100), lambda: (own[0], own[1]), meter=meter_of(tmp_path))
+    reader = reader_of(LineConfig(up_mbps=20, down_mbps=100), lambda: (own[0], own[1]), tmp_path)
     reader.read(1.0, 0)
     own[0] = 1_000_000
     wan.count(1_250_000, 0)
@@ -221,13 +228,13 @@ def test_own_traffic_is_not_the_households(tmp_path: Path, wan: Interface) -> No
 
 
 def test_no_interface_is_no_household(tmp_path: Path) -> None:
-    reader = LineReader(LineConfig(up_mbps=10), lambda: (0, 0), meter=meter_of(tmp_path))
+    reader = reader_of(LineConfig(up_mbps=10), lambda: (0, 0), tmp_path)
     assert reader.read(1.0, 0).idle_up_bps == 8_500_000
     assert reader.read(2.0, 0).household_up_bps == 0
 
 
 def test_a_skipped_reading_does_not_make_the_line_idle(tmp_path: Path, wan: Interface) -> None:
-    reader = LineReader(LineConfig(up_mbps=20), lambda: (0, 0), meter=meter_of(tmp_path))
+    reader = reader_of(LineConfig(up_mbps=20), lambda: (0, 0), tmp_path)
     reader.read(1.0, 0)
     wan.count(1_250_000, 0)
     assert reader.read(2.0, 0).household_up_bps == 10_000_000
@@ -240,7 +247,7 @@ def test_a_skipped_reading_does_not_make_the_line_idle(tmp_path: Path, wan: Inte
 
 def test_own_counters_that_begin_anew_are_no_negative_traffic(tmp_path: Path) -> None:
     own = [10**9, 10**9]
-    reader = LineReader(LineConfig(up_mbps=20), lambda: (own[0], own[1]), meter=meter_of(tmp_path))
+    reader = reader_of(LineConfig(up_mbps=20), lambda: (own[0], own[1]), tmp_path)
     reader.read(1.0, 0)
     own[:] = [0, 0]
     line = reader.read(2.0, 0)
@@ -249,7 +256,7 @@ def test_own_counters_that_begin_anew_are_no_negative_traffic(tmp_path: Path) ->
 
 def test_an_onset_is_yielded_to_in_the_direction_where_it_is(tmp_path: Path, wan: Interface) -> None:
     config = LineConfig(up_mbps=20, down_mbps=100)
-    reader = LineReader(config, lambda: (0, 0), meter=meter_of(tmp_path))
+    reader = reader_of(config, lambda: (0, 0), tmp_path)
     assert (reader.up_budget_bps, reader.down_budget_bps) == (17_000_000, 85_000_000)
     reader.read(1.0, 0)
     reader.read(1.1, 0)
@@ -262,7 +269,7 @@ def test_an_onset_is_yielded_to_in_the_direction_where_it_is(tmp_path: Path, wan
 
 
 def test_the_forecast_takes_one_reading_a_second(tmp_path: Path, wan: Interface) -> None:
-    reader = LineReader(LineConfig(up_mbps=20), lambda: (0, 0), meter=meter_of(tmp_path))
+    reader = reader_of(LineConfig(up_mbps=20), lambda: (0, 0), tmp_path)
     for step in range(30):
         reader.read(1.0 + step / 10, 1_000_000 + step // 10)
     hour = reader.forecast.hour

@@ -628,6 +628,25 @@ def test_pausing_stops_a_fill_and_resuming_begins_it_again() -> None:
     with_world(use)
 
 
+def test_why_fills_wait_is_told_with_each_of_them() -> None:
+    async def use(world: World) -> None:
+        world.runner.take(fill_task(1))
+        await world.started.get()
+        world.runner.take(fill_task(2))
+        for _ in range(3):
+            world.runner.pause("until tomorrow")
+        world.runner.take(fill_task(3))
+        told = [(s.id, s.status, s.reason) for s in world.runner.statuses()]
+        assert told == [(f"t-{number}", status, "until tomorrow") for number, status in
+                        ((1, "running"), (2, "accepted"), (3, "accepted"))]  # fmt: skip
+        world.runner.resume()
+        assert await world.started.get() == "t-1"
+        assert {s.reason for s in world.runner.statuses()} == {None}
+        assert world.sent.qsize() == 3 + 2 + 1 + 3 + 1  # it is told once, and taken back once
+
+    with_world(use)
+
+
 def test_cancelled_and_dropped_objects_are_not_filled() -> None:
     async def use(world: World) -> None:
         world.runner.take(fill_task(1))

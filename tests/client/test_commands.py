@@ -25,8 +25,11 @@ from fallow_client.lan_device import device_url
 from fallow_client.messages import TERMS, ZH, Messages, language_of
 from fallow_client.sentences import ZH_SENTENCES
 from fallow_client.settings import KnownDevice, Profile, Settings, load_settings, save_settings, settings_path
+from fallow_wire.harm import HarmDay, HarmRecord
+from fallow_wire.jws import Kind, sign
 from hypothesis import given
 from hypothesis import strategies as st
+from support import key
 
 DEVICE_ID = "fd-" + "a" * 24
 Answer = tuple[int, str, bytes]
@@ -489,6 +492,61 @@ def test_a_lost_scheduler_is_told_in_words(fallow: Fallow, server: FakeServer, e
     chinese = fallow("status", LANG="zh_CN.UTF-8")[1]
     assert "无法连接调度服务器" in chinese
     assert "已激活" in chinese
+
+
+def test_the_do_no_harm_record_is_shown_and_its_signature_is_checked(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str]
+) -> None:
+    dormant(server)
+    save_settings(settings_path(environ), Settings(devices={DEVICE_ID: KnownDevice(server.url, "lan-token-1")}))
+    device = key(1)
+    did = device.public.device_id()
+    days = (
+        HarmDay("2026-11-22", 1800, 2, 2, 140, 90, 30, 1, 21_000, 20_000, 0),
+        HarmDay("2026-11-23", 5400, 1, 1, 40, 40, 30, 1, 24_000, 20_000, 0),
+    )
+    token = sign(Kind.HARM, HarmRecord(did, device.public.jwk(), 1, days), device, kid=did)
+    server.json("GET /v1/status", {"state": "active", "do_no_harm": token})
+    out = fallow("status")[1]
+    for shown in (f"2 days, signed by {did}", "2.0", "60 ms, at most 90 ms", "+2.5 ms"):
+        assert shown in out
+    assert f"2 天，由 {did} 签名" in fallow("status", LANG="zh_CN.UTF-8")[1]
+    header, payload, signature = token.split(".")
+    server.json("GET /v1/status", {"state": "active", "do_no_harm": f"{header}.{payload}.{'A' * len(signature)}"})
+    assert "not to be believed" in fallow("status")[1]
+
+
+def test_the_status_tells_what_holds_the_device_back(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str]
+) -> None:
+    dormant(server)
+    save_settings(settings_path(environ), Settings(devices={DEVICE_ID: KnownDevice(server.url, "lan-token-1")}))
+    status = {
+        "state": "active",
+        "refusal": {"type": "paused", "detail": "The line costs money by the byte (wwan0)."},
+        "processor": {"temperature_c": 81},
+        "headroom_permille": 400,
+        "flash": {"written_bytes_today": 2**20, "bytes_max": 500 * 2**20},
+        "connections": {"open": 3, "max": 100, "refused_today": 7},
+    }
+    server.json("GET /v1/status", status)
+    lines = [" ".join(line.split()) for line in fallow("status")[1].splitlines()]
+    for line in (
+        "Serves nobody The line costs money by the byte (wwan0)",
+        "Processor and heat leave 40 %",
+        "Temperature 81 °C",
+        "Connections 3 / 100",
+        "Turned away today 7",
+        "Written today 1.0 MiB / 500.0 MiB",
+    ):
+        assert line in lines
+    chinese = fallow("status", LANG="zh_CN.UTF-8")[1]
+    assert "线路按流量计费（wwan0）" in chinese
+    assert "今日写入" in chinese
+
+    server.json("GET /v1/status", {"state": "active", "flash": {"written_bytes_today": 0, "bytes_max": None}})
+    lines = [" ".join(line.split()) for line in fallow("status")[1].splitlines()]
+    assert {"Serves nobody –", "Temperature –", "Written today 0 B"} <= set(lines)
 
 
 def test_a_pause_tells_until_when(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:

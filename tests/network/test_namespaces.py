@@ -122,7 +122,8 @@ def start_agent(start: Callable[..., Any], tmp_path: Path) -> str:
     """A dormant agent at home; gives its setup code."""
     state = str(tmp_path / "agent")
     flags = ("--lan-interface", "lan0", "--up-mbps", "20", "--down-mbps", "100", "--advertise-address", WAN_ADDRESS)
-    start(HOME, str(BIN / "fallow-agent"), "run", "--state-dir", state, *flags)
+    # The tests' other programs must not make the device step back.
+    start(HOME, str(BIN / "fallow-agent"), "run", "--state-dir", state, *flags, FALLOW_PROCESS_SPARE_PERCENT_MIN="0")
     until(lambda: call(PHONE, "GET", f"{LAN_URL}/v1/device")[0] == 200)
     return run(HOME, str(BIN / "fallow-agent"), "setup-code", "--state-dir", state).strip().splitlines()[-1]
 

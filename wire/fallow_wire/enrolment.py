@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from .errors import BadSignature
 from .fields import device_id, integer, record, text, word
-from .jws import Kind, Signed, check, parse, split
-from .keys import Jwk, JwkSet, PublicKey
+from .jws import Kind, Signed, verify_self_signed
+from .keys import Jwk, JwkSet
 from .session import Policy
 
 
@@ -39,10 +38,4 @@ class Enrolled:
 
 def verify_enrolment(token: str | bytes) -> Signed[Enrolment]:
     """:raises PeerError: unless the key in it signed it and is the key of its ``did``."""
-    unverified = split(token, Kind.ENROLMENT)
-    enrolment = parse(unverified, Enrolment)
-    key = PublicKey.from_jwk(enrolment.jwk)
-    check(unverified, key)
-    if key.device_id() != enrolment.did or unverified.kid != enrolment.did:
-        raise BadSignature("the device id is not that of the key")
-    return Signed(enrolment, unverified.kid, unverified.token)
+    return verify_self_signed(token, Kind.ENROLMENT, Enrolment)

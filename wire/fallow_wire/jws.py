@@ -9,16 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from . import limits
 from .encoding import base64url, from_base64url
 from .errors import BadSignature, Malformed, TooLarge
 from .fields import decode, encode
-from .keys import PrivateKey, PublicKey
+from .keys import Jwk, PrivateKey, PublicKey
 from .strict import dumps, loads_object
 
 T = TypeVar("T")
+
+
+class NamesItsKey(Protocol):
+    """A record of a device that carries the key it is signed with."""
+
+    @property
+    def did(self) -> str: ...
+    @property
+    def jwk(self) -> Jwk: ...
+
+
+D = TypeVar("D", bound=NamesItsKey)
 
 _HEADER_BYTES_MAX = 256
 HEADER_PART_BYTES_MAX = 343
@@ -37,6 +49,7 @@ class Kind(Enum):
     HEAD = ("fallow-head+jwt", limits.HEAD_BYTES_MAX)
     TARIFF = ("fallow-tariff+jwt", limits.TARIFF_BYTES_MAX)
     MANIFEST = ("fallow-manifest+jwt", limits.MANIFEST_BYTES_MAX)
+    HARM = ("fallow-harm+jwt", limits.HARM_BYTES_MAX)
 
     def __init__(self, typ: str, size_max: int) -> None:
         self.typ = typ
@@ -143,3 +156,17 @@ def verify(token: str | bytes, kind: Kind, cls: type[T], key_of: Callable[[str],
         raise BadSignature("signed with a key that is not known here")
     check(unverified, key)
     return Signed(parse(unverified, cls), unverified.kid, unverified.token)
+
+
+def verify_self_signed(token: str | bytes, kind: Kind, cls: type[D]) -> Signed[D]:
+    """A record of a device that names its own key.
+
+    :raises PeerError: unless the key in it signed it and is the key of its ``did``.
+    """
+    unverified = split(token, kind)
+    value = parse(unverified, cls)
+    key = PublicKey.from_jwk(value.jwk)
+    check(unverified, key)
+    if key.device_id() != value.did or unverified.kid != value.did:
+        raise BadSignature("the device id is not that of the key")
+    return Signed(value, unverified.kid, unverified.token)

@@ -15,7 +15,9 @@ caller's faults before our state, so that a stranger learns nothing about the de
 9. The range lies within the object.                                      416 ``range-not-satisfiable``
 10. The ticket still covers the bytes asked for.                          403 ``ticket-spent``
 11. The device serves now: not paused, within hours, quota and line.      503 ``paused``, ``line-busy``
-12. There is a place among the owner's ``connections_max``.               429 ``too-many``
+12. The table of connections of the home's router is not nearly full.     503 ``too-many``
+13. There is a place among the owner's ``connections_max``, and among
+    those that the table bears.                                           429 ``too-many``
 
 A ticket that passed 1 and 2 is remembered by its text (:class:`VerifiedTickets`), because neither can change.
 """
@@ -40,6 +42,8 @@ CLOCK_SKEW_S = 5
 TICKETS_REMEMBERED_MAX = 512
 """At most 4 KiB each; several times the consumers that a home line serves at once."""
 TOO_MANY_RETRY_S = 5
+TABLE_FULL_RETRY_S = 60
+"""Entries of closed connections live for two minutes; half of them are gone by then."""
 NEW_TICKET = "ask the scheduler for a new ticket: open the object's address there again"
 ELSEWHERE = "ask the scheduler again; it names another device or the origin"
 
@@ -115,7 +119,10 @@ class Door(Protocol):
         """Why nothing is served now, if so."""
 
     def is_full(self) -> bool:
-        """True when all of the owner's connections are in use."""
+        """True when all connections that the owner and the table bear are in use."""
+
+    def is_table_full(self) -> bool:
+        """True while the table of connections of the home's router has no room but for the household."""
 
 
 def admit_ticket(
@@ -152,7 +159,7 @@ def admit_ticket(
 def admit_transfer(
     account: Account, range_header: str | None, if_range: str | None, *, with_body: bool, door: Door
 ) -> Span:
-    """Steps 8 to 12; the span to send.
+    """Steps 8 to 13; the span to send.
 
     :param with_body: False for HEAD, which spends nothing and takes no place.
     :raises Refused: at the first check that fails.
@@ -171,6 +178,10 @@ def admit_transfer(
     refusal = door.refusal()
     if refusal is not None:
         raise Refused(refusal)
+    if with_body and door.is_table_full():
+        detail = "the home's router tracks as many connections as it can"
+        problem = Problem(503, "too-many", "Too many connections", detail, "here", ELSEWHERE)
+        raise Refused(Refusal(problem, TABLE_FULL_RETRY_S))
     if with_body and door.is_full():
         problem = Problem(429, "too-many", "Too many connections", "all places are taken", "here", ELSEWHERE)
         raise Refused(Refusal(problem, TOO_MANY_RETRY_S))

@@ -36,7 +36,8 @@ class ContentConfig:
     """``free_floor_bytes`` stays free on the disk whatever the quota says: logs and updates need it.
 
     ``open_files_max``: descriptors kept for objects being read often. ``scrub_chunks``: chunks verified per
-    :meth:`ContentStore.scrub_next`, so that it ends within a second even on a router.
+    :meth:`ContentStore.scrub_next`, so that it ends within a second even on a router. ``write_bytes_per_day_max``: then
+    fills wait until tomorrow, because cards and flash wear out; 0 for no limit, None for the medium's own.
     """
 
     quota_bytes: int = 8 * 2**30
@@ -44,6 +45,7 @@ class ContentConfig:
     objects_max: int = 100_000
     open_files_max: int = 64
     scrub_chunks: int = 16
+    write_bytes_per_day_max: int | None = None
 
 
 @dataclass(slots=True)
@@ -72,6 +74,8 @@ class ContentStore:
         self._resumable: dict[str, int] = {}
         """Bytes on disk of fills that nobody is working on."""
         self._open: dict[str, _Open] = {}
+        self.bytes_written_total = 0
+        """By fills, since the start."""
         self._scrub_queue: list[str] = []
         self._scrub_at: tuple[str, Manifest, int] | None = None
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -250,6 +254,10 @@ class ContentStore:
         """:raises NoSpace: when ``more`` bytes would go below the free floor. For :class:`Fill`."""
         if self._disk_free() - more < self._config.free_floor_bytes:
             raise NoSpace(f"{self._config.free_floor_bytes} bytes must stay free on the disk")
+
+    def wrote(self, count: int) -> None:
+        """A fill has written so many bytes. For :class:`Fill`, one of which runs at a time."""
+        self.bytes_written_total += count
 
     def ended(self, fill: Fill, stored: StoredObject | None, left_bytes: int) -> None:
         """A fill has become an object, or left so many bytes to be resumed. For :class:`Fill`."""

@@ -57,6 +57,9 @@ class Shelf(Protocol):
     def check_floor(self, more: int) -> None:
         """:raises NoSpace: when ``more`` bytes would go below what must stay free."""
 
+    def wrote(self, count: int) -> None:
+        """So many bytes more went to the disk."""
+
     def ended(self, fill: Fill, stored: StoredObject | None, left_bytes: int) -> None:
         """The fill has become an object, or left so many bytes to be resumed."""
 
@@ -121,6 +124,7 @@ class Fill:
         with self._using():
             try:
                 _pwrite(self._part, memoryview(data), start)
+                self._store.wrote(len(data))
                 os.pwrite(self._map, b"\x01", index)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):

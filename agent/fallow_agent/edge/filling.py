@@ -24,6 +24,7 @@ from fallow_wire.tickets import Receipt, Ticket, unacknowledged_bytes_max
 from yarl import URL
 
 from fallow_agent.clock import Clock
+from fallow_agent.line.marking import LowerEffort
 from fallow_agent.line.pacer import WIRE_PERMILLE
 from fallow_agent.line.tcp_info import received_by
 from fallow_agent.outward import Outward
@@ -163,6 +164,7 @@ class Filler:
         self._clock = clock
         self._download_bps = download_bps
         self._config = config or FillConfig()
+        self._lower_effort = LowerEffort()
         self._free_at = 0.0
         self._wire_bytes = 0
         self._received: dict[asyncio.BaseTransport, int] = {}
@@ -262,7 +264,7 @@ class Filler:
         try:
             async with self._http.get(supplier.url, headers=fields, allow_redirects=False) as response:
                 _check_answer(response, start, last, manifest.size)
-                self._count(response)
+                self._take_note(response)
                 for index in range(first, end):
                     began = self._clock.monotonic()
                     data = await self._read_chunk(response, manifest.chunk_span(index)[1])
@@ -286,11 +288,17 @@ class Filler:
             await self._keep_budget(len(piece))
         return data
 
-    def _count(self, response: aiohttp.ClientResponse) -> None:
-        """Count what comes by this connection as ours from the moment when it comes, not when it is read."""
+    def _take_note(self, response: aiohttp.ClientResponse) -> None:
+        """Count what comes by this connection as ours from the moment when it comes, not when it is read.
+
+        From here on it is also marked; what went before is the handshake and one request.
+        """
         transport = None if response.connection is None else response.connection.transport
         sock = None if transport is None else transport.get_extra_info("socket")
-        if transport is not None and sock is not None and received_by(sock) is not None:
+        if transport is None or sock is None:
+            return
+        self._lower_effort.mark(sock)
+        if received_by(sock) is not None:
             self._received.setdefault(transport, 0)
 
     async def _keep_budget(self, count: int) -> None:

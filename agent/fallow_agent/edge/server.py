@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 from fallow_wire.lan import SERVICE_PORT
 
-from .connection import Connection, Disconnected
+from fallow_agent.line.marking import LowerEffort
+
+from .arrivals import NEW_CONNECTIONS_BURST, NEW_CONNECTIONS_PER_S, Arrivals
+from .connection import Connection, Disconnected, reset
 from .http1 import BadRequest, Request
 
 _log = logging.getLogger(__name__)
@@ -29,13 +32,16 @@ STOP_S_MAX = 1.0
 class EdgeConfig:
     """``host``: None listens on all addresses, IPv4 and IPv6.
 
-    ``connections_total_max`` counts idle ones too: 20 KiB each, and descriptors. ``idle_s``: players ask again within
+    ``connections_total_max`` counts idle ones too: 20 KiB each, and descriptors. ``new_per_s``, ``new_burst``: new
+    connections, for the router's sake. ``idle_s``: players ask again within
     seconds. ``head_s``: a request head is one or two packets. ``linger_s``: for a caller that was refused to read it.
     """
 
     host: str | None = None
     port: int = SERVICE_PORT
     connections_total_max: int = 512
+    new_per_s: float = NEW_CONNECTIONS_PER_S
+    new_burst: int = NEW_CONNECTIONS_BURST
     idle_s: float = 20.0
     head_s: float = 10.0
     linger_s: float = 1.0
@@ -47,6 +53,7 @@ class Server:
     :param answer: answers one request; False closes the connection after it.
     :param answer_bad: the last answer to a request that cannot be read.
     :param prepare: sets what else a new socket needs. :raises OSError: and the connection is refused.
+    :param connections_max: open connections that the host allows now, idle ones included.
     """
 
     def __init__(
@@ -55,11 +62,15 @@ class Server:
         answer: Callable[[Connection, Request], Awaitable[bool]],
         answer_bad: Callable[[BadRequest], bytes],
         prepare: Callable[[socket.socket], None],
+        connections_max: Callable[[], int],
     ) -> None:
         self._config = config
         self._answer = answer
         self._answer_bad = answer_bad
         self._prepare = prepare
+        self._connections_max = connections_max
+        self.refused_total = 0
+        """Connections that were closed at once, because there were too many or they came too fast."""
         self._connections: dict[Connection, None] = {}
         self._listener: socket.socket | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,6 +84,7 @@ class Server:
         """Listen; the port is given. :raises OSError: it is taken."""
         loop = asyncio.get_running_loop()
         self._listener = _listen(self._config.host, self._config.port)
+        LowerEffort().mark(self._listener)  # from the answer to the first packet on; what is accepted inherits it
         self._tasks = [
             loop.create_task(self._accept(self._listener), name="edge-accept"),
             loop.create_task(self._sweep(), name="edge-sweep"),
@@ -101,6 +113,7 @@ class Server:
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        arrivals = Arrivals(loop.time(), self._config.new_per_s, self._config.new_burst)
         while True:
             try:
                 sock, _ = await loop.sock_accept(listener)
@@ -109,8 +122,9 @@ class Server:
                     _log.error("no connection can be accepted: %s", error)
                     await asyncio.sleep(ACCEPT_PAUSE_S)
                 continue
-            if len(self._connections) >= self._config.connections_total_max and not self._close_longest_idle():
-                sock.close()
+            if not arrivals.take(loop.time()) or not self._make_room():
+                self.refused_total += 1
+                reset(sock)
                 continue
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -121,6 +135,11 @@ class Server:
                 continue
             self._connections[connection] = None
             connection.task = loop.create_task(self._converse(connection), name="edge-connection")
+
+    def _make_room(self) -> bool:
+        """For one more connection; an idle one goes for it. None goes where it would help nobody."""
+        allowed = min(self._config.connections_total_max, self._connections_max())
+        return len(self._connections) < allowed or (allowed > 0 and self._close_longest_idle())
 
     def _close_longest_idle(self) -> bool:
         idle = [connection for connection in self._connections if connection.waiting_for_request]

@@ -88,10 +88,12 @@ class EdgeService:
         refusal: Callable[[], Refusal | None],
         ticket_idle_s: Callable[[], int],
         nonces: DialBackNonces,
+        connections_max: Callable[[], int],
     ) -> None:
         """:param scheduler_key: the key of a ``kid``, or None when the scheduler does not use it.
         :param refusal: why nothing is served now (paused, hours, quota, line), or None.
         :param ticket_idle_s: the policy's, in force now.
+        :param connections_max: open connections that the host allows now, idle ones included; 0 for no new transfer.
         """
         self._head_s = config.head_s
         self._key = key
@@ -103,11 +105,13 @@ class EdgeService:
         self._refusal = refusal
         self._ticket_idle_s = ticket_idle_s
         self._nonces = nonces
+        self._connections_max = connections_max
         self._tickets = VerifiedTickets(scheduler_key)
         self._register = Register(outbox, clock)
         self._transfers: dict[Connection, sending.Progress] = {}
         self._bytes_up_ended = 0
-        self._server = Server(config, self._answer, self._answer_bad, pacer.prepare)
+        self._connections_total_max = config.connections_total_max
+        self._server = Server(config, self._answer, self._answer_bad, pacer.prepare, connections_max)
         self._ticker: asyncio.Task[None] | None = None
         self._object_lines: dict[str, bytes] = {}
         self._date = (0, b"")
@@ -149,6 +153,26 @@ class EdgeService:
         ]
 
     @property
+    def transfers_max(self) -> int:
+        """Transfers at once, as things stand: the owner's limit, or the host's where that is less."""
+        return min(self._limits().connections_max, self.connections_max)
+
+    @property
+    def connections_max(self) -> int:
+        """Open connections at most, idle ones included, as things stand."""
+        return min(self._connections_total_max, self._connections_max())
+
+    @property
+    def connections(self) -> int:
+        """Open connections, idle ones included."""
+        return self._server.connections
+
+    @property
+    def refused_total(self) -> int:
+        """Connections closed at once since the start, because there were too many or they came too fast."""
+        return self._server.refused_total
+
+    @property
     def bytes_up_total(self) -> int:
         """Payload bytes sent since the start."""
         return self._bytes_up_ended + sum(progress.sent_bytes for progress in self._transfers.values())
@@ -186,7 +210,10 @@ class EdgeService:
         return self._refusal()
 
     def is_full(self) -> bool:
-        return len(self._transfers) >= self._limits().connections_max
+        return len(self._transfers) >= self.transfers_max
+
+    def is_table_full(self) -> bool:
+        return self._connections_max() <= 0
 
     async def _tick(self) -> None:
         while True:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 from fallow_wire.session import Processor
+
+from .headroom import CoreTimes, ProcessorTimes
 
 TEMPERATURE_C_RANGE = (1, 150)
 """Sensors that read outside are broken or not connected."""
@@ -51,3 +54,21 @@ def temperature_c() -> int | None:
         return None
     sane = [reading for reading in readings if reading is not None and low <= reading <= high]
     return round(max(sane)) if sane else None
+
+
+def processor_times() -> ProcessorTimes | None:
+    """None where the kernel does not tell."""
+    try:
+        cores = psutil.cpu_times(percpu=True)
+    except (OSError, RuntimeError):
+        return None
+    own = os.times()
+    own_s = own.system + (0.0 if os.nice(0) > 0 else own.user)  # the kernel books niced user time apart
+    return ProcessorTimes(tuple(_core_times(core) for core in cores), own_s)
+
+
+def _core_times(core: Any) -> CoreTimes:
+    # Guests' time is in that of user programs already.
+    total_s = sum(value for name, value in core._asdict().items() if not name.startswith("guest"))
+    waiting_s = core.idle + getattr(core, "iowait", 0.0) + getattr(core, "nice", 0.0)
+    return CoreTimes(total_s, waiting_s, getattr(core, "softirq", 0.0))

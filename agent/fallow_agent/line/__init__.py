@@ -1,5 +1,6 @@
 """The internet line: what it can carry, what the household uses, and what is left for others.
 
 ``meter`` reads counters, ``capacity`` says what the line can carry, ``budget`` decides, ``forecast`` looks ahead,
-``pacer`` enforces; ``reader`` is the thin driver that puts them together.
+``pacer`` enforces; ``echo``, ``path`` and ``delay`` make round-trip times, which ``delay_probe`` drives, and ``train``
+measures an idle line; ``reader`` is the thin driver that puts them together.
 """

@@ -4,6 +4,10 @@ Two answers to the household. Small, steady use is shared with: what is left is 
 household's peak. Demand that grows is yielded to: a transfer that begins needs the whole line to find its speed, and
 would find only what we leave it. Yielding is at once, coming back is slow.
 
+The household's rate leads, where it is seen: a queue tells of a demand only after it has hurt, and in some homes hardly
+at all. Where it is seen late or not at all (behind another router), a queue is the onset: what we send alone never
+fills the line, so that somebody else is on it; and what he uses is at least the line less what we sent.
+
 Rates are bit/s as the wire carries them, times are monotonic seconds.
 """
 
@@ -16,6 +20,8 @@ from fallow_wire.lan import Limits
 
 USABLE_SHARE = 0.85
 """Of the capacity: the rest keeps the modem's queue empty."""
+BLIND_SHARE = 0.5
+"""The same where neither the household nor a queue can be seen: what is not known is left alone."""
 HOUSEHOLD_FACTOR = 1.1
 """Headroom for growth until the next reading."""
 PEAK_HALF_LIFE_S = 1.0
@@ -45,6 +51,15 @@ GROWTH_S_MAX = 1.0
 """A step that came late grows the budget no further."""
 QUEUEING_MS_TARGET = 10.0
 """Delay that our own packets may find in the queue: a call does not notice it."""
+CROWDED_FACTOR = 2.0
+"""Over the target: the queue is a demand where none can be seen otherwise."""
+DRAIN_S = 0.5
+"""So long after we yielded, what still stands in the queue is not what we left there."""
+BESIDE_HALF_LIFE_S = 20.0
+"""Of the peak where the household is not seen, and the queue went as we did: it is still there, beside us, and to look
+again costs it a queue each time."""
+ALONE_HALF_LIFE_S = 3.0
+"""The same where the queue stood without us: when it is gone, so is what made it."""
 
 
 def idle_bps(capacity_bps: int, peak_bps: float) -> int:
@@ -62,12 +77,29 @@ def upload_budget_bps(capacity_bps: int, idle: int, limits: Limits) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Rates since the step before. ``queueing_ms``: what our packets wait over their base, None where unknown."""
+    """Rates since the step before.
+
+    ``household_bps``: None where it is not seen. ``queueing_ms``: what packets wait over their base, None if unknown.
+    ``prompt``: the household's rate is of this very step, so that it leads.
+    """
 
     capacity_bps: int
-    household_bps: int
+    household_bps: int | None
     own_bps: int
     queueing_ms: float | None = None
+    prompt: bool = True
+
+    @property
+    def full(self) -> bool:
+        """There is no more to be had: by the counters, or by a queue where there are none."""
+        if self.household_bps is None:
+            return self.shows_unseen(CROWDED_FACTOR)
+        return self.household_bps + self.own_bps > FULL_SHARE * self.capacity_bps
+
+    def shows_unseen(self, factor: float = 1.0) -> bool:
+        """A queue of more than ``factor`` times the target, from which an unseen household is concluded."""
+        led_by_queue = self.household_bps is None or not self.prompt
+        return led_by_queue and (self.queueing_ms or 0.0) > factor * QUEUEING_MS_TARGET
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +117,12 @@ class Controller:
     yields: int = 0
     yield_ms: int | None = None
     peak_bps: float = 0.0
+    peak_half_life_s: float = PEAK_HALF_LIFE_S
     level_bps: float = 0.0
     highest_bps: int = 0
     """Since the onset."""
     held_until: float = float("-inf")
-    onset_at: float = 0.0
+    onset_at: float = float("-inf")
     stepped_at: float = float("-inf")
     sample: tuple[float, int] = (RECENT_S, 0)
     """The household's rate in the last step, and the seconds that it was measured for."""
@@ -99,20 +132,29 @@ class Controller:
 
     def after(self, now: float, reading: Reading) -> Controller:
         """One step; every 100 ms while the line is in use, and at least every second."""
-        capacity, household = reading.capacity_bps, reading.household_bps
+        capacity, household = reading.capacity_bps, reading.household_bps or 0
         elapsed = max(0.0, now - self.stepped_at)
         recent = _recent(self.sample, elapsed, household)
-        peak = max(recent, self.peak_bps * 0.5 ** (elapsed / PEAK_HALF_LIFE_S))
+        half_life_s = PEAK_HALF_LIFE_S if reading.household_bps is not None else self.peak_half_life_s
+        peak = max(recent, self.peak_bps * 0.5 ** (elapsed / half_life_s))
+        alone = self.yielding(now) and now - self.onset_at > DRAIN_S
+        unseen = float(capacity - reading.own_bps) if reading.shows_unseen() else 0.0
+        if unseen > peak and (alone or not self.yielding(now)):
+            peak, half_life_s = unseen, ALONE_HALF_LIFE_S if alone else BESIDE_HALF_LIFE_S
+        crowded = reading.shows_unseen(CROWDED_FACTOR)
         level_s = YIELDED_LEVEL_S if self.yielding(now) else LEVEL_S
         step = dataclasses.replace(
             self,
             peak_bps=peak,
+            peak_half_life_s=half_life_s,
             level_bps=self.level_bps + (household - self.level_bps) * min(1.0, elapsed / level_s),
             stepped_at=now,
             sample=(min(elapsed, RECENT_S), household),
         )
         bound = idle_bps(capacity, peak)
-        if not self.yielding(now) and self._grows(reading):
+        if reading.household_bps is None and reading.queueing_ms is None:
+            bound = min(bound, int(BLIND_SHARE * capacity))
+        if not self.yielding(now) and (crowded or self._grows(reading)):
             began_at = now if self.budget_bps is None else self.stepped_at
             step = dataclasses.replace(
                 step,
@@ -122,7 +164,7 @@ class Controller:
                 highest_bps=household,
                 held_until=now + HOLD_S,
             )
-        elif self.yielding(now) and (self._grows(reading) or self._goes_on(reading)):
+        elif self.yielding(now) and (crowded or self._grows(reading) or self._goes_on(reading)):
             step = dataclasses.replace(step, highest_bps=max(household, self.highest_bps), held_until=now + HOLD_S)
         if step.yields and step.yield_ms is None and reading.own_bps <= YIELD_SHARE * capacity:
             step = dataclasses.replace(step, yield_ms=int((now - step.onset_at) * 1000))
@@ -133,17 +175,16 @@ class Controller:
 
     def _grows(self, reading: Reading) -> bool:
         """The household wants more than it did, or what it can get with us on the line."""
-        capacity, rise = reading.capacity_bps, reading.household_bps - self.level_bps
-        if rise > max(ONSET_SHARE * capacity, ONSET_BPS_MIN):
+        capacity, household = reading.capacity_bps, reading.household_bps or 0
+        onset_bps = max(ONSET_SHARE * capacity, ONSET_BPS_MIN)
+        if household - self.level_bps > onset_bps:
             return True
-        full = reading.household_bps + reading.own_bps > FULL_SHARE * capacity
-        return full and reading.household_bps > max(ONSET_SHARE * capacity, ONSET_BPS_MIN)
+        return reading.full and household > onset_bps
 
     def _goes_on(self, reading: Reading) -> bool:
         """The demand that was yielded to is still growing, or large."""
-        capacity = reading.capacity_bps
-        growing = reading.household_bps > self.highest_bps + GROWING_SHARE * capacity
-        return growing or reading.household_bps > BULK_SHARE * capacity
+        capacity, household = reading.capacity_bps, reading.household_bps or 0
+        return household > self.highest_bps + GROWING_SHARE * capacity or household > BULK_SHARE * capacity
 
     def _moved(self, reading: Reading, elapsed: float) -> int:
         """The budget before bound and yielding: as the queue says, else a little more."""

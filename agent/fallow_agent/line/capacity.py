@@ -15,7 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .metered import METERED
+
 MBIT = 1_000_000
+AUTO, ROUTER, BEHIND = POSITIONS = ("auto", "router", "behind")
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
 
@@ -23,17 +26,23 @@ DAY_S = 24 * HOUR_S
 @dataclass(frozen=True, slots=True)
 class LineConfig:
     """``up_mbps``, ``down_mbps``: what the line carries; 0 where it is not known. ``interface``: the WAN interface,
-    None for that of the default route. ``ask_router``: ask the home router's UPnP for its counters and the modem's
-    rates."""
+    None for that of the default route. ``position``: whether this device is the home's router, so that its counters see
+    the household; ``auto`` takes it for one only where that is certain. ``ask_router``: ask the router it is behind, by
+    UPnP, for its counters and the modem's rates. ``metered``: patterns of WAN interfaces whose bytes cost money, over
+    which nothing is shared."""
 
     up_mbps: float = 0.0
     down_mbps: float = 0.0
     interface: str | None = None
+    position: str = AUTO
     ask_router: bool = True
+    metered: tuple[str, ...] = METERED
 
     def __post_init__(self) -> None:
         if self.up_mbps < 0 or self.down_mbps < 0:
             raise ValueError("line.up_mbps, line.down_mbps: must not be negative")
+        if self.position not in POSITIONS:
+            raise ValueError(f"line.position: one of {', '.join(POSITIONS)}")
 
 
 ASSUMED_UP_BPS = 2 * MBIT

@@ -208,6 +208,14 @@ class Pacer:
                 del self._counted[share]
         return self._sent_bytes
 
+    def queueing_ms(self) -> float | None:
+        """What our own packets wait, as of the last :meth:`wire_bytes`; None where nobody can tell.
+
+        The least of all transfers: a queue of our line is in the way of each, a queue elsewhere is not.
+        """
+        waits = [share.counted.queueing_ms for share in self._shares if share.counted is not None]
+        return min(waits, default=None)
+
     def _divide_soon(self) -> None:
         if self._timer is None and self._shares:
             self._timer = asyncio.get_running_loop().call_later(DIVIDE_INTERVAL_S, self._divide)

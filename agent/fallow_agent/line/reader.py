@@ -8,31 +8,40 @@ from collections.abc import Callable
 from fallow_wire.session import Line
 
 from .budget import Controller, Reading, idle_bps
-from .capacity import LineConfig, capacity_of
+from .capacity import Capacity
 from .forecast import HOUR_S, HOURS, Forecast, from_json
-from .meter import Meter, Rates
+from .household import Household
+from .meter import Rates
+
+FULL_SHARE = 0.8
+"""Of the capacity: where one direction is as full as this and the other half as much, a queue is of the first."""
+OURS_SHARE = 0.1
+"""The same where only what is ours is seen: with so much of it in one direction, the queue is taken for that one's."""
 
 
 class LineReader:
-    """:param own_bytes: bytes on the wire that Fallow itself has sent and received since it started."""
+    """:param capacity: of now. :param own_bytes: on the wire, that Fallow has sent and received since it started."""
 
     def __init__(
         self,
-        config: LineConfig,
+        capacity: Callable[[], Capacity],
+        household: Household,
         own_bytes: Callable[[], tuple[int, int]],
         *,
-        meter: Meter | None = None,
         forecast: object = None,
     ) -> None:
-        self._capacity = capacity_of(config)
-        self._meter = meter or Meter(config.interface)
+        self._capacity_of_now = capacity
+        self._capacity = capacity()
+        self.household = household
         self._own_bytes = own_bytes
         self._own_before: tuple[float, int, int] | None = None
-        self._household = Rates(0, 0)
-        """As it was measured last: a reading that is skipped does not make the line idle."""
         self.up = Controller()
         self.down = Controller()
         """What may be used now is their ``budget_bps``; ``line`` says what the household leaves."""
+        self.total: Rates | None = None
+        """What the whole line carried in the last step; None where that was not seen in time."""
+        self.full = False
+        """Whether the upload was in the last step, by what is seen of it."""
         self._forecast = from_json(forecast)
         self._line = self._made(Rates(0, 0), Rates(0, 0))
 
@@ -60,25 +69,38 @@ class LineReader:
         slots = [hour_of_week(now_s + ahead * HOUR_S) for ahead in range(HOURS)]
         return self._forecast.coming(now_s, slots, self._usable_bps, self._held_bps)
 
-    def read(self, monotonic: float, now_s: int) -> Line:
-        """A new reading. :param now_s: Unix time."""
-        total = self._meter.read(monotonic)
+    def read(self, monotonic: float, now_s: int, queueing_ms: float | None = None) -> Line:
+        """A new reading.
+
+        :param now_s: Unix time.
+        :param queueing_ms: what packets wait on the line above its base, None where unknown.
+        """
+        self._capacity = capacity = self._capacity_of_now()
         own = self._own(monotonic)
-        household = self._household
-        if total is not None:
-            household = Rates(max(0, total.up_bps - own.up_bps), max(0, total.down_bps - own.down_bps))
-        self._household = household
-        capacity = self._capacity
-        self.up = self.up.after(monotonic, Reading(capacity.up_bps, household.up_bps, own.up_bps))
-        self.down = self.down.after(monotonic, Reading(capacity.down_bps, household.down_bps, own.down_bps))
-        self._line = self._made(household, own)
+        sight = self.household.see(monotonic, own)
+        seen = sight.rates or Rates(0, 0)
+        self.total = sight.total if sight.prompt else None
+        up_share = (seen.up_bps + own.up_bps) / max(1, capacity.up_bps)
+        down_share = (seen.down_bps + own.down_bps) / max(1, capacity.down_bps)
+        full = OURS_SHARE if sight.rates is None else FULL_SHARE
+        up, down = (
+            Reading(bps, None if sight.rates is None else household_bps, own_bps, queueing, sight.prompt)
+            for bps, household_bps, own_bps, queueing in (
+                (capacity.up_bps, seen.up_bps, own.up_bps, _of_this(queueing_ms, up_share, down_share, full)),
+                (capacity.down_bps, seen.down_bps, own.down_bps, _of_this(queueing_ms, down_share, up_share, full)),
+            )
+        )
+        self.up = self.up.after(monotonic, up)
+        self.down = self.down.after(monotonic, down)
+        self.full = up.full
+        self._line = self._made(seen, own)
         if self._forecast.hour is None or now_s != self._forecast.hour.last_s:
             # An hour's mean is one of seconds: those in which the line is watched more closely weigh no more.
             self._forecast = self._forecast.after(now_s, hour_of_week(now_s), self._held_bps)
         return self._line
 
     def close(self) -> None:
-        self._meter.close()
+        self.household.close()
 
     @property
     def _usable_bps(self) -> int:
@@ -111,6 +133,11 @@ class LineReader:
             idle_up_bps=idle_bps(capacity.up_bps, self.up.peak_bps),
             idle_down_bps=idle_bps(capacity.down_bps, self.down.peak_bps),
         )
+
+
+def _of_this(queueing_ms: float | None, share: float, other: float, full: float) -> float | None:
+    """A round trip does not say in which direction it waited."""
+    return 0.0 if queueing_ms is not None and other > full and share < other / 2 else queueing_ms
 
 
 def hour_of_week(unix_s: int) -> int:

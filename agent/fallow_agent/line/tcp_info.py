@@ -8,8 +8,10 @@ import struct
 from dataclasses import dataclass
 
 BYTES = 208
-_RECEIVED_AT, _SEGMENTS_OUT_AT, _SEGMENTS_IN_AT, _NOT_SENT_AT, _SENT_AT = 128, 136, 140, 144, 200
-"""Into ``struct tcp_info``: tcpi_bytes_received, tcpi_segs_out, tcpi_segs_in, tcpi_notsent_bytes, tcpi_bytes_sent."""
+_RTT_AT, _RECEIVED_AT, _SEGMENTS_OUT_AT, _SEGMENTS_IN_AT = 68, 128, 136, 140
+_NOT_SENT_AT, _RTT_MIN_AT, _SENT_AT = 144, 148, 200
+"""Into ``struct tcp_info``: tcpi_rtt, tcpi_bytes_received, tcpi_segs_out, tcpi_segs_in; tcpi_notsent_bytes,
+tcpi_min_rtt, tcpi_bytes_sent."""
 HEADER_BYTES = 66
 """Of a segment: Ethernet 14, IPv4 20, TCP with timestamps 32."""
 
@@ -18,10 +20,14 @@ Socket = socket.socket | asyncio.trsock.TransportSocket
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """By one socket since it opened, with what was sent twice; and what still waits in it."""
+    """By one socket since it opened, with what was sent twice; what still waits in it.
+
+    ``queueing_ms``: its smoothed round trip above the lowest of the last five minutes.
+    """
 
     wire_bytes: int
     waiting_bytes: int
+    queueing_ms: float = 0.0
 
 
 def sent_by(sock: Socket) -> Sent | None:
@@ -31,7 +37,9 @@ def sent_by(sock: Socket) -> Sent | None:
     (segments,) = struct.unpack_from("=I", info, _SEGMENTS_OUT_AT)
     (waiting,) = struct.unpack_from("=I", info, _NOT_SENT_AT)
     (sent,) = struct.unpack_from("=Q", info, _SENT_AT)
-    return Sent(sent + segments * HEADER_BYTES, waiting)
+    (rtt_us,) = struct.unpack_from("=I", info, _RTT_AT)
+    (rtt_min_us,) = struct.unpack_from("=I", info, _RTT_MIN_AT)
+    return Sent(sent + segments * HEADER_BYTES, waiting, max(0, rtt_us - rtt_min_us) / 1000)
 
 
 def received_by(sock: Socket) -> int | None:

@@ -7,6 +7,7 @@ costs no result.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -59,6 +60,7 @@ class TaskRunner:
         self._arrived = asyncio.Event()
         self._running: tuple[str, asyncio.Task[int]] | None = None
         self._allowed = False
+        self._waits_because: str | None = None
 
     # -------------------------------------------------------------- orders
 
@@ -86,15 +88,23 @@ class TaskRunner:
         """All that is known, oldest first."""
         return list(self._statuses.values())
 
-    def pause(self) -> None:
-        """Stop the fill under way within a second; it goes on after :meth:`resume`."""
-        self._allowed = False
+    def pause(self, reason: str | None = None) -> None:
+        """Stop the fill under way within a second; it goes on after :meth:`resume`. ``reason`` is told meanwhile."""
         if self._running is not None:
             self._running[1].cancel()
+        self._allow(False, reason)
 
     def resume(self) -> None:
-        self._allowed = True
-        self._arrived.set()
+        if not self._allowed:
+            self._arrived.set()
+        self._allow(True, None)
+
+    def _allow(self, allowed: bool, reason: str | None) -> None:
+        self._allowed = allowed
+        if reason != self._waits_because:
+            self._waits_because = reason
+            for task_id in self._waiting:
+                self._note(dataclasses.replace(self._statuses[task_id], reason=reason))
 
     def _drop(self, task: Task) -> None:
         if task.object is None:
@@ -116,7 +126,7 @@ class TaskRunner:
             self._note(TaskStatus(task.id, "failed", reason="too many tasks wait here"))
             return
         self._waiting[task.id] = task
-        self._note(TaskStatus(task.id, "accepted"))
+        self._note(TaskStatus(task.id, "accepted", reason=self._waits_because))
         self._arrived.set()
 
     # -------------------------------------------------------------- work

@@ -152,57 +152,6 @@ def pair(context: Context, setup_code: str) -> None:
     context.run(work())
 
 
-@click.command()
-@click.option("--watch", is_flag=True, help="Go on showing it until Ctrl-C.")
-@at_device
-@pass_context
-def status(context: Context, watch: bool) -> None:
-    """What the device does now: line, disk, sessions, proofs."""
-
-    async def work() -> None:
-        async with await context.device() as device:
-            if not watch:
-                _show_status(context, await device.status())
-                return
-            async for event in device.events():
-                if not context.out.as_json:
-                    click.clear()
-                _show_status(context, event)
-
-    context.run(work())
-
-
-def _show_status(context: Context, found: dict[str, Any]) -> None:
-    line, disk = found.get("line") or {}, found.get("disk") or {}
-    content, today = found.get("content") or {}, found.get("today") or {}
-    uplink, proofs = found.get("uplink") or {}, found.get("proofs") or {}
-    context.out.pairs(
-        found,
-        [
-            ("State", found.get("state", "–")),
-            ("Scheduler", "connected" if uplink.get("connected") else _away(context, uplink.get("error"))),
-            ("Upload line", human_bps(line.get("up_capacity_bps", 0))),
-            ("Household uses", human_bps(line.get("household_up_bps", 0))),
-            ("Fallow uses", human_bps(line.get("own_up_bps", 0))),
-            ("Fallow may use", human_bps(found.get("budget_up_bps", 0))),
-            ("Content", f"{content.get('objects', 0)} / {human_bytes(content.get('bytes', 0))}"),
-            ("Free disk", human_bytes(disk.get("free_bytes", 0))),
-            ("Sessions", len(found.get("sessions") or [])),
-            ("Served today", human_bytes(today.get("bytes_up", 0))),
-            ("Yields today", today.get("yields", 0)),
-            ("Proofs waiting", proofs.get("waiting", 0)),
-        ],
-    )
-
-
-def _away(context: Context, error: Any) -> str:
-    """Why there is no session, in a line; a dormant device has none and no reason."""
-    if not isinstance(error, dict):
-        return "not connected"
-    told = [context.say.sentence(str(error[name]).rstrip(".")) for name in ("title", "remedy") if error.get(name)]
-    return "; ".join(told) or "not connected"
-
-
 def hours_of(text: str) -> dict[str, Any]:
     """``0-4@22:00-06:00``: days 0 (Monday) … 6, then the window.
 
@@ -224,7 +173,7 @@ def hours_of(text: str) -> dict[str, Any]:
 @click.command()
 @click.option("--upload-mbps", type=click.FloatRange(0), help="Upload at most, in Mbit/s.")
 @click.option("--upload-percent", type=click.IntRange(0, 100), help="Share of the upload that may be used.")
-@click.option("--monthly-gb", type=click.FloatRange(0), help="Upload in a month at most, in GB.")
+@click.option("--monthly-gb", type=click.FloatRange(0), help="Traffic in a month at most, in GB: served and fetched.")
 @click.option("--content-gb", type=click.FloatRange(0), help="Disk for content at most, in GB.")
 @click.option("--connections", type=click.IntRange(0, 10_000), help="Consumers at once, at most.")
 @click.option("--hours", multiple=True, help="When it may serve, such as 0-4@22:00-06:00; may be given again.")
@@ -299,7 +248,7 @@ async def _limits(context: Context, changes: dict[str, Any]) -> None:
         [
             ("Upload at most", none if now.upload_bps_max is None else human_bps(now.upload_bps_max)),
             ("Share of the upload", f"{now.upload_percent_max} %"),
-            ("Upload in a month", none if now.monthly_bytes_max is None else human_bytes(now.monthly_bytes_max)),
+            ("Traffic in a month", none if now.monthly_bytes_max is None else human_bytes(now.monthly_bytes_max)),
             ("Disk for content", none if now.content_bytes_max is None else human_bytes(now.content_bytes_max)),
             ("Consumers at once", now.connections_max),
             ("Hours", hours or context.say("always")),

@@ -1,0 +1,172 @@
+"""Finds out about the line, slowly and beside the steps: where this device stands, what the line carries, who tells.
+
+The steps (:mod:`.sharing`) only read what is kept here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+
+from ..clock import Clock
+from ..host.environment import local_address
+from ..host.igd import IgdError, discover
+from ..host.netifd import wan_device
+from ..host.routes import default_routes, home_router
+from ..store import Settings
+from .capacity import ROUTER, Capacity, Estimate, LineConfig, capacity_of
+from .household import Household, position
+from .meter import Rates, wan_of
+from .observed import Sample, from_json
+from .router import RouterMeter, RouterTraffic
+from .sqm import read_sqm
+
+_log = logging.getLogger(__name__)
+
+LOOK_S = 30.0
+"""How often routes, address, network daemon and SQM are looked at: a line that failed over may cost money."""
+ROUTER_RETRY_S = 3600.0
+"""After a router that has no UPnP, or none today."""
+ROUTER_RESTS_S = 15.0
+"""Between two looks at the router's counters while the line is not shared: enough for the forecast."""
+ROUTER_ERRORS_MAX = 3
+"""In a row; then it is looked for anew."""
+OPENWRT = Path("/etc/openwrt_release")
+OBSERVED = "observed"
+"""Name of the setting."""
+
+
+class Survey:
+    """:param own_bytes: on the wire, that Fallow has sent and received since it started."""
+
+    def __init__(
+        self,
+        config: LineConfig,
+        household: Household,
+        own_bytes: Callable[[], tuple[int, int]],
+        *,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._config = config
+        self._household = household
+        self._own_bytes = own_bytes
+        self._clock = clock
+        self._settings = settings
+        stored = settings.get(OBSERVED)
+        up, down = stored if isinstance(stored, list) and len(stored) == 2 else (None, None)
+        self._up, self._down = from_json(up), from_json(down)
+        self._total = (0, 0)
+        self._seen_at: float | None = None
+        self._sqm: tuple[list[Estimate], list[Estimate]] = ([], [])
+        self._modem: tuple[list[Estimate], list[Estimate]] = ([], [])
+        self.in_use: Callable[[], bool] = _never
+        """Whether the line is being shared now; set by whoever shares it."""
+        self._named: str | None = None
+        self.interface: str | None = None
+        """By which the line goes out, where that is known."""
+        self._place()
+        self.capacity = self._capacity()
+
+    # -------------------------------------------------------------- for the steps
+
+    def take(self, monotonic: float, total: Rates | None, queueing_ms: float | None) -> None:
+        """One step: what the whole line carried since the one before, both directions, and what packets waited."""
+        before, self._seen_at = self._seen_at, monotonic
+        now_s, capacity = self._clock.now(), self.capacity
+        if before is None or total is None:
+            self._seen_at = monotonic if total is not None else None
+            return
+        elapsed = monotonic - before
+        up = self._total[0] + int(total.up_bps * elapsed / 8)
+        down = self._total[1] + int(total.down_bps * elapsed / 8)
+        self._total = (up, down)
+        self._up = self._up.after(Sample(monotonic, now_s, up, down, queueing_ms, capacity.up_bps, capacity.down_bps))
+        self._down = self._down.after(
+            Sample(monotonic, now_s, down, up, queueing_ms, capacity.down_bps, capacity.up_bps)
+        )
+
+    def decide(self) -> None:
+        """Once a second: the capacity by all that is known now."""
+        self.capacity = self._capacity()
+
+    def save(self) -> None:
+        self._settings.set(OBSERVED, [self._up.as_json(), self._down.as_json()])
+
+    def _capacity(self) -> Capacity:
+        return capacity_of(
+            self._config,
+            self._clock.now(),
+            up=[*self._sqm[0], *self._modem[0]],
+            down=[*self._sqm[1], *self._modem[1]],
+            seen_up=self._up.seen,
+            seen_down=self._down.seen,
+        )
+
+    # -------------------------------------------------------------- loops
+
+    async def run(self) -> None:
+        """Where this device stands, again and again."""
+        while True:
+            self._named = await wan_device()
+            self._household.meter.name(self._named)
+            self._place()
+            await asyncio.sleep(LOOK_S)
+
+    async def ask_router(self) -> None:
+        """The home router's counters and its modem's rates, for as long as it gives them."""
+        if not self._config.ask_router:
+            return
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as http:
+            told = ""
+            while True:
+                router, own = home_router(default_routes()), local_address("ipv4")
+                if self._household.position != ROUTER and router is not None and own is not None:
+                    try:
+                        await self._follow_router(http, router, own)
+                    except IgdError as error:
+                        if error.detail != told:
+                            _log.info("the router's counters are not to be had: %s", error.detail)
+                        told = error.detail
+                self._household.traffic = RouterTraffic()
+                self._modem = ([], [])
+                await asyncio.sleep(ROUTER_RETRY_S)
+
+    async def _follow_router(self, http: aiohttp.ClientSession, router: str, own: str) -> None:
+        """Until the router stops answering. :raises IgdError: it has stopped, or never began."""
+        igd = await discover(router, own)
+        if igd is None:
+            raise IgdError(f"{router} has no UPnP")
+        meter = RouterMeter(http, igd, self._clock.monotonic)
+        self._modem = await meter.capacity()
+        if not meter.counts:
+            raise IgdError(f"{router} has no byte counters")
+        errors = 0
+        while self._household.position != ROUTER:
+            try:
+                totals = await meter.read()
+            except IgdError:
+                errors += 1
+                if errors >= ROUTER_ERRORS_MAX:
+                    raise
+            else:
+                errors = 0
+                self._household.traffic = self._household.traffic.after(totals, *self._own_bytes())
+            await asyncio.sleep(self._household.traffic.ask_again_s if self.in_use() else ROUTER_RESTS_S)
+
+    def _place(self) -> None:
+        self.interface = self._config.interface or wan_of(default_routes(), self._named)
+        self._sqm = read_sqm(self.interface)
+        found = position(self._config.position, local_address("ipv4"), openwrt=OPENWRT.exists())
+        if found != self._household.position:
+            _log.info("this device is taken for %s", "the home's router" if found == ROUTER else "one behind a router")
+        self._household.position = found
+
+
+def _never() -> bool:
+    return False

@@ -1,0 +1,101 @@
+"""``fallow status``: what a device does now, what holds it back, and its record of doing no harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from fallow_wire.errors import PeerError
+from fallow_wire.harm import total_of, verify_harm
+
+from .context import Context, at_device, pass_context
+from .output import human_bps, human_bytes
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Go on showing it until Ctrl-C.")
+@at_device
+@pass_context
+def status(context: Context, watch: bool) -> None:
+    """What the device does now: line, disk, sessions, proofs."""
+
+    async def work() -> None:
+        async with await context.device() as device:
+            if not watch:
+                _show_status(context, await device.status())
+                return
+            async for event in device.events():
+                if not context.out.as_json:
+                    click.clear()
+                _show_status(context, event)
+
+    context.run(work())
+
+
+def _show_status(context: Context, found: dict[str, Any]) -> None:
+    line, disk = found.get("line") or {}, found.get("disk") or {}
+    content, today = found.get("content") or {}, found.get("today") or {}
+    uplink, proofs = found.get("uplink") or {}, found.get("proofs") or {}
+    connections, flash = found.get("connections") or {}, found.get("flash") or {}
+    refusal, celsius = found.get("refusal") or {}, (found.get("processor") or {}).get("temperature_c")
+    written = human_bytes(flash.get("written_bytes_today", 0))
+    context.out.pairs(
+        found,
+        [
+            ("State", found.get("state", "–")),
+            ("Scheduler", "connected" if uplink.get("connected") else _away(context, uplink.get("error"))),
+            ("Serves nobody", context.say.sentence(str(refusal.get("detail", "")).rstrip(".")) or "–"),
+            ("Upload line", human_bps(line.get("up_capacity_bps", 0))),
+            ("Household uses", _household(context, found, line)),
+            ("Fallow uses", human_bps(line.get("own_up_bps", 0))),
+            ("Fallow may use", human_bps(found.get("budget_up_bps", 0))),
+            ("Processor and heat leave", f"{found.get('headroom_permille', 1000) // 10} %"),
+            ("Temperature", "–" if celsius is None else f"{celsius} °C"),
+            ("Connections", f"{connections.get('open', 0)} / {connections.get('max', 0)}"),
+            ("Turned away today", connections.get("refused_today", 0)),
+            ("Content", f"{content.get('objects', 0)} / {human_bytes(content.get('bytes', 0))}"),
+            ("Free disk", human_bytes(disk.get("free_bytes", 0))),
+            ("Written today", f"{written} / {human_bytes(flash['bytes_max'])}" if flash.get("bytes_max") else written),
+            ("Sessions", len(found.get("sessions") or [])),
+            ("Served today", human_bytes(today.get("bytes_up", 0))),
+            ("Yields today", today.get("yields", 0)),
+            ("Proofs waiting", proofs.get("waiting", 0)),
+            *_harm_pairs(context, found.get("do_no_harm")),
+        ],
+    )
+
+
+def _harm_pairs(context: Context, token: Any) -> list[tuple[str, Any]]:
+    """The do-no-harm record of all its days in a few lines, and whether the device really signed it."""
+    if not isinstance(token, str):
+        return []
+    say = context.say
+    try:
+        record = verify_harm(token).value
+    except PeerError as error:
+        return [("Do-no-harm record", say("not to be believed: {reason}", reason=error.detail))]
+    total = total_of(record.days)
+    taken, added = total.yield_ms_mean, total.added_rtt_ms
+    return [
+        ("Do-no-harm record", say("{days} days, signed by {device}", days=len(record.days), device=record.did)),
+        ("Hours shared", f"{total.shared_s / 3600:.1f}"),
+        ("Yields to the household", total.yields),
+        ("Time to yield", "–" if taken is None else f"{taken:.0f} ms, " + say("at most") + f" {total.yield_ms_max} ms"),
+        ("Minutes over budget", f"{total.over_budget_s / 60:.1f}"),
+        ("Added round trip", say("not compared yet") if added is None else f"{added:+.1f} ms"),
+    ]
+
+
+def _away(context: Context, error: Any) -> str:
+    """Why there is no session, in a line; a dormant device has none and no reason."""
+    if not isinstance(error, dict):
+        return "not connected"
+    told = [context.say.sentence(str(error[name]).rstrip(".")) for name in ("title", "remedy") if error.get(name)]
+    return "; ".join(told) or "not connected"
+
+
+def _household(context: Context, found: dict[str, Any], line: dict[str, Any]) -> str:
+    """A device behind a router that tells nothing sees no household, which is not the same as an idle one."""
+    if found.get("household_seen_by") == "queue":
+        return context.say("not seen from here; a queue tells")
+    return human_bps(line.get("household_up_bps", 0))
