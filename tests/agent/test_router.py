@@ -30,6 +30,7 @@ from fallow_agent.line.capacity import Estimate
 from fallow_agent.line.counters import advance
 from fallow_agent.line.meter import Rates, wan_of
 from fallow_agent.line.router import CHECK_BYTES, GAP_S_MAX, RouterMeter, RouterTraffic, Totals
+from fallow_agent.line.router_watch import RouterWatch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -528,3 +529,121 @@ def test_netifds_answer_names_the_device_while_it_is_up() -> None:
         assert l3_device(json.dumps(status | changed).encode()) is None
     assert l3_device(b"") is None
     assert l3_device(b"[]") is None
+
+
+# ------------------------------------------------------------------ following it
+
+
+class Ended(Exception):
+    """The scene is over."""
+
+
+@dataclass
+class Home:
+    """A home whose time passes when somebody sleeps."""
+
+    router: Router
+    gateway: str | None = "192.168.1.1"
+    now: float = 0.0
+    ends_at: float = 20.0
+    searches: tuple[float, ...] = ()
+    nothing: bool = False
+
+    def routes(self) -> list[DefaultRoute]:
+        return [route(self.gateway)]
+
+    async def find(self, router_address: str, own: str) -> Igd | None:
+        self.searches = (*self.searches, self.now)
+        if self.nothing:
+            return None
+        actions = frozenset((*STANDARD, "GetCommonLinkProperties"))
+        service = Service(COMMON, f"urn:schemas-upnp-org:service:{COMMON}:1", self.router.url, actions)
+        return Igd(router_address, own, (service,))
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now >= self.ends_at:
+            raise Ended
+
+    async def play(self) -> RouterWatch:
+        watch = RouterWatch(
+            self.router.http,
+            lambda: (0, 0),
+            lambda: self.now,
+            routes=self.routes,
+            own_address=lambda: "192.168.1.2",
+            find=self.find,
+            sleep=self.sleep,
+        )
+        with pytest.raises(Ended):
+            await watch.run()
+        return watch
+
+
+def counting(router: Router) -> None:
+    """A router that has sent 1 MB more at each asking, and whose modem does 11 and 54.3 Mbit/s."""
+    sent = [0]
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        sent[0] += MB if router.actions[-1] == "GetTotalBytesSent" else 0
+        modem = {"NewWANAccessType": "DSL", "NewPhysicalLinkStatus": "Up"}
+        rates_ = {"NewLayer1UpstreamMaxBitRate": "11000000", "NewLayer1DownstreamMaxBitRate": "54300000"}
+        counts = {"NewTotalBytesSent": str(sent[0]), "NewTotalBytesReceived": "9"}
+        return web.Response(text=answer("X", **modem, **rates_, **counts))
+
+    router.handler = handler
+
+
+@at_router
+async def test_a_router_is_found_and_followed(router: Router) -> None:
+    counting(router)
+    home = Home(router)
+    watch = await home.play()
+    assert watch.household == Rates(8_000_000, 0)
+    assert (watch.up, watch.down) == ([Estimate(11_000_000, "upnp")], [Estimate(54_300_000, "upnp")])
+    assert home.searches == (0.0,)
+    assert router.actions.count("GetCommonLinkProperties") == 1
+
+
+@at_router
+async def test_a_device_that_is_the_router_asks_nobody(router: Router) -> None:
+    home = Home(router, gateway="84.1.2.3", ends_at=10_000.0)
+    watch = await home.play()
+    assert (home.searches, router.actions, watch.household) == ((), (), None)
+
+
+@at_router
+async def test_a_router_without_upnp_is_searched_ever_more_rarely(router: Router) -> None:
+    home = Home(router, nothing=True, ends_at=1000.0)
+    await home.play()
+    assert home.searches == (0.0, 60.0, 180.0, 420.0, 900.0)
+
+
+@at_router
+async def test_a_router_that_stops_answering_is_looked_for_again(router: Router) -> None:
+    async def broken(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=500)
+
+    router.handler = broken
+    home = Home(router, ends_at=200.0)
+    watch = await home.play()
+    assert home.searches == (0.0, 65.0, 190.0)
+    assert watch.household is None
+
+
+@at_router
+async def test_another_router_is_asked_in_its_own_name(router: Router) -> None:
+    counting(router)
+    home = Home(router, ends_at=90.0)
+    sleep = home.sleep
+
+    async def move(seconds: float) -> None:
+        await sleep(seconds)
+        if home.now >= 30.0:
+            home.gateway = "192.168.2.1"
+
+    home.sleep = move  # type: ignore[method-assign]
+    watch = await home.play()
+    assert home.searches == (0.0, 60.0)
+    assert watch.igd is not None
+    assert watch.igd.router == "192.168.2.1"
