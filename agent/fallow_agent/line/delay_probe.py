@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 ACTIVE_S = 0.15
 """Between two echoes to the provider's side, while it matters: a queue is known of after two."""
+PATIENT_S = 0.05
+"""The same where a queue is all that tells of the household."""
 REST_S = 3.0
 """The same while the line is not used by us: enough to keep the base."""
 GENTLE_S = 1.0
@@ -140,7 +142,7 @@ class DelayProbe:
 
     async def _wait(self) -> None:
         if self._active.is_set():
-            await asyncio.sleep(ACTIVE_S)
+            await asyncio.sleep(PATIENT_S if self._patient() else ACTIVE_S)
             return
         try:
             async with asyncio.timeout(REST_S):
