@@ -129,6 +129,11 @@ def test_on_the_router_itself_nothing_is_the_homes_own() -> None:
     assert candidates(["203.0.113.1", None]) == (None, (Hop("203.0.113.1", 1),)), "better than nobody"
 
 
+def test_a_provider_that_numbers_as_homes_do_is_not_taken_for_the_home() -> None:
+    assert candidates(["10.0.0.1", "203.0.113.1"], at_edge=True) == (None, (Hop("203.0.113.1", 2),))
+    assert candidates(["10.0.0.1", "10.9.0.1"], at_edge=True) == (None, (Hop("10.9.0.1", 2),))
+
+
 def test_where_all_addresses_are_private_the_farthest_serves() -> None:
     assert candidates(["192.168.1.1", "10.0.0.1", "10.9.0.1"]) == (Hop("192.168.1.1", 1), (Hop("10.9.0.1", 3),))
     assert candidates(["192.168.1.1", None]) == (Hop("192.168.1.1", 1), ()), "it tells nothing of the line"

@@ -72,7 +72,14 @@ class World:
         self.routes = folder / "route"
         self.routes.write_text(ROUTE)
         self.target: str | None = SCHEDULER
-        self.probe = DelayProbe(lambda: self.target, self.clock, echoes=self.network, routes=self.routes)
+        self.at_edge = False
+        self.probe = DelayProbe(
+            lambda: self.target,
+            self.clock,
+            at_edge=lambda: self.at_edge,
+            echoes=self.network,
+            routes=self.routes,
+        )
 
     async def step(self, seconds: float = 0.15, times: int = 1) -> None:
         for _ in range(times):
@@ -105,6 +112,14 @@ async def test_the_path_is_found_and_both_sides_are_asked(world: World) -> None:
     reading = world.probe.reading
     assert (reading.queueing_ms, reading.rtt_ms, reading.rtt_base_ms) == (60, 98, 8)
     assert (reading.lan_queueing_ms, reading.hop, reading.reason) == (30, PROVIDER, "")
+
+
+@in_loop
+async def test_the_homes_router_has_no_home_before_it(world: World) -> None:
+    await world.step()
+    world.at_edge = True
+    await world.step(LOOK_S)
+    assert world.probe.path == Way(None, Hop(PROVIDER, 2))
 
 
 @in_loop
@@ -222,6 +237,26 @@ async def test_trains_are_sent_while_nothing_queues(world: World) -> None:
         world.clock.at += SPACING_S - 1
         await world.step(2)
     assert world.probe.trains.bps == pytest.approx(20e6, rel=0.01)
+
+
+@in_loop
+async def test_trains_wait_until_the_line_is_idle(world: World) -> None:
+    await world.step(times=3)
+    before, looks = len(world.network.asked), iter([False, False, True])
+    trained, calls = asyncio.Event(), []
+
+    def carried() -> tuple[int, int]:
+        """Asked before a train and after it."""
+        calls.append(len(world.network.asked))
+        if len(calls) == 2:
+            trained.set()
+        return 0, 0
+
+    running = asyncio.get_running_loop().create_task(world.probe.run_trains(lambda: next(looks, False), carried, 0))
+    await asyncio.wait_for(trained.wait(), 30)
+    assert next(looks, None) is None, "only at the third look"
+    assert len(world.network.asked) == before + PACKETS
+    running.cancel()
 
 
 @in_loop

@@ -35,12 +35,15 @@ ROUNDS = 2
 """Echoes per distance of a search."""
 SEARCH_S = 2.0
 """How long a search waits for those who do not answer."""
+TRAIN_LOOK_S = 5.0
+"""How often it is seen whether the line is idle; half of the first trains' spacing."""
 TRAIN_QUEUEING_MS_MAX = 5.0
 """Above, somebody else's packets would be in the train's way."""
 
 
 class DelayProbe:
     """:param target: the scheduler's host name or IPv4 address; None while there is none to search the way to.
+    :param at_edge: whether this device is the home's router, which no network of the home lies before.
     :param patient: whether a queue is all that tells of the household, so that none may ever be taken for the way.
     """
 
@@ -49,18 +52,20 @@ class DelayProbe:
         target: Callable[[], str | None],
         clock: Clock,
         *,
+        at_edge: Callable[[], bool] = lambda: False,
         patient: Callable[[], bool] = lambda: False,
         echoes: Echoes | None = None,
         routes: FilePath = ROUTES,
     ) -> None:
         self._target = target
+        self._at_edge = at_edge
         self._patient = patient
         self._clock = clock
         self._echoes = Echoes() if echoes is None else echoes
         self._routes = routes
         self._active = asyncio.Event()
         self._path = Path(reason="the way is being searched")
-        self._found_for: tuple[str | None, str] | None = None
+        self._found_for: tuple[str | None, str, bool] | None = None
         self._delays: dict[Hop, HopDelay] = {}
         self.trains = Trains()
         """What the line can carry, by those that were sent."""
@@ -107,6 +112,15 @@ class DelayProbe:
         if self._search_is_due():
             await self._search()
         self._ask()
+
+    async def run_trains(
+        self, idle: Callable[[], bool], carried: Callable[[], tuple[int, int]], look_s: float = TRAIN_LOOK_S
+    ) -> None:
+        """Until cancelled: a train whenever one is due and the line is ``idle``. ``carried`` as of :meth:`train`."""
+        while True:
+            await asyncio.sleep(look_s)
+            if idle():
+                await self.train(carried)
 
     async def train(self, carried: Callable[[], tuple[int, int]]) -> None:
         """Send a train if one is due and no queue stands; call it while the line is idle.
@@ -162,9 +176,9 @@ class DelayProbe:
                 return True
         return silent and now - self._searched_at >= RETRY_S
 
-    def _here(self) -> tuple[str | None, str]:
+    def _here(self) -> tuple[str | None, str, bool]:
         """What a path depends on: where it goes, and how it begins."""
-        return self._target(), _default_routes(self._routes)
+        return self._target(), _default_routes(self._routes), self._at_edge()
 
     async def _search(self) -> None:
         """Find the path anew. Hops that are on it still keep what is known of them, unless they fell silent."""
@@ -191,7 +205,7 @@ class DelayProbe:
         if ipaddress.IPv4Address(address).is_loopback:
             return Path(reason="the scheduler is on this device; no line is between")
         self._towards = address
-        home, tries = candidates(await self._way(address))
+        home, tries = candidates(await self._way(address), self._at_edge())
         # The home's hop that answers no echo has no second way: its expiries are too rare to be subtracted.
         if home is not None and not await self._echoed(home.address):
             home = None

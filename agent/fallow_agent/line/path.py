@@ -53,7 +53,7 @@ def in_home(address: str) -> bool:
     return any(ipaddress.IPv4Address(address) in net for net in _HOME)
 
 
-def candidates(way: Sequence[str | None]) -> tuple[Hop | None, tuple[Hop, ...]]:
+def candidates(way: Sequence[str | None], at_edge: bool = False) -> tuple[Hop | None, tuple[Hop, ...]]:
     """The home's hop, and the hops of the provider's side to be tried, best first.
 
     A provider may number its routers as homes do, and a home may be behind two routers: so every hop with such an
@@ -61,6 +61,8 @@ def candidates(way: Sequence[str | None]) -> tuple[Hop | None, tuple[Hop, ...]]:
     address, and its queue begins behind it. Going too far adds a little noise; not far enough misses the queue.
 
     :param way: who answered at 1, 2, … hops; None where nobody did. Ends with the scheduler if that was reached.
+    :param at_edge: the device is the home's router. Its first hop may be the provider's with a private address, whose
+        delay is the line's; taken for the home's own, it would hide the queue.
     """
     known = [Hop(address, ttl) for ttl, address in enumerate(way, 1) if address is not None]
     inside = [hop for hop in known if in_home(hop.address)]
@@ -69,4 +71,4 @@ def candidates(way: Sequence[str | None]) -> tuple[Hop | None, tuple[Hop, ...]]:
     if not best and len(inside) > 1:
         best = inside[-1:]
     home = next((hop for hop in inside if hop.ttl == 1 and hop not in best), None)
-    return home, tuple(best)
+    return None if at_edge else home, tuple(best)
