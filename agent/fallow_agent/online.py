@@ -33,7 +33,7 @@ from .host.headroom import FULL, Headroom
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
 from .line.delay_probe import DelayProbe
-from .line.household import Household
+from .line.household import BY_QUEUE, Household
 from .line.meter import Meter
 from .line.pacer import Pacer
 from .line.reader import LineReader
@@ -129,8 +129,8 @@ class Online:
         self._runner = TaskRunner(self._content, self._filler.fill, lambda: self._policy.keys, self._session.send)
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         self._environment_reader = EnvironmentReader(config.service, config.model, version)
-        self._delay = DelayProbe(lambda: URL(scheduler).host, clock)
         household = Household(Meter(config.line.interface))
+        self._delay = DelayProbe(lambda: URL(scheduler).host, clock, patient=lambda: household.seen_by == BY_QUEUE)
         self._survey = survey = Survey(config.line, household, self._own_bytes, clock=clock, settings=settings)
         self._sharing = Sharing(
             LineReader(lambda: survey.capacity, household, self._own_bytes, forecast=settings.get(FORECAST)),

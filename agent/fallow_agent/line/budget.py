@@ -137,9 +137,9 @@ class Controller:
         recent = _recent(self.sample, elapsed, household)
         half_life_s = PEAK_HALF_LIFE_S if reading.household_bps is not None else self.peak_half_life_s
         peak = max(recent, self.peak_bps * 0.5 ** (elapsed / half_life_s))
-        alone = self.yielding(now) and now - self.onset_at > DRAIN_S
         unseen = float(capacity - reading.own_bps) if reading.shows_unseen() else 0.0
-        if unseen > peak and (alone or not self.yielding(now)):
+        if unseen > peak and not (self.yielding(now) and now - self.onset_at < DRAIN_S):
+            alone = reading.own_bps <= YIELD_SHARE * capacity
             peak, half_life_s = unseen, ALONE_HALF_LIFE_S if alone else BESIDE_HALF_LIFE_S
         crowded = reading.shows_unseen(CROWDED_FACTOR)
         level_s = YIELDED_LEVEL_S if self.yielding(now) else LEVEL_S

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 BASE_MINUTES = 5
 """How long a lower base is remembered. A queue that stands longer is taken for the way; then only the household's rate,
 which leads anyway, tells of it."""
+BASE_MINUTES_PATIENT = 60
+"""The same where no rate leads: an upload of a quarter of an hour must not become the way."""
 MINUTE_S = 60.0
 RECENT = 3
 """Answers that make the recent round-trip time, by their median: one straggler is nothing, two of three are a queue."""
@@ -35,10 +37,10 @@ class HopDelay:
     lost: int = 0
     """In a row."""
 
-    def after_answer(self, now: float, rtt_ms: float) -> HopDelay:
+    def after_answer(self, now: float, rtt_ms: float, base_minutes: int = BASE_MINUTES) -> HopDelay:
         minute = int(now // MINUTE_S)
         lowest = min([rtt_ms, *(low for at, low in self.minutes if at == minute)])
-        kept = tuple((at, low) for at, low in self.minutes if minute - BASE_MINUTES < at < minute)
+        kept = tuple((at, low) for at, low in self.minutes if minute - base_minutes < at < minute)
         return HopDelay((*self.recent, (now, rtt_ms))[-RECENT:], (*kept, (minute, lowest)), 0)
 
     def after_loss(self) -> HopDelay:

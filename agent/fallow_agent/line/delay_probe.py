@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 
 from ..clock import Clock
 from ..host.routes import ROUTES
-from .delay import DelayReading, HopDelay, combined
+from .delay import BASE_MINUTES, BASE_MINUTES_PATIENT, DelayReading, HopDelay, combined
 from .echo import Echoes, Heard
 from .icmp import Kind, is_ipv4
 from .path import HOPS_MAX, Hop, Path, candidates
@@ -38,17 +38,21 @@ TRAIN_QUEUEING_MS_MAX = 5.0
 
 
 class DelayProbe:
-    """:param target: the scheduler's host name or IPv4 address; None while there is none to search the way to."""
+    """:param target: the scheduler's host name or IPv4 address; None while there is none to search the way to.
+    :param patient: whether a queue is all that tells of the household, so that none may ever be taken for the way.
+    """
 
     def __init__(
         self,
         target: Callable[[], str | None],
         clock: Clock,
         *,
+        patient: Callable[[], bool] = lambda: False,
         echoes: Echoes | None = None,
         routes: FilePath = ROUTES,
     ) -> None:
         self._target = target
+        self._patient = patient
         self._clock = clock
         self._echoes = Echoes() if echoes is None else echoes
         self._routes = routes
@@ -242,7 +246,8 @@ class DelayProbe:
         expected = Kind.EXPIRED if hop.by_expiry else Kind.REPLY
         if heard.kind is expected and heard.address == hop.address and heard.rtt_ms is not None:
             assert heard.received_at is not None
-            self._delays[hop] = self._delays[hop].after_answer(heard.received_at, heard.rtt_ms)
+            minutes = BASE_MINUTES_PATIENT if self._patient() else BASE_MINUTES
+            self._delays[hop] = self._delays[hop].after_answer(heard.received_at, heard.rtt_ms, minutes)
         else:
             self._delays[hop] = self._delays[hop].after_loss()
 

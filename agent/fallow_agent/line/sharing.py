@@ -191,8 +191,7 @@ class Sharing:
         elapsed, self._stepped_at = now - self._stepped_at, now
         delay, in_use = self._delay.reading, self.in_use(now)
         self._delay.active(in_use)
-        queueing_ms = delay.queueing_ms if delay.queueing_ms is not None else self._pacer.queueing_ms()
-        line = self._reader.read(now, self._clock.now(), queueing_ms)
+        line = self._reader.read(now, self._clock.now(), standing_ms(delay, self._pacer.queueing_ms()))
         self._survey.take(now, self._reader.total, delay.queueing_ms)
         serving = self._pacer.transfers > 0
         yielding = self._reader.up.yielding(now)
@@ -242,3 +241,17 @@ class Sharing:
         except PeerError as error:
             _log.warning("the do-no-harm record cannot be read (%s); it begins anew", error.detail)
             return Harm()
+
+
+def standing_ms(delay: DelayReading, own_ms: float | None) -> float | None:
+    """What packets wait: by the echoes, or by our own packets where there are none.
+
+    An echo alone may be a straggler, and its median is late; so may one of our packets. What both say is so at once.
+
+    :param own_ms: what our own packets wait, None while none are under way.
+    """
+    if delay.queueing_ms is None or own_ms is None:
+        return own_ms if delay.queueing_ms is None else delay.queueing_ms
+    if delay.heard is None or delay.rtt_base_ms is None:
+        return delay.queueing_ms
+    return max(delay.queueing_ms, min(own_ms, delay.heard[1] - delay.rtt_base_ms))
