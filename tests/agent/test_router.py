@@ -549,8 +549,11 @@ class Home:
     searches: tuple[float, ...] = ()
     nothing: bool = False
 
-    def routes(self) -> list[DefaultRoute]:
-        return [route(self.gateway)]
+    in_use: bool = True
+    taken: int = 0
+
+    def take(self, watch: RouterWatch) -> None:
+        self.taken += 1
 
     async def find(self, router_address: str, own: str) -> Igd | None:
         self.searches = (*self.searches, self.now)
@@ -570,7 +573,9 @@ class Home:
             self.router.http,
             lambda: (0, 0),
             lambda: self.now,
-            routes=self.routes,
+            take=self.take,
+            in_use=lambda: self.in_use,
+            router=lambda: self.gateway,
             own_address=lambda: "192.168.1.2",
             find=self.find,
             sleep=self.sleep,
@@ -599,7 +604,8 @@ async def test_a_router_is_found_and_followed(router: Router) -> None:
     counting(router)
     home = Home(router)
     watch = await home.play()
-    assert watch.household == Rates(8_000_000, 0)
+    assert watch.traffic.household == Rates(8_000_000, 0)
+    assert home.taken == 21  # at the beginning, and after each of the 20 readings
     assert (watch.up, watch.down) == ([Estimate(11_000_000, "upnp")], [Estimate(54_300_000, "upnp")])
     assert home.searches == (0.0,)
     assert router.actions.count("GetCommonLinkProperties") == 1
@@ -607,9 +613,18 @@ async def test_a_router_is_found_and_followed(router: Router) -> None:
 
 @at_router
 async def test_a_device_that_is_the_router_asks_nobody(router: Router) -> None:
-    home = Home(router, gateway="84.1.2.3", ends_at=10_000.0)
+    home = Home(router, gateway=None, ends_at=10_000.0)
     watch = await home.play()
-    assert (home.searches, router.actions, watch.household) == ((), (), None)
+    assert (home.searches, router.actions, watch.traffic.household) == ((), (), None)
+
+
+@at_router
+async def test_a_line_that_is_not_shared_is_watched_less_closely(router: Router) -> None:
+    counting(router)
+    home = Home(router, in_use=False, ends_at=60.0)
+    watch = await home.play()
+    assert router.actions.count("GetTotalBytesSent") == 4
+    assert watch.traffic.credible
 
 
 @at_router
@@ -628,7 +643,7 @@ async def test_a_router_that_stops_answering_is_looked_for_again(router: Router)
     home = Home(router, ends_at=200.0)
     watch = await home.play()
     assert home.searches == (0.0, 65.0, 190.0)
-    assert watch.household is None
+    assert not watch.traffic.credible
 
 
 @at_router
