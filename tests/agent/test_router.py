@@ -132,6 +132,16 @@ def test_a_burst_after_silence_is_not_spread_over_the_silence() -> None:
     assert script.traffic.household == Rates(20_000_000, 0)
 
 
+def test_what_was_ours_before_a_silence_does_not_hide_the_household_after_it() -> None:
+    script = Script()
+    for _ in range(6):
+        script.read(up=MB, own_up=MB)
+    for _ in range(3):
+        script.read()
+    script.read(up=300_000)
+    assert script.traffic.household == Rates(2_400_000, 0)
+
+
 def test_our_own_ramp_is_not_mistaken_for_the_household_where_the_clocks_are_apart() -> None:
     """The router shows at each reading what it had counted a second before."""
     script, sent = Script(), [0, 0, 0]
