@@ -474,6 +474,7 @@ def route(gateway: str | None, metric: int = 0, interface: str = "eth0") -> Defa
         ([route("fe80::1"), route("192.168.1.1")], "192.168.1.1"),
         ([route("100.64.0.1")], None),
         ([route("84.1.2.3")], None),
+        ([route("192.0.2.1")], None),
         ([route("84.1.2.3"), route("192.168.1.1", 10)], None),
         ([route("169.254.1.1")], None),
         ([route(None, interface="pppoe-wan")], None),
