@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import psutil  # type: ignore[import-untyped]
 import pytest
 from aiohttp import web
 from fallow_agent.host.igd import (
@@ -19,6 +20,7 @@ from fallow_agent.host.igd import (
     IgdError,
     IgdRefused,
     Service,
+    discover,
     is_of_router,
     number,
     services_from,
@@ -540,6 +542,23 @@ def test_netifds_answer_names_the_device_while_it_is_up() -> None:
         assert l3_device(json.dumps(status | changed).encode()) is None
     assert l3_device(b"") is None
     assert l3_device(b"[]") is None
+
+
+def test_a_search_that_is_called_off_leaves_no_process_behind() -> None:
+    def searching() -> list[str]:
+        return [" ".join(child.cmdline()) for child in psutil.Process().children()]
+
+    async def play() -> None:
+        search = asyncio.create_task(discover("127.0.0.1", "127.0.0.1"), name="search")
+        while not any("igd_discovery" in command for command in searching()):
+            assert not search.done(), "it ended before it was seen"
+            await asyncio.sleep(0.01)
+        search.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await search
+        assert not any("igd_discovery" in command for command in searching())
+
+    asyncio.run(asyncio.wait_for(play(), 20))
 
 
 # ------------------------------------------------------------------ following it
