@@ -49,8 +49,9 @@ spare_percent_min = 0
 """
 
 
-DEVICE_SETTINGS = {"FALLOW_PROCESS_SPARE_PERCENT_MIN": "0"}
-"""All programs of the network share one processor here; at home, a device would make room for the others."""
+DEVICE_SETTINGS = {"FALLOW_PROCESS_SPARE_PERCENT_MIN": "0", "FALLOW_LINE_ASK_ROUTER": "false"}
+"""All programs of the network share one processor here; at home, a device would make room for the others. And the
+router of this computer's user has nothing to do with their lines."""
 
 
 class NetworkFailed(Exception):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import psutil  # type: ignore[import-untyped]
 import pytest
 from aiohttp import web
 from fallow_agent.host.igd import (
@@ -19,6 +20,7 @@ from fallow_agent.host.igd import (
     IgdError,
     IgdRefused,
     Service,
+    discover,
     is_of_router,
     number,
     services_from,
@@ -130,6 +132,16 @@ def test_a_burst_after_silence_is_not_spread_over_the_silence() -> None:
     assert script.traffic.total == Rates(0, 0)
     script.read(up=2_500_000)
     assert script.traffic.household == Rates(20_000_000, 0)
+
+
+def test_what_was_ours_before_a_silence_does_not_hide_the_household_after_it() -> None:
+    script = Script()
+    for _ in range(6):
+        script.read(up=MB, own_up=MB)
+    for _ in range(3):
+        script.read()
+    script.read(up=300_000)
+    assert script.traffic.household == Rates(2_400_000, 0)
 
 
 def test_our_own_ramp_is_not_mistaken_for_the_household_where_the_clocks_are_apart() -> None:
@@ -464,6 +476,7 @@ def route(gateway: str | None, metric: int = 0, interface: str = "eth0") -> Defa
         ([route("fe80::1"), route("192.168.1.1")], "192.168.1.1"),
         ([route("100.64.0.1")], None),
         ([route("84.1.2.3")], None),
+        ([route("192.0.2.1")], None),
         ([route("84.1.2.3"), route("192.168.1.1", 10)], None),
         ([route("169.254.1.1")], None),
         ([route(None, interface="pppoe-wan")], None),
@@ -531,6 +544,23 @@ def test_netifds_answer_names_the_device_while_it_is_up() -> None:
     assert l3_device(b"[]") is None
 
 
+def test_a_search_that_is_called_off_leaves_no_process_behind() -> None:
+    def searching() -> list[str]:
+        return [" ".join(child.cmdline()) for child in psutil.Process().children()]
+
+    async def play() -> None:
+        search = asyncio.create_task(discover("127.0.0.1", "127.0.0.1"), name="search")
+        while not any("igd_discovery" in command for command in searching()):
+            assert not search.done(), "it ended before it was seen"
+            await asyncio.sleep(0.01)
+        search.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await search
+        assert not any("igd_discovery" in command for command in searching())
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
 # ------------------------------------------------------------------ following it
 
 
@@ -549,8 +579,11 @@ class Home:
     searches: tuple[float, ...] = ()
     nothing: bool = False
 
-    def routes(self) -> list[DefaultRoute]:
-        return [route(self.gateway)]
+    in_use: bool = True
+    taken: int = 0
+
+    def take(self, watch: RouterWatch) -> None:
+        self.taken += 1
 
     async def find(self, router_address: str, own: str) -> Igd | None:
         self.searches = (*self.searches, self.now)
@@ -570,7 +603,9 @@ class Home:
             self.router.http,
             lambda: (0, 0),
             lambda: self.now,
-            routes=self.routes,
+            take=self.take,
+            in_use=lambda: self.in_use,
+            router=lambda: self.gateway,
             own_address=lambda: "192.168.1.2",
             find=self.find,
             sleep=self.sleep,
@@ -599,7 +634,8 @@ async def test_a_router_is_found_and_followed(router: Router) -> None:
     counting(router)
     home = Home(router)
     watch = await home.play()
-    assert watch.household == Rates(8_000_000, 0)
+    assert watch.traffic.household == Rates(8_000_000, 0)
+    assert home.taken == 21  # at the beginning, and after each of the 20 readings
     assert (watch.up, watch.down) == ([Estimate(11_000_000, "upnp")], [Estimate(54_300_000, "upnp")])
     assert home.searches == (0.0,)
     assert router.actions.count("GetCommonLinkProperties") == 1
@@ -607,9 +643,18 @@ async def test_a_router_is_found_and_followed(router: Router) -> None:
 
 @at_router
 async def test_a_device_that_is_the_router_asks_nobody(router: Router) -> None:
-    home = Home(router, gateway="84.1.2.3", ends_at=10_000.0)
+    home = Home(router, gateway=None, ends_at=10_000.0)
     watch = await home.play()
-    assert (home.searches, router.actions, watch.household) == ((), (), None)
+    assert (home.searches, router.actions, watch.traffic.household) == ((), (), None)
+
+
+@at_router
+async def test_a_line_that_is_not_shared_is_watched_less_closely(router: Router) -> None:
+    counting(router)
+    home = Home(router, in_use=False, ends_at=60.0)
+    watch = await home.play()
+    assert router.actions.count("GetTotalBytesSent") == 4
+    assert watch.traffic.credible
 
 
 @at_router
@@ -628,7 +673,7 @@ async def test_a_router_that_stops_answering_is_looked_for_again(router: Router)
     home = Home(router, ends_at=200.0)
     watch = await home.play()
     assert home.searches == (0.0, 65.0, 190.0)
-    assert watch.household is None
+    assert not watch.traffic.credible
 
 
 @at_router

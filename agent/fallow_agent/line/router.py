@@ -110,9 +110,11 @@ class RouterTraffic:
         over = max(elapsed, since if since <= 1.5 * pace else pace)
         total = Rates(int(up * 8 / over), int(down * 8 / over))
         lag = max(elapsed, pace)
+        # What was counted now has passed since the counters were renewed last, which is at most a pace before we asked.
+        span = min(since, elapsed + pace)
         household = Rates(
-            max(0, int((up - _most(owns, since, lag, lambda m: m.up)) * 8 / over)),
-            max(0, int((down - _most(owns, since, lag, lambda m: m.down)) * 8 / over)),
+            max(0, int((up - _most(owns, span, lag, lambda m: m.up)) * 8 / over)),
+            max(0, int((down - _most(owns, span, lag, lambda m: m.down)) * 8 / over)),
         )
         made = replace(
             self,

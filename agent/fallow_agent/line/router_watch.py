@@ -1,6 +1,6 @@
 """Follows the home router for as long as the device is online: finds it, asks it at its own pace, and finds it again.
 
-Nothing is asked before :meth:`RouterWatch.run` is started, and on a device that is the router itself nothing ever is.
+Nothing is asked before :meth:`RouterWatch.run` is started, nor while this device is the router itself.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import aiohttp
 
 from ..host.environment import local_address
 from ..host.igd import Igd, IgdError, discover
-from ..host.routes import DefaultRoute, default_routes, home_router
 from .capacity import Estimate
-from .meter import Rates
 from .router import RouterMeter, RouterTraffic
 
 _log = logging.getLogger(__name__)
@@ -26,6 +24,8 @@ AGAIN_S_MIN, AGAIN_S_MAX = 60.0, 6 * 3600.0
 """A search costs the device a quarter of a second of processor: rarely where nothing is to be found."""
 CAPACITY_S = 600.0
 """Modems negotiate their rates anew when they like."""
+RESTS_S = 15.0
+"""Between two readings while the line is not shared: enough for the forecast."""
 FAILURES_MAX = 5
 """In a row; then the router is looked for again, for it may have moved its service to another port."""
 
@@ -34,6 +34,9 @@ class RouterWatch:
     """What is known by the home router; all of it as nothing while there is none.
 
     :param own_bytes: bytes on the wire, sent and received, as for the reader.
+    :param take: called with this object whenever something of it has changed.
+    :param in_use: whether the line is being shared now.
+    :param router: the address of the home router now, None where this device is behind none.
     """
 
     def __init__(
@@ -42,7 +45,9 @@ class RouterWatch:
         own_bytes: Callable[[], tuple[int, int]],
         monotonic: Callable[[], float],
         *,
-        routes: Callable[[], list[DefaultRoute]] = default_routes,
+        take: Callable[[RouterWatch], None],
+        in_use: Callable[[], bool],
+        router: Callable[[], str | None],
         own_address: Callable[[], str | None] = lambda: local_address("ipv4"),
         find: Callable[[str, str], Awaitable[Igd | None]] = discover,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -50,10 +55,13 @@ class RouterWatch:
         self._http = http
         self._own_bytes = own_bytes
         self._monotonic = monotonic
-        self._routes = routes
+        self._take = take
+        self._in_use = in_use
+        self._router = router
         self._own_address = own_address
         self._find = find
         self._sleep = sleep
+        self._told = ""
         self._forget()
 
     def _forget(self) -> None:
@@ -63,24 +71,22 @@ class RouterWatch:
         self.up: list[Estimate] = []
         """The modem's rate upwards, for :func:`.capacity.capacity_of`; ``down`` likewise."""
         self.down: list[Estimate] = []
-
-    @property
-    def household(self) -> Rates | None:
-        """What the household uses, as the router counts it, or None where its counters are worth nothing."""
-        return self.traffic.household if self.traffic.credible else None
+        self._take(self)
 
     async def run(self) -> None:
         again_s = AGAIN_S_MIN
         while True:
-            router = home_router(self._routes())
+            router = self._router()
             own = self._own_address()
             if router is None or own is None:
                 await self._sleep(LOOK_S)
                 continue
             try:
                 self.igd = await self._find(router, own)
+                if self.igd is None:
+                    self._tell(f"the router {router} has no UPnP")
             except IgdError as error:
-                _log.info("%s", error.detail)
+                self._tell(error.detail)
             if self.igd is not None and await self._follow(self.igd):
                 again_s = AGAIN_S_MIN
                 self._forget()
@@ -92,7 +98,7 @@ class RouterWatch:
     async def _wait(self, router: str, seconds: float) -> None:
         """Until then, or until there is another router."""
         until = self._monotonic() + seconds
-        while self._monotonic() < until and home_router(self._routes()) == router:
+        while self._monotonic() < until and self._router() == router:
             await self._sleep(min(LOOK_S, seconds))
 
     async def _follow(self, igd: Igd) -> bool:
@@ -104,7 +110,7 @@ class RouterWatch:
             now = self._monotonic()
             if now - looked_at >= LOOK_S:
                 looked_at = now
-                if home_router(self._routes()) != igd.router:
+                if self._router() != igd.router:
                     return True
             try:
                 if now - capacity_at >= CAPACITY_S:
@@ -116,6 +122,15 @@ class RouterWatch:
                 failures, answered = 0, True
             except IgdError as error:
                 failures += 1
-                _log.debug("%s", error.detail)
-            await self._sleep(self.traffic.ask_again_s if meter.counts else LOOK_S)
+                self._tell(error.detail)
+            self._take(self)
+            if not meter.counts:
+                await self._sleep(LOOK_S)
+            else:
+                await self._sleep(self.traffic.ask_again_s if self._in_use() else RESTS_S)
         return answered
+
+    def _tell(self, what: str) -> None:
+        if what != self._told:
+            _log.info("the home router's counters are not to be had: %s", what)
+        self._told = what

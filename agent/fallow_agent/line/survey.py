@@ -14,7 +14,6 @@ import aiohttp
 
 from ..clock import Clock
 from ..host.environment import local_address
-from ..host.igd import IgdError, discover
 from ..host.netifd import wan_device
 from ..host.routes import default_routes, home_router
 from ..store import Settings
@@ -22,19 +21,13 @@ from .capacity import ROUTER, Capacity, Estimate, LineConfig, capacity_of
 from .household import Household, position
 from .meter import Rates, wan_of
 from .observed import Sample, from_json
-from .router import RouterMeter, RouterTraffic
+from .router_watch import RouterWatch
 from .sqm import read_sqm
 
 _log = logging.getLogger(__name__)
 
 LOOK_S = 30.0
 """How often routes, address, network daemon and SQM are looked at: a line that failed over may cost money."""
-ROUTER_RETRY_S = 3600.0
-"""After a router that has no UPnP, or none today."""
-ROUTER_RESTS_S = 15.0
-"""Between two looks at the router's counters while the line is not shared: enough for the forecast."""
-ROUTER_ERRORS_MAX = 3
-"""In a row; then it is looked for anew."""
 OPENWRT = Path("/etc/openwrt_release")
 OBSERVED = "observed"
 """Name of the setting."""
@@ -121,43 +114,20 @@ class Survey:
         """The home router's counters and its modem's rates, for as long as it gives them."""
         if not self._config.ask_router:
             return
-        timeout = aiohttp.ClientTimeout(total=10)
-        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as http:
-            told = ""
-            while True:
-                router, own = home_router(default_routes()), local_address("ipv4")
-                if self._household.position != ROUTER and router is not None and own is not None:
-                    try:
-                        await self._follow_router(http, router, own)
-                    except IgdError as error:
-                        if error.detail != told:
-                            _log.info("the router's counters are not to be had: %s", error.detail)
-                        told = error.detail
-                self._household.traffic = RouterTraffic()
-                self._modem = ([], [])
-                await asyncio.sleep(ROUTER_RETRY_S)
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+            watch = RouterWatch(
+                http,
+                self._own_bytes,
+                self._clock.monotonic,
+                take=self._take_router,
+                in_use=lambda: self.in_use(),
+                router=lambda: home_router(default_routes()) if self._household.position != ROUTER else None,
+            )
+            await watch.run()
 
-    async def _follow_router(self, http: aiohttp.ClientSession, router: str, own: str) -> None:
-        """Until the router stops answering. :raises IgdError: it has stopped, or never began."""
-        igd = await discover(router, own)
-        if igd is None:
-            raise IgdError(f"{router} has no UPnP")
-        meter = RouterMeter(http, igd, self._clock.monotonic)
-        self._modem = await meter.capacity()
-        if not meter.counts:
-            raise IgdError(f"{router} has no byte counters")
-        errors = 0
-        while self._household.position != ROUTER:
-            try:
-                totals = await meter.read()
-            except IgdError:
-                errors += 1
-                if errors >= ROUTER_ERRORS_MAX:
-                    raise
-            else:
-                errors = 0
-                self._household.traffic = self._household.traffic.after(totals, *self._own_bytes())
-            await asyncio.sleep(self._household.traffic.ask_again_s if self.in_use() else ROUTER_RESTS_S)
+    def _take_router(self, watch: RouterWatch) -> None:
+        self._household.traffic = watch.traffic
+        self._modem = (watch.up, watch.down)
 
     def _place(self) -> None:
         self.interface = self._config.interface or wan_of(default_routes(), self._named)
