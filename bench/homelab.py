@@ -38,10 +38,10 @@ from lab.sharing import FALLOW, NONE, PEERS
 
 DEEP_MS, SHALLOW_MS = 500, 50
 CASES = {
-    "up5_deep": Setting(Line(5, 50, DEEP_MS)),
-    "up5_shallow": Setting(Line(5, 50, SHALLOW_MS)),
     "up20_deep": Setting(Line(20, 100, DEEP_MS), peers=True),
     "up20_shallow": Setting(Line(20, 100, SHALLOW_MS), peers=True),
+    "up5_deep": Setting(Line(5, 50, DEEP_MS)),
+    "up5_shallow": Setting(Line(5, 50, SHALLOW_MS)),
     "pi20_deep_igd": Setting(Line(20, 100, DEEP_MS), place="pi", igd=True),
     "pi20_deep_delay": Setting(Line(20, 100, DEEP_MS), place="pi"),
     "up100_deep": Setting(Line(100, 500, DEEP_MS)),
@@ -56,7 +56,7 @@ MODULES = {"libtorrent": "libtorrent", "matplotlib": "matplotlib"}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Numbers of windows and their seconds. ``recovery_s``: until a policy has the line again, ``pause_s``: until the
+    """Numbers of windows and their seconds. ``recovery_s``: until a policy has found its rate, ``pause_s``: until the
     modem's buffer is empty."""
 
     onsets: int
@@ -73,10 +73,10 @@ class Plan:
     cases: tuple[str, ...]
 
 
-FULL = Plan(onsets=20, peer_onsets=8, recovery_s=5, upload_s=4, pause_s=0.7, idle_s=12, calls=3, peer_calls=2,
+FULL = Plan(onsets=20, peer_onsets=8, recovery_s=4, upload_s=4, pause_s=0.7, idle_s=12, calls=3, peer_calls=2,
             call_s=12, others=2, cases=tuple(CASES))  # fmt: skip
-QUICK = Plan(onsets=3, peer_onsets=0, recovery_s=3.5, upload_s=1.5, pause_s=0.6, idle_s=3, calls=1, peer_calls=0,
-             call_s=4, others=0, cases=(PICTURED,))  # fmt: skip
+QUICK = Plan(onsets=2, peer_onsets=0, recovery_s=2, upload_s=1.5, pause_s=0.6, idle_s=2, calls=1, peer_calls=0,
+             call_s=3, others=0, cases=(PICTURED,))  # fmt: skip
 
 
 def order(wanted: dict[str, int]) -> Iterator[str]:
@@ -106,7 +106,7 @@ def run_case(case: str, plan: Plan, work: Path) -> None:
     with Household(setting, work) as household:
         shared = household.shared
         tell("idle line")
-        with shared(FALLOW, RAMP_S, plan.pause_s):
+        with shared(FALLOW, RAMP_S, plan.pause_s, wait=False):
             cpu_s, began = household.device.cpu_s(), time.monotonic()
             household.idle(FALLOW, plan.idle_s)
             cpu_share = (household.device.cpu_s() - cpu_s) / (time.monotonic() - began)
@@ -143,7 +143,7 @@ def report(case: str, work: Path) -> tuple[list[Figure], str]:
     """Figures and the note of a case that has run."""
     facts, records = json.loads((work / "facts").read_text()), read_records(work)
     figures = figures_of(case, CASES[case].line.up_mbps, facts["cpu_share"], records)
-    return figures, note_of(case, facts["yields"], facts["delay"], records)
+    return figures, note_of(case, CASES[case].line.up_mbps, facts["yields"], facts["delay"], records)
 
 
 def run_all(cases: Sequence[str], folder: Path, command: Sequence[str], parallel: int) -> None:

@@ -13,6 +13,8 @@ import select
 import struct
 import time
 from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from .processes import urgent
@@ -43,7 +45,7 @@ def attach(namespace: str, device: str) -> int:
 
 
 class Errors:
-    """How late packets left, in steps of 0.1 ms; written over and over to a file, for :func:`added_ms`."""
+    """How late packets left, in steps of 0.1 ms; written over and over to a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,15 +60,16 @@ class Errors:
         draft.replace(self._path)
 
 
-def added_ms(path: Path, share: float) -> float:
-    """The quantile of what the delay line itself added, rounded up to its steps."""
-    steps = [int(word) for word in path.read_text().split()]
-    wanted, seen = share * sum(steps), 0
-    for step, packets in enumerate(steps):
-        seen += packets
-        if seen >= wanted:
-            return (step + 1) * ERROR_STEP_S * 1000
-    raise ValueError(f"{path}: empty")
+def read_errors(path: Path) -> list[int]:
+    """Packets by how late they left."""
+    return [int(word) for word in path.read_text().split()]
+
+
+def added_ms(before: Sequence[int], after: Sequence[int], share: float) -> float:
+    """The quantile of what the delay line itself added between two readings, rounded up to its steps."""
+    counts = [last - first for first, last in zip(before, after, strict=True)]
+    reached = accumulate(counts)
+    return next(step for step, count in enumerate(reached, 1) if count >= share * sum(counts)) * ERROR_STEP_S * 1000
 
 
 def delay(near: str, far: str, device: str, one_way_ms: str, path: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import measure
-from .delay import added_ms
+from .delay import added_ms, read_errors
 from .fallow import Device, Place, Server
 from .measure import Records, Window
 from .network import (
@@ -30,12 +30,18 @@ from .network import (
     upnp_settings,
 )
 from .processes import Processes
-from .sharing import NONE, Sharing
+from .sharing import FALLOW, NONE, Sharing
 
 ONE_WAY_MS = 10.0
-OBJECT_BYTES = 32 * 2**20
+OBJECT_S = 16
+"""The object is as large as the line carries in so long: of two downloads that share it, neither ends within a window.
+Once both have ended, the scheduler may learn only by the next heartbeat that the line is free again."""
 DOWNLOADS = 2
-"""While one has ended and asks for the next ticket, the other one goes on."""
+READY_SHARE, READY_S, READY_WAITS = 0.75, 0.5, 3
+"""Fallow has the line again when it sends this share of the capacity over so long. It is waited for so many times the
+recovery that others get; where it does not come, the load begins all the same, and the report says so."""
+READY_S_MIN = 2.0
+TAIL_BYTES = 8192
 PHASE_S = 0.2
 """Loads begin at a random moment of the agent's steps, which are shorter."""
 ON_S, OFF_S = 2.0, 2.0
@@ -91,7 +97,7 @@ class Household:
         place = Place(gateway, GATEWAY_LAN, "lan0") if at_gateway else Place(self.home.name("pi"), PI_HOST, "lan1")
         self.device = Device(self.network, self._processes, self.work, self.home, place, server)
         content = self.work / "film.bin"
-        content.write_bytes(os.urandom(OBJECT_BYTES))
+        content.write_bytes(os.urandom(OBJECT_S * self.setting.line.up_mbps * 10**6 // 8))
         url = server.publish(content, replicas=1)
         self.device.wait_filled(1)
         content.unlink()
@@ -110,16 +116,26 @@ class Household:
         if self.setting.peers:
             self.sharing.add_peers(self.network, self._processes, self.work, self.home, place.namespace)
 
+        if not self.by_kernel:
+            self._delay_errors = read_errors(self.work / "delay")
+
     def _file(self, name: str) -> str:
         return str(self.work / name)
 
     # ------------------------------------------------------------------ loads
 
     @contextmanager
-    def shared(self, policy: str, recovery_s: float, pause_s: float) -> Iterator[None]:
-        """The policy is on in the block, and has had its time to find its rate."""
+    def shared(self, policy: str, recovery_s: float, pause_s: float, *, wait: bool = True) -> Iterator[None]:
+        """The policy is on in the block, and has had its time to find its rate.
+
+        :param wait: Fallow may take longer than ``recovery_s``, or be sooner ready.
+        """
         self.sharing.start(policy)
-        time.sleep((0 if policy == NONE else recovery_s) + random.random() * PHASE_S)
+        if policy == FALLOW and wait:
+            self._wait_ready(READY_WAITS * recovery_s)
+        elif policy != NONE:
+            time.sleep(recovery_s)
+        time.sleep(random.random() * PHASE_S)
         yield
         self.sharing.stop()
         time.sleep(pause_s)
@@ -175,6 +191,17 @@ class Household:
         time.sleep(pause_s)
         return self._remember(policy, "evening", start)
 
+    def _wait_ready(self, seconds_max: float) -> None:
+        end = time.monotonic() + seconds_max
+        time.sleep(READY_S_MIN)
+        while time.monotonic() < end:
+            with open(self._file("sent"), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+                sent = measure.read_gateway(file.read().decode().partition("\n")[2].rpartition("\n")[0])
+            if sent.own_mbps(sent.times[-1] - READY_S, sent.times[-1]) >= READY_SHARE * self.setting.line.up_mbps:
+                return
+            time.sleep(PHASE_S)
+
     def _upload(self, seconds: float) -> float:
         start: float = self._uploader.ask({"to": SINK_HOST})
         time.sleep(seconds)
@@ -191,7 +218,8 @@ class Household:
     def delay_note(self) -> str:
         if self.by_kernel:
             return f"{2 * ONE_WAY_MS:.0f} ms to the internet and back by the kernel's netem"
-        late = [added_ms(self.work / "delay", share) for share in (0.5, 0.95, 0.999)]
+        errors = read_errors(self.work / "delay")
+        late = [added_ms(self._delay_errors, errors, share) for share in (0.5, 0.95, 0.999)]
         return (
             f"{2 * ONE_WAY_MS:.0f} ms to the internet and back by a delay line on TUN devices, which itself added at "
             f"most {late[0]:.1f} ms to half of the packets, {late[1]:.1f} ms to 95 %, {late[2]:.1f} ms to 99.9 %"

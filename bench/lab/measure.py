@@ -163,8 +163,13 @@ class Records:
     def of(self, policy: str, load: str) -> list[Window]:
         return [window for window in self.windows if (window.policy, window.load) == (policy, load)]
 
-    def yields_ms(self, policy: str, low_mbps: float) -> list[float]:
-        return [self.sent.yield_ms(window.start, window.end, low_mbps) for window in self.of(policy, "bulk")]
+    def yields_ms(self, policy: str, high_mbps: float, low_mbps: float) -> list[float]:
+        """Of the uploads before which we had sent at least ``high_mbps``: else there was nothing to yield."""
+        return [
+            self.sent.yield_ms(window.start, window.end, low_mbps)
+            for window, before in zip(self.of(policy, "bulk"), self.before_mbps(policy), strict=True)
+            if before >= high_mbps
+        ]
 
     def before_mbps(self, policy: str) -> list[float]:
         return [self.sent.own_mbps(window.start - BEFORE_S, window.start) for window in self.of(policy, "bulk")]

@@ -12,6 +12,8 @@ from .measure import Records, Spread, p95, spread_of
 from .sharing import FALLOW, NONE, PEERS
 
 AGAINST = "without sharing"
+USED_SHARE = 0.3
+"""Of the capacity: where we sent less in the second before an onset, it is not counted as one."""
 CPU_MBPS = 20
 """The goal of ``own_cpu_share`` is of a line that carries so much."""
 
@@ -25,8 +27,7 @@ def figure(
 def figures_of(case: str, up_mbps: int, cpu_share: float, records: Records) -> list[Figure]:
     """Those of Fallow with their goals, then the peers' without."""
     found: list[Figure] = []
-    low_mbps = YIELD_SHARE * up_mbps
-    if times := records.yields_ms(FALLOW, low_mbps):
+    if times := records.yields_ms(FALLOW, USED_SHARE * up_mbps, YIELD_SHARE * up_mbps):
         low, high = min(times), max(times)
         p50 = Spread(statistics.median(times), low, high)
         found += [
@@ -100,13 +101,15 @@ def _peer(case: str, records: Records, peer: str) -> list[Figure]:
     ]
 
 
-def note_of(case: str, yields: int, delay: str, records: Records) -> str:
+def note_of(case: str, up_mbps: int, yields: int, delay: str, records: Records) -> str:
     words = [f"{case}: {delay}"]
     if onsets := records.of(FALLOW, "bulk"):
+        counted = len(records.yields_ms(FALLOW, USED_SHARE * up_mbps, YIELD_SHARE * up_mbps))
         before, alone = spread_of(records.before_mbps(FALLOW)), records.alone_mbps()
         words.append(
-            f"{len(onsets)} onsets, the agent counted {yields} yields, and sent {before.low:.1f} to {before.high:.1f} "
-            f"Mbit/s in the second before; an upload alone got {alone.low:.1f} to {alone.high:.1f} Mbit/s"
+            f"{counted} of {len(onsets)} onsets count, the agent saw {yields} yields, and sent {before.low:.1f} to "
+            f"{before.high:.1f} Mbit/s in the second before; an upload alone got {alone.low:.1f} to "
+            f"{alone.high:.1f} Mbit/s"
         )
     if calls := records.of(NONE, "call"):
         alone_ms = p95([rtt_ms for window in calls for rtt_ms in records.probes.within(window)])
