@@ -80,17 +80,15 @@ QUICK = Plan(onsets=2, peer_onsets=0, recovery_s=2, upload_s=1.5, pause_s=0.6, i
 
 
 def order(wanted: dict[str, int]) -> Iterator[str]:
-    """Policies in turn, each so often, in rounds that begin with another one each; after every second, no sharing."""
+    """Policies in turn, each so often, in rounds that begin with another one each. No sharing between each two: every
+    upload has one beside it."""
     rounds = max(wanted.values(), default=0)
     turns = [[policy for policy, times in wanted.items() if number < times] for number in range(rounds)]
     rotated = (turn[number % len(turn) :] + turn[: number % len(turn)] for number, turn in enumerate(turns))
-    place = 0
-    for place, policy in enumerate(chain.from_iterable(rotated), 1):
+    for place, policy in enumerate(chain.from_iterable(rotated)):
         yield policy
         if place % 2 == 0:
             yield NONE
-    if place % 2:
-        yield NONE
 
 
 def run_case(case: str, plan: Plan, work: Path) -> None:
@@ -146,6 +144,12 @@ def report(case: str, work: Path) -> tuple[list[Figure], str]:
     return figures, note_of(case, CASES[case].line.up_mbps, facts["yields"], facts["delay"], records)
 
 
+def end(*_: object) -> None:
+    """Leave by way of all clean-up, which a second request may not interrupt."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit("ended")
+
+
 def run_all(cases: Sequence[str], folder: Path, command: Sequence[str], parallel: int) -> None:
     """Each case in a process of its own, at most ``parallel`` at once. :raises SystemExit: when one failed."""
     waiting, running = list(cases), []
@@ -157,7 +161,9 @@ def run_all(cases: Sequence[str], folder: Path, command: Sequence[str], parallel
             if waiting and len(running) < (1 if alone else parallel):
                 case = waiting.pop(0)
                 (folder / case).mkdir()
-                started = subprocess.Popen([*command, "--into", str(folder / case), "--case", case])
+                into = ("--into", str(folder / case), "--case", case)
+                # In a session of its own: Ctrl-C comes to us, and to the case as one request to end.
+                started = subprocess.Popen([*command, *into], start_new_session=True)
                 running.append((case, started))
                 continue
             for entry in running:
@@ -199,7 +205,7 @@ def main() -> None:
     if options.onsets:
         peers = min(plan.peer_onsets, options.onsets)
         plan = dataclasses.replace(plan, onsets=options.onsets, peer_onsets=peers)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    signal.signal(signal.SIGTERM, end)
     if options.into:
         run_case(options.case[0], plan, options.into)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,10 +66,13 @@ def has_netem() -> bool:
 
 
 def sweep() -> None:
-    """Remove namespaces of laboratories whose process is gone, such as after a kill -9."""
+    """Remove what laboratories have left whose process is gone, such as after a kill -9."""
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
     for name, pid in re.findall(rf"^({PREFIX}(\d+)-\S+)", listed, re.MULTILINE):
         if not os.path.exists(f"/proc/{pid}"):
+            left = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False).stdout
+            for process in map(int, left.split()):
+                os.kill(process, signal.SIGKILL)
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
 
