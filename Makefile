@@ -3,6 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
+BENCHES_WITH_EXTRA := homelab
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
 NAME ?=
@@ -41,7 +43,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_architecture.py
 
-bench: $(STAMP)
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+bench: $(STAMP) $(if $(filter $(BENCHES_WITH_EXTRA),$(or $(NAME),$(BENCHES_WITH_EXTRA))),$(BENCH_STAMP))
 	@if [ -n "$(NAME)" ] && [ ! -f "bench/$(NAME).py" ]; then echo "there is no bench $(NAME); there are:" \
 		$$(grep -l __main__ bench/*.py | xargs -n1 basename -s .py); exit 2; \
 	elif [ -n "$(NAME)" ]; then $(BIN)/python bench/$(NAME).py $(ARGS); else \

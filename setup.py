@@ -19,6 +19,7 @@ SERVER = [
 ]
 CLIENT = ["aiohttp>=3.8.4", "zeroconf>=0.47", "click>=8.1", "rich>=13"]
 DEV = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "pytest-timeout>=2.3"]
+BENCH = ["libtorrent>=2.0.9", "matplotlib>=3.8"]
 
 setup(
     name="fallow",
@@ -36,7 +37,7 @@ setup(
         "fallow_server": ["console/*.html", "**/migrations/*.mako", "**/migrations/versions/*.py"],
     },
     install_requires=["PyNaCl>=1.5"],
-    extras_require={"agent": AGENT, "server": SERVER, "client": CLIENT, "dev": DEV},
+    extras_require={"agent": AGENT, "server": SERVER, "client": CLIENT, "dev": DEV, "bench": BENCH},
     entry_points={
         "console_scripts": [
             "fallow-agent = fallow_agent.cli:main",

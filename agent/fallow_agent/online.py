@@ -32,6 +32,7 @@ from .host.environment import EnvironmentReader
 from .host.headroom import FULL, Headroom
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
+from .line.capacity import ROUTER
 from .line.delay_probe import DelayProbe
 from .line.household import BY_QUEUE, Household
 from .line.meter import Meter
@@ -60,7 +61,7 @@ RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
 WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
-_LOOPS = ("session", "tasks", "submission", "line", "delay", "survey", "router", "scrub", "service-port")
+_LOOPS = ("session", "tasks", "submission", "line", "delay", "trains", "survey", "router", "scrub", "service-port")
 
 
 class Online:
@@ -130,8 +131,14 @@ class Online:
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         self._environment_reader = EnvironmentReader(config.service, config.model, version)
         household = Household(Meter(config.line.interface))
-        self._delay = DelayProbe(lambda: URL(scheduler).host, clock, patient=lambda: household.seen_by == BY_QUEUE)
+        self._delay = DelayProbe(
+            lambda: URL(scheduler).host,
+            clock,
+            patient=lambda: household.seen_by == BY_QUEUE,
+            at_edge=lambda: household.position == ROUTER,
+        )
         self._survey = survey = Survey(config.line, household, self._own_bytes, clock=clock, settings=settings)
+        survey.train_bps = lambda: self._delay.trains.bps
         self._sharing = Sharing(
             LineReader(lambda: survey.capacity, household, self._own_bytes, forecast=settings.get(FORECAST)),
             self._pacer,
@@ -157,6 +164,7 @@ class Online:
         self._tasks.start("service-port", self._open_service_port())
         self._tasks.start("line", self._sharing.run(self._follow_up))
         self._tasks.start("delay", self._delay.run())
+        self._tasks.start("trains", self._delay.run_trains(self._survey.may_send_train, self._survey.carried))
         self._tasks.start("survey", self._survey.run())
         self._tasks.start("router", self._survey.ask_router())
         self._tasks.start("scrub", self._scrub())

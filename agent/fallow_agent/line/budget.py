@@ -40,6 +40,8 @@ FULL_SHARE = 0.95
 """Of the capacity: a line as full as this holds back a household that grew too slowly to be an onset."""
 YIELD_SHARE = 0.10
 """Of the capacity: all that is left to us while we yield. Transfers stay alive, and TCP keeps its measure."""
+UNSEEN_YIELD_SHARE = 0.02
+"""The same where only a queue tells of the household: it is told late, and what it lost until then is made good."""
 HOLD_S = 1.0
 GROWING_SHARE = 0.02
 """Of the capacity: a new high by more extends the hold."""
@@ -171,7 +173,8 @@ class Controller:
             step = dataclasses.replace(step, yield_ms=int((now - step.onset_at) * 1000))
         budget = bound if self.budget_bps is None else self._moved(reading, elapsed)
         if step.yielding(now):
-            budget = min(budget, int(YIELD_SHARE * capacity))
+            seen = reading.household_bps is not None and reading.prompt
+            budget = min(budget, int((YIELD_SHARE if seen else UNSEEN_YIELD_SHARE) * capacity))
         return dataclasses.replace(step, budget_bps=min(budget, bound))
 
     def _grows(self, reading: Reading) -> bool:

@@ -56,7 +56,7 @@ SLOWER_SHARE = 0.9
 FLOOR_SHARE = 1.25
 """Of what the ladder says: a line is a little faster in one hour than in another, and that is no news either."""
 FLOOR_S_MAX = 2 * DAY_S
-UNKNOWN = "unknown"
+UNKNOWN, TRAIN = "unknown", "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ LADDER = (
     Rung("sqm", None, order=True),
     Rung("upnp", None),
     Rung("passive", CEILING_S_MAX),
-    Rung("train", DAY_S),
+    Rung(TRAIN, DAY_S),
     Rung("speedtest", 90 * DAY_S),
 )
 """In order of trust."""

@@ -7,7 +7,6 @@ window in which the household made us yield is given up: there was no sharing to
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -72,9 +71,14 @@ class Contrast:
         if now - since < SETTLE_S + WINDOW_S:
             return replace(self, off_ms=off_ms)
         enough = min(len(self.on_ms), len(off_ms)) >= SAMPLES_MIN
-        found = (statistics.median(self.on_ms), statistics.median(off_ms)) if enough else None
+        found = (_median(self.on_ms), _median(off_ms)) if enough else None
         return Contrast(_due(now, random), found=found)
 
 
 def _due(now: float, random: Callable[[], float]) -> float:
     return now + INTERVAL_S * (0.5 + random())
+
+
+def _median(values: tuple[float, ...]) -> float:
+    """Of an even number, the lower of the middle two."""
+    return sorted(values)[(len(values) - 1) // 2]

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from .capacity import AUTO, BEHIND, ROUTER
 from .meter import Meter, Rates
+from .path import in_home
 from .router import RouterTraffic
 
 UNSEEN_AFTER_S = 5.0
 """An interface that has been away for so long may be another one by now: its last reading tells nothing any more."""
 COUNTERS, BY_ROUTER, BY_QUEUE = "counters", "router", "queue"
-_HOME = tuple(ipaddress.IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"))
 
 
 def position(configured: str, wan_address: str | None, *, openwrt: bool) -> str:
@@ -32,8 +32,7 @@ def position(configured: str, wan_address: str | None, *, openwrt: bool) -> str:
         return ROUTER
     if wan_address is None:
         return BEHIND  # IPv6 alone gives public addresses to every device of the home
-    address = ipaddress.IPv4Address(wan_address)
-    return BEHIND if address.is_loopback or any(address in net for net in _HOME) else ROUTER
+    return BEHIND if ipaddress.IPv4Address(wan_address).is_loopback or in_home(wan_address) else ROUTER
 
 
 @dataclass(frozen=True, slots=True)

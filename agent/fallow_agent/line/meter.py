@@ -100,6 +100,10 @@ class Meter:
             return None
         return Rates(int(sent * 8 / elapsed), int(received * 8 / elapsed))
 
+    def totals(self) -> tuple[int, int] | None:
+        """Bytes sent and received as the counters stand now; None while there are none. No interval begins or ends."""
+        return self._counters() if self._files is not None else None
+
     def close(self) -> None:
         """Close the counters. What they counted is nothing to compare those of another interface with."""
         self._before = None

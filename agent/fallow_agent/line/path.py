@@ -10,11 +10,13 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..host.routes import HOME
+
 HOPS_MAX = 8
 """The provider's side of a home line begins two to four hops away; far hops tell of the internet instead."""
 CANDIDATES_MAX = 3
 """Hops of the provider that are asked for an echo before the expiry of packets has to do."""
-_HOME = tuple(ipaddress.IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"))
+_HOME = (*HOME, ipaddress.IPv4Network("169.254.0.0/16"))
 
 
 @dataclass(frozen=True, slots=True)

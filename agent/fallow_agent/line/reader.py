@@ -126,6 +126,7 @@ class LineReader:
             up_capacity_bps=capacity.up_bps,
             down_capacity_bps=capacity.down_bps,
             capacity_source=capacity.source,
+            down_capacity_source=None if capacity.down_source == capacity.source else capacity.down_source,
             household_up_bps=household.up_bps,
             household_down_bps=household.down_bps,
             own_up_bps=own.up_bps,

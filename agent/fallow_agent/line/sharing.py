@@ -38,6 +38,8 @@ IDLE_STEP_S = 1.0
 SAVE_S = 3600.0
 """Of the forecast and the record: flash is spared, and a power cut costs an hour of them."""
 ELAPSED_S_MAX = 5.0
+REST_SHARE = 0.02
+"""Of the upload capacity: what devices of a sleeping home exchange."""
 FORECAST, HARM = "forecast", "harm"
 """Names of settings."""
 
@@ -76,6 +78,7 @@ class Sharing:
         self._delay = delay
         self._survey = survey
         survey.in_use = lambda: self.in_use(clock.monotonic())
+        survey.at_rest = self.at_rest
         self._key = key
         self._clock = clock
         self._controls = controls
@@ -188,6 +191,12 @@ class Sharing:
 
     def in_use(self, now: float) -> bool:
         return self._pacer.transfers > 0 or now - self._filled_at < IDLE_STEP_S
+
+    def at_rest(self) -> bool:
+        """Whether the line may be used, and neither we nor the household do."""
+        line, used = self._reader.line, self.in_use(self._clock.monotonic())
+        idle = line.household_up_bps + line.household_down_bps < REST_SHARE * line.up_capacity_bps
+        return idle and not used and self._controls.refusal() is None
 
     def _step(self, now: float) -> bool:
         """:returns: whether a transfer had to yield."""

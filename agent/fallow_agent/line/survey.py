@@ -17,7 +17,7 @@ from ..host.environment import local_address
 from ..host.netifd import wan_device
 from ..host.routes import default_routes, home_router
 from ..store import Settings
-from .capacity import ROUTER, Capacity, Estimate, LineConfig, capacity_of
+from .capacity import ROUTER, TRAIN, UNKNOWN, Capacity, Estimate, LineConfig, capacity_of
 from .household import Household, position
 from .meter import Rates, wan_of
 from .observed import Sample, from_json
@@ -58,7 +58,10 @@ class Survey:
         self._sqm: tuple[list[Estimate], list[Estimate]] = ([], [])
         self._modem: tuple[list[Estimate], list[Estimate]] = ([], [])
         self.in_use: Callable[[], bool] = _never
-        """Whether the line is being shared now; set by whoever shares it."""
+        self.at_rest: Callable[[], bool] = _never
+        """Whether the line is being shared now; whether it may be and nobody uses it. Set by whoever shares it."""
+        self.train_bps: Callable[[], int | None] = _nothing
+        """What packet trains told: the lower of both directions, so that it is an estimate of upload alone."""
         self._named: str | None = None
         self.interface: str | None = None
         """By which the line goes out, where that is known."""
@@ -83,6 +86,15 @@ class Survey:
             Sample(monotonic, now_s, down, up, queueing_ms, capacity.down_bps, capacity.up_bps)
         )
 
+    def may_send_train(self) -> bool:
+        """Whether a packet train is worth it and harms nobody: nothing better is known, and the line is at rest."""
+        known_better = self.capacity.source not in (UNKNOWN, TRAIN)
+        return self._household.position == ROUTER and not known_better and self.at_rest()
+
+    def carried(self) -> tuple[int, int]:
+        """Bytes through the WAN interface, as they stand now."""
+        return self._household.meter.totals() or (0, 0)
+
     def decide(self) -> None:
         """Once a second: the capacity by all that is known now."""
         self.capacity = self._capacity()
@@ -91,10 +103,12 @@ class Survey:
         self._settings.set(OBSERVED, [self._up.as_json(), self._down.as_json()])
 
     def _capacity(self) -> Capacity:
+        now_s, train_bps = self._clock.now(), self.train_bps()
+        train = [] if train_bps is None else [Estimate(train_bps, TRAIN, now_s)]
         return capacity_of(
             self._config,
-            self._clock.now(),
-            up=[*self._sqm[0], *self._modem[0]],
+            now_s,
+            up=[*self._sqm[0], *self._modem[0], *train],
             down=[*self._sqm[1], *self._modem[1]],
             seen_up=self._up.seen,
             seen_down=self._down.seen,
@@ -140,3 +154,7 @@ class Survey:
 
 def _never() -> bool:
     return False
+
+
+def _nothing() -> None:
+    return None
