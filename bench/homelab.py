@@ -152,7 +152,8 @@ def report(case: str, work: Path) -> tuple[list[Figure], str]:
 
 def end(*_: object) -> None:
     """Leave by way of all clean-up, which a second request may not interrupt."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     sys.exit("ended")
 
 
@@ -168,7 +169,7 @@ def run_all(cases: Sequence[str], folder: Path, command: Sequence[str], parallel
                 case = waiting.pop(0)
                 (folder / case).mkdir()
                 into = ("--into", str(folder / case), "--case", case)
-                # In a session of its own: Ctrl-C comes to us, and to the case as one request to end.
+                # In a session of its own: Ctrl-C comes to us alone, and we end the case.
                 started = subprocess.Popen([*command, *into], start_new_session=True)
                 running.append((case, started))
                 continue
@@ -211,7 +212,8 @@ def main() -> None:
     if options.onsets:
         peers = min(plan.peer_onsets, options.onsets)
         plan = dataclasses.replace(plan, onsets=options.onsets, peer_onsets=peers)
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     if options.into:
         run_case(options.case[0], plan, options.into)
         return

@@ -15,7 +15,7 @@ from pathlib import Path
 from . import measure
 from .delay import added_ms, read_errors
 from .fallow import Device, Place, Server
-from .measure import Records, Window
+from .measure import EVENING, Records, Window
 from .network import (
     GATEWAY_LAN,
     PI_HOST,
@@ -170,24 +170,31 @@ class Household:
         self._remember(policy, "pages", start, end)
 
     def evening(self, policy: str, pause_s: float) -> None:
-        """Some of everything, while the policy stays on; for the picture."""
+        """Some of everything, while the policy stays on; for the picture. Each part is a window of its own too."""
         start = time.monotonic()
         time.sleep(3)
-        self._caller.ask(True)
-        time.sleep(8)
-        self._caller.ask(False)
-        time.sleep(pause_s)
-        self._upload(5)
-        time.sleep(pause_s)
-        self._reader.ask(True)
-        time.sleep(6)
-        self._reader.ask(False)
-        time.sleep(pause_s)
-        for _ in range(3):
-            self._upload(ON_S)
-            time.sleep(OFF_S)
-        time.sleep(pause_s)
+        with self._part_of_evening(policy, "call", pause_s):
+            self._caller.ask(True)
+            time.sleep(8)
+            self._caller.ask(False)
+        with self._part_of_evening(policy, "upload", pause_s):
+            self._upload(5)
+        with self._part_of_evening(policy, "pages", pause_s):
+            self._reader.ask(True)
+            time.sleep(6)
+            self._reader.ask(False)
+        with self._part_of_evening(policy, "on and off", pause_s):
+            for _ in range(3):
+                self._upload(ON_S)
+                time.sleep(OFF_S)
         self._remember(policy, "evening", start)
+
+    @contextmanager
+    def _part_of_evening(self, policy: str, name: str, pause_s: float) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self._remember(policy, f"{EVENING}{name}", start)
+        time.sleep(pause_s)
 
     def _wait_ready(self, seconds_max: float) -> None:
         end = time.monotonic() + seconds_max
