@@ -80,7 +80,7 @@ class Plan:
 
 FULL = Plan(onsets=20, peer_onsets=6, recovery_s=4, upload_s=4, pause_s=0.7, idle_s=12, calls=3, peer_calls=2,
             call_s=12, others=2, cases=tuple(CASES))  # fmt: skip
-QUICK = Plan(onsets=2, peer_onsets=0, recovery_s=2, upload_s=1.5, pause_s=0.6, idle_s=2, calls=1, peer_calls=0,
+QUICK = Plan(onsets=2, peer_onsets=0, recovery_s=2, upload_s=2.5, pause_s=0.6, idle_s=2, calls=1, peer_calls=0,
              call_s=3, others=0, cases=(PICTURED,))  # fmt: skip
 
 
