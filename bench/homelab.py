@@ -34,6 +34,7 @@ from harness import RESULTS, Figure, arguments, publish
 from lab.household import Household, Setting, read_records
 from lab.network import Line, missing_programs, sweep
 from lab.picture import draw
+from lab.processes import end_with_parent
 from lab.report import figures_of, note_of
 from lab.sharing import FALLOW, NONE, PEERS
 
@@ -79,7 +80,7 @@ class Plan:
 
 FULL = Plan(onsets=20, peer_onsets=6, recovery_s=4, upload_s=4, pause_s=0.7, idle_s=12, calls=3, peer_calls=2,
             call_s=12, others=2, cases=tuple(CASES))  # fmt: skip
-QUICK = Plan(onsets=2, peer_onsets=0, recovery_s=2, upload_s=1.5, pause_s=0.6, idle_s=2, calls=1, peer_calls=0,
+QUICK = Plan(onsets=2, peer_onsets=0, recovery_s=2, upload_s=2.5, pause_s=0.6, idle_s=2, calls=1, peer_calls=0,
              call_s=3, others=0, cases=(PICTURED,))  # fmt: skip
 
 
@@ -152,39 +153,34 @@ def report(case: str, work: Path) -> tuple[list[Figure], str]:
 
 def end(*_: object) -> None:
     """Leave by way of all clean-up, which a second request may not interrupt."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     sys.exit("ended")
 
 
-def run_all(cases: Sequence[str], folder: Path, command: Sequence[str], parallel: int) -> None:
-    """Each case in a process of its own, at most ``parallel`` at once. :raises SystemExit: when one failed."""
-    waiting, running = list(cases), []
+def run_all(cases: Sequence[str], folder: Path, command: Sequence[str], parallel: int) -> list[str]:
+    """Each case in a process of its own, at most ``parallel`` at once. :returns: those that failed."""
+    waiting, failed = list(cases), []
+    running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         while waiting or running:
-            alone = any(
-                CASES[case].line.up_mbps >= ALONE_MBPS for case in [*waiting[:1], *(case for case, _ in running)]
-            )
+            alone = any(CASES[case].line.up_mbps >= ALONE_MBPS for case in (*waiting[:1], *running))
             if waiting and len(running) < (1 if alone else parallel):
                 case = waiting.pop(0)
                 (folder / case).mkdir()
                 into = ("--into", str(folder / case), "--case", case)
-                # In a session of its own: Ctrl-C comes to us, and to the case as one request to end.
-                started = subprocess.Popen([*command, *into], start_new_session=True)
-                running.append((case, started))
-                continue
-            for entry in running:
-                if entry[1].poll() is not None:
-                    running.remove(entry)
-                    if entry[1].returncode:
-                        raise SystemExit(f"{entry[0]} failed")
-                    break
-            else:
-                time.sleep(0.2)
+                # In a session of its own: Ctrl-C comes to us alone, and we end the case.
+                running[case] = subprocess.Popen([*command, *into], start_new_session=True)
+            for case in [case for case, process in running.items() if process.poll() is not None]:
+                if running.pop(case).returncode != 0:
+                    failed.append(case)
+            time.sleep(0.2)
     finally:
-        for _, process in running:
+        for process in running.values():
             process.terminate()
-        for _, process in running:
+        for process in running.values():
             process.wait()
+    return failed
 
 
 def keep_records(folder: Path, to: Path) -> None:
@@ -211,8 +207,10 @@ def main() -> None:
     if options.onsets:
         peers = min(plan.peer_onsets, options.onsets)
         plan = dataclasses.replace(plan, onsets=options.onsets, peer_onsets=peers)
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     if options.into:
+        end_with_parent()
         run_case(options.case[0], plan, options.into)
         return
     if absent := [name for name in MODULES if importlib.util.find_spec(name) is None]:
@@ -228,8 +226,11 @@ def main() -> None:
     command += ["--onsets", str(options.onsets)] if options.onsets else []
     folder = Path(tempfile.mkdtemp(prefix="fallow-homelab-"))
     try:
-        run_all(cases, folder, command, options.parallel)
-        show(cases, folder, options.quick)
+        failed = run_all(cases, folder, command, options.parallel)
+        if good := [case for case in cases if case not in failed]:
+            show(good, folder, options.quick)
+        if failed:
+            raise SystemExit(f"homelab: failed, and not in the table: {', '.join(failed)}")
     finally:
         if options.keep:
             keep_records(folder, options.keep)

@@ -15,7 +15,7 @@ from pathlib import Path
 from . import measure
 from .delay import added_ms, read_errors
 from .fallow import Device, Place, Server
-from .measure import Records, Window
+from .measure import EVENING, Records, Window
 from .network import (
     GATEWAY_LAN,
     PI_HOST,
@@ -59,12 +59,11 @@ class Setting:
 
 
 class Household:
-    """Runs while the block lasts. Each load gives, and remembers, its window."""
+    """Runs while the block lasts. Each load writes down its window."""
 
     def __init__(self, setting: Setting, work: Path) -> None:
         self.setting, self.work = setting, work
         self.home = Home(0, setting.line)
-        self.windows: list[Window] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Household:
@@ -115,7 +114,6 @@ class Household:
         self.sharing = Sharing(start("consumer", "consume", url, self.home.wan, str(DOWNLOADS)))
         if self.setting.peers:
             self.sharing.add_peers(self.network, self._processes, self.work, self.home, place.namespace)
-
         if not self.by_kernel:
             self._delay_errors = read_errors(self.work / "delay")
 
@@ -140,56 +138,63 @@ class Household:
         self.sharing.stop()
         time.sleep(pause_s)
 
-    def idle(self, policy: str, seconds: float) -> Window:
+    def idle(self, policy: str, seconds: float) -> None:
         start = time.monotonic()
         time.sleep(seconds)
-        return self._remember(policy, "idle", start)
+        self._remember(policy, "idle", start)
 
-    def bulk(self, policy: str, seconds: float) -> Window:
+    def bulk(self, policy: str, seconds: float) -> None:
         start = self._upload(seconds)
-        return self._remember(policy, "bulk", start, start + seconds)
+        self._remember(policy, "bulk", start, start + seconds)
 
-    def on_off(self, policy: str, times: int) -> Window:
+    def on_off(self, policy: str, times: int) -> None:
         start = time.monotonic()
         for _ in range(times):
             self._upload(ON_S)
             time.sleep(OFF_S)
-        return self._remember(policy, "on-off", start)
+        self._remember(policy, "on-off", start)
 
-    def call(self, policy: str, seconds: float) -> Window:
+    def call(self, policy: str, seconds: float) -> None:
         self._prober.ask(True)
         start = self._caller.ask(True)
         time.sleep(seconds)
         end = self._caller.ask(False)
         self._prober.ask(False)
-        return self._remember(policy, "call", start, end)
+        self._remember(policy, "call", start, end)
 
-    def pages(self, policy: str, seconds: float) -> Window:
+    def pages(self, policy: str, seconds: float) -> None:
         start = self._reader.ask(True)
         time.sleep(seconds)
         end = self._reader.ask(False)
         time.sleep(1)  # the last page ends
-        return self._remember(policy, "pages", start, end)
+        self._remember(policy, "pages", start, end)
 
-    def evening(self, policy: str, pause_s: float) -> Window:
-        """Some of everything, while the policy stays on; for the picture."""
+    def evening(self, policy: str, pause_s: float) -> None:
+        """Some of everything, while the policy stays on; for the picture. Each part is a window of its own too."""
         start = time.monotonic()
         time.sleep(3)
-        self._caller.ask(True)
-        time.sleep(8)
-        self._caller.ask(False)
+        with self._part_of_evening(policy, "call", pause_s):
+            self._caller.ask(True)
+            time.sleep(8)
+            self._caller.ask(False)
+        with self._part_of_evening(policy, "upload", pause_s):
+            self._upload(5)
+        with self._part_of_evening(policy, "pages", pause_s):
+            self._reader.ask(True)
+            time.sleep(6)
+            self._reader.ask(False)
+        with self._part_of_evening(policy, "on and off", pause_s):
+            for _ in range(3):
+                self._upload(ON_S)
+                time.sleep(OFF_S)
+        self._remember(policy, "evening", start)
+
+    @contextmanager
+    def _part_of_evening(self, policy: str, name: str, pause_s: float) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self._remember(policy, f"{EVENING}{name}", start)
         time.sleep(pause_s)
-        self._upload(5)
-        time.sleep(pause_s)
-        self._reader.ask(True)
-        time.sleep(6)
-        self._reader.ask(False)
-        time.sleep(pause_s)
-        for _ in range(3):
-            self._upload(ON_S)
-            time.sleep(OFF_S)
-        time.sleep(pause_s)
-        return self._remember(policy, "evening", start)
 
     def _wait_ready(self, seconds_max: float) -> None:
         end = time.monotonic() + seconds_max
@@ -208,12 +213,10 @@ class Household:
         self._uploader.ask(None)
         return start
 
-    def _remember(self, policy: str, load: str, start: float, end: float | None = None) -> Window:
+    def _remember(self, policy: str, load: str, start: float, end: float | None = None) -> None:
         window = Window(policy, load, start, time.monotonic() if end is None else end)
-        self.windows.append(window)
         with open(self._file("windows"), "a") as out:
             out.write(json.dumps(dataclasses.asdict(window)) + "\n")
-        return window
 
     def delay_note(self) -> str:
         if self.by_kernel:

@@ -52,7 +52,6 @@ def make_torrent(path: str, folder: str) -> None:
     libtorrent.set_piece_hashes(made, folder)
     Path(path).write_bytes(libtorrent.bencode(made.generate()))
     answer(True)
-    sys.stdin.read()
 
 
 def _torrent(path: str, folder: str, flags: int = 0) -> Any:

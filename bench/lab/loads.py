@@ -39,6 +39,7 @@ PAGE_PARTS = ((100_000, 1), (100_000, 1), (100_000, 1), (500, 60_000), (500, 60_
 """What each of a page's connections sends and gets: photos go up, the page comes down."""
 CHUNK = bytes(65536)
 AGAIN_S = 0.3
+ORIGIN_BYTES = 2048
 TCP_CONGESTION, SO_MAX_PACING_RATE = 13, 47
 
 
@@ -230,16 +231,24 @@ def consume(url: str, device: str, downloads: str) -> None:
         while True:
             wanted.wait()
             with contextlib.suppress(OSError, http.client.HTTPException):
-                asked = urlsplit(url)
-                origin = http.client.HTTPConnection(asked.netloc, timeout=5)
-                origin.request("GET", asked.path)
-                location = origin.getresponse().getheader("Location", "")
-                origin.close()
-                # What the origin gives does not pass the line, and would be taken for ours.
+                location = redirect()
+                # What the origin gives itself does not pass the line, and would be taken for ours.
                 if urlsplit(location).hostname == device:
                     take(location)
                     continue
             time.sleep(AGAIN_S)
+
+    def redirect() -> str:
+        asked = urlsplit(url)
+        origin = http.client.HTTPConnection(asked.netloc, timeout=5)
+        origin.sock = socket.socket()
+        origin.sock.settimeout(5)
+        # So that an origin which serves the object itself has no room to begin.
+        origin.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ORIGIN_BYTES)
+        with contextlib.closing(origin):
+            origin.sock.connect((asked.hostname, asked.port))
+            origin.request("GET", asked.path)
+            return origin.getresponse().getheader("Location", "")
 
     def take(location: str) -> None:
         parts = urlsplit(location)

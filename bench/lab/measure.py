@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from .loads import FRAME_PACKETS
 
+EVENING = "evening: "
+"""Begins the names of what a household does in an evening, which is for the picture alone."""
 YIELD_WINDOW_S = 0.100
 """Our rate has gone down where it stays so for so long: a single sample may fall between two packets."""
 LATE_S = 0.100
@@ -172,7 +174,7 @@ class Records:
         ]
 
     def before_mbps(self, policy: str) -> list[float]:
-        return [self.sent.own_mbps(window.start - BEFORE_S, window.start) for window in self.of(policy, "bulk")]
+        return [self.got.own_mbps(window.start - BEFORE_S, window.start) for window in self.of(policy, "bulk")]
 
     def paired(self, policy: str, load: str) -> list[tuple[Window, Window]]:
         """Each window with the nearest one of the same load without sharing."""

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from .measure import Counters, Records, Window
+from .measure import EVENING, Counters, Records, Window
 from .sharing import FALLOW, NAMES, NONE, PEERS
 
+TITLES = {
+    "evening": "Fallow all the while",
+    "bulk": "Uploads with Fallow and without",
+}
 STEP_S = 0.1
 TURNS, AHEAD_S = 3, 4.0
 """Where no evening was recorded: the first uploads, and the seconds before them."""
@@ -28,15 +32,23 @@ def draw(path: Path, case: str, up_mbps: int, records: Records) -> None:
     policies = [name for name in (NONE, FALLOW, *PEERS) if records.of(name, "bulk")]
     figure = pyplot.figure(figsize=(13, 7.5), layout="constrained")
     rows = figure.add_gridspec(2, max(1, len(policies)), height_ratios=(1.15, 1))
-    figure.suptitle(f"Household and shared traffic on an upload line of {up_mbps} Mbit/s ({case})", fontsize=13)
+    figure.suptitle(
+        f"Who has the upload line of {up_mbps} Mbit/s ({case}), measured behind it", fontsize=13, x=0.01, ha="left"
+    )
     top = figure.add_subplot(rows[0, :])
-    start, end = _stretch(records)
+    load, start, end = _stretch(records)
     _stack(top, records.got, start, end, start, up_mbps)
     yields = records.sent.falls(start, end, HIGH_SHARE * up_mbps, LOW_SHARE * up_mbps)
-    top.plot([at - start for at in yields], [up_mbps * 1.1] * len(yields), "v", color=MARK, label="Fallow yields")
-    top.set_title("Fallow on the line", fontsize=10, loc="left")
+    top.plot([at - start for at in yields], [up_mbps * 1.1] * len(yields), "v", color=MARK, label="Fallow has yielded")
+    top.set_title(TITLES[load], fontsize=10, loc="left")
     top.set_xlabel("seconds")
-    top.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=9, frameon=False)
+    for window in records.windows:
+        if window.load.startswith(EVENING):
+            middle = (window.start + window.end) / 2 - start
+            top.text(
+                middle, up_mbps * 1.17, window.load.removeprefix(EVENING), ha="center", fontsize=9, color=HOUSEHOLD
+            )
+    top.legend(loc="lower center", bbox_to_anchor=(0.8, 1.0), ncols=4, fontsize=9, frameon=False)
     first = None
     for column, policy in enumerate(policies):
         axes = figure.add_subplot(rows[1, column], sharey=first)
@@ -49,7 +61,7 @@ def draw(path: Path, case: str, up_mbps: int, records: Records) -> None:
             axes.plot([took_s], [up_mbps * 1.1], "v", color=MARK)
         share = "" if policy == NONE else f"\nupload gets {100 * ratio:.0f} %"
         axes.set_title(NAMES[policy] + share, fontsize=9)
-        axes.set_xlabel("s from its start", fontsize=8)
+        axes.set_xlabel("seconds from its start", fontsize=8)
         if column:
             axes.tick_params(labelleft=False)
             axes.set_ylabel("")
@@ -57,13 +69,14 @@ def draw(path: Path, case: str, up_mbps: int, records: Records) -> None:
     pyplot.close(figure)
 
 
-def _stretch(records: Records) -> tuple[float, float]:
+def _stretch(records: Records) -> tuple[str, float, float]:
+    """What is shown above, and from when to when."""
     for window in records.windows:
         if window.load == "evening":
-            return window.start, window.end
+            return window.load, window.start, window.end
     turns = [window for window in records.windows if window.load == "bulk"]
     found = [*takewhile(lambda window: window.policy in (FALLOW, NONE), turns)][:TURNS] or turns[:1]
-    return found[0].start - AHEAD_S, found[-1].end + 1
+    return "bulk", found[0].start - AHEAD_S, found[-1].end + 1
 
 
 def _typical(records: Records, policy: str) -> tuple[Window, float]:

@@ -109,6 +109,11 @@ def urgent() -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(URGENT))
 
 
+def end_with_parent() -> None:
+    """This process is asked to end when the one that started it has ended, however that ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 # ------------------------------------------------------------------ inside of a part
 
 
@@ -125,7 +130,7 @@ def answer(value: Any) -> None:
 def main() -> None:
     from . import delay, ledbat, loads
 
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
     name, *values = sys.argv[1:]
     parts: dict[str, Callable[..., None]] = {**loads.PARTS, **ledbat.PARTS, "delay": delay.delay}
     with contextlib.suppress(KeyboardInterrupt):

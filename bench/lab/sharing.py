@@ -41,14 +41,13 @@ class Sharing:
         }
         for name, options in how.items():
             self._switches[name] = (
-                lambda options=options: sender.ask({"to": CONSUMER_HOST, **options}),  # type: ignore[misc]
+                lambda options=options: sender.ask({"to": CONSUMER_HOST, **options}),
                 lambda: sender.ask(None),
             )
         torrent, seeding, leeching = work / "content.torrent", work / "seeding", work / "leeching"
         seeding.mkdir()
         leeching.mkdir()
-        maker = processes.part(None, "make-torrent", str(torrent), str(seeding))
-        maker.hear()
+        processes.part(None, "make-torrent", str(torrent), str(seeding)).hear()
         processes.part(device, "seed", str(torrent), str(seeding)).hear()
         leecher = processes.part("consumer", "leech", str(torrent), str(leeching), home.wan)
         self._switches["ledbat"] = (lambda: leecher.ask(True), lambda: leecher.ask(False))
