@@ -29,6 +29,10 @@ spare_percent_min = 0
 AGENT_SETTINGS = """
 [lan]
 mdns = false
+
+# As above: the others' use of the processor is not the household's.
+[process]
+spare_percent_min = 0
 """
 
 
