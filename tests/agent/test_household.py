@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fallow_agent.line.budget import BLIND_SHARE, USABLE_SHARE
 from fallow_agent.line.capacity import AUTO, BEHIND, ROUTER, Capacity, LineConfig
-from fallow_agent.line.household import UNSEEN_AFTER_S, Household, position
+from fallow_agent.line.household import OWN_FACTOR_MIN, UNSEEN_AFTER_S, Household, OwnFactor, position
 from fallow_agent.line.meter import Meter, Rates
 from fallow_agent.line.reader import LineReader
 from fallow_agent.line.router import RouterTraffic
@@ -71,6 +71,34 @@ def test_behind_a_router_its_own_counters_are_nobodys() -> None:
     assert (sight.rates, sight.prompt, home.seen_by) == (Rates(5, 6), False, "router")
     home.traffic = RouterTraffic(total=Rates(7, 8), household=Rates(5, 6), credible=False)
     assert home.see(1.2, Rates(0, 0)).rates is None
+
+
+def test_an_interface_that_counts_fewer_headers_is_found_out() -> None:
+    factor = OwnFactor()
+    for _ in range(12):
+        factor = factor.after(0.1, 9_600_000, 10_000_000)
+    assert factor.factor == pytest.approx(0.96)
+    for _ in range(10 * 60):  # a minute of a household beside us
+        factor = factor.after(0.1, 15_000_000, 10_000_000)
+    assert factor.factor == pytest.approx(1.0)
+
+
+def test_a_household_is_not_taken_for_headers() -> None:
+    factor = OwnFactor()
+    for _ in range(600):
+        factor = factor.after(0.1, 10_000_000, 10_000_000)
+        factor = factor.after(0.1, 500_000, 0)  # too little of ours to tell
+    assert factor.factor == 1.0
+    assert OwnFactor().after(1.0, 0, 10_000_000).factor == OWN_FACTOR_MIN
+
+
+def test_what_we_count_too_much_hides_no_household() -> None:
+    totals = [Rates(9_600_000, 0)] * 12 + [Rates(11_600_000, 0)]
+    home = household(ROUTER, *totals)
+    seen = [home.see(1.0 + step / 10, Rates(10_000_000, 0)).rates for step in range(len(totals))]
+    assert seen[10] == Rates(0, 0)
+    assert seen[-1] is not None
+    assert seen[-1].up_bps == pytest.approx(2_000_000, abs=20_000)
 
 
 def read(where: str, *queueing_ms: float | None) -> LineReader:

@@ -16,6 +16,14 @@ from .router import RouterTraffic
 
 UNSEEN_AFTER_S = 5.0
 """An interface that has been away for so long may be another one by now: its last reading tells nothing any more."""
+CHECK_S = 1.0
+"""Our count is compared with the interface's over so long: within a step they may be read a packet apart."""
+CHECK_BYTES = 125_000
+"""Of ours in that time: 1 Mbit/s. With less, the household's packets decide."""
+OWN_FACTOR_MIN = 0.95
+"""Headers are 4.4 % of full packets; an interface that counts still less is not ours."""
+OWN_FACTOR_GROWTH = 0.001
+"""In each check that does not lower it."""
 COUNTERS, BY_ROUTER, BY_QUEUE = "counters", "router", "queue"
 
 
@@ -44,6 +52,37 @@ class Sight:
     prompt: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class OwnFactor:
+    """What of our own bytes one direction of the interface counts. Pure.
+
+    Sockets count the headers of each packet; some drivers count those of a large segment once, which the network card
+    cuts. As nobody uses less than nothing, a total below our own shows it. It drops at once and rises slowly.
+    """
+
+    factor: float = 1.0
+    seconds: float = 0.0
+    total_bytes: float = 0.0
+    own_bytes: float = 0.0
+
+    def after(self, seconds: float, total_bps: int, own_bps: int) -> OwnFactor:
+        """:param seconds: that the two rates are averages over."""
+        step = OwnFactor(
+            self.factor,
+            self.seconds + seconds,
+            self.total_bytes + total_bps / 8 * seconds,
+            self.own_bytes + own_bps / 8 * seconds,
+        )
+        if step.seconds < CHECK_S:
+            return step
+        if step.own_bytes < CHECK_BYTES:
+            return OwnFactor(self.factor)
+        found = step.total_bytes / step.own_bytes
+        if found < self.factor:
+            return OwnFactor(max(OWN_FACTOR_MIN, found))
+        return OwnFactor(min(1.0, self.factor + OWN_FACTOR_GROWTH))
+
+
 class Household:
     """Seen by the WAN interface's counters, by the router's own, or not at all.
 
@@ -57,6 +96,7 @@ class Household:
         self._rates = Rates(0, 0)
         """As it was measured last: a reading that is skipped does not make the line idle."""
         self._seen_at: float | None = None
+        self._own_up, self._own_down = OwnFactor(), OwnFactor()
 
     @property
     def seen_by(self) -> str:
@@ -71,11 +111,18 @@ class Household:
             self._seen_at = None
             return Sight(self._by_router, self.traffic.total)
         total = self.meter.read(monotonic)
-        if total is not None or self._seen_at is None:
+        before = self._seen_at
+        if total is not None or before is None:
             self._seen_at = monotonic
         if total is not None:
-            self._rates = Rates(max(0, total.up_bps - own.up_bps), max(0, total.down_bps - own.down_bps))
-        elif monotonic - self._seen_at > UNSEEN_AFTER_S:
+            elapsed = 0.0 if before is None else monotonic - before
+            self._own_up = self._own_up.after(elapsed, total.up_bps, own.up_bps)
+            self._own_down = self._own_down.after(elapsed, total.down_bps, own.down_bps)
+            self._rates = Rates(
+                max(0, total.up_bps - int(own.up_bps * self._own_up.factor)),
+                max(0, total.down_bps - int(own.down_bps * self._own_down.factor)),
+            )
+        elif before is not None and monotonic - before > UNSEEN_AFTER_S:
             return Sight()
         return Sight(self._rates, total, prompt=True)
 
