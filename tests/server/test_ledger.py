@@ -174,6 +174,7 @@ EXPECTED_ROLES = {
     ("GET", "/v1/accounts/{id}/entries"): "device operator owner publisher",
     ("GET", "/v1/accounts/{id}/statements/{month}"): "device operator owner publisher",
     ("GET", "/v1/settlements/{jti}"): "device operator owner publisher",
+    ("POST", "/v1/settlements/{jti}/clawback"): OPERATOR,
     ("GET", "/v1/tariffs/current"): "anyone",
     ("GET", "/v1/tariffs/{id}"): "anyone",
     ("POST", "/v1/tariffs"): "operator",

@@ -10,6 +10,7 @@ from ..common import CommonRoutes
 from ..database import Database
 from ..http import Api
 from ..signing import SigningKeys
+from .clawback import Clawbacks
 from .config import LedgerConfig
 from .directory import Directory, LedgerAuthenticator
 from .escrow import Escrow
@@ -49,6 +50,7 @@ class LedgerService:
             Settlement(config, database, keys, clock, self._booked),
             Statements(database, keys, clock),
             Rewards(database, clock),
+            Clawbacks(database, clock),
             Directory(database),
             self._escrow,
             self._tariffs,

@@ -9,13 +9,14 @@ from typing import Any
 from fallow_wire.batches import Head
 from fallow_wire.errors import LocalError
 from fallow_wire.ids import uuid7
+from fallow_wire.journal import ChainHead, Entry
 from sqlalchemy import Table, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..clock import Clock
-from .journal import Account, AccountKind, ChainHead, Entry, Posting, write_entries
+from .journal import Account, AccountKind, Posting, write_entries
 from .tables import balances, chain_head, entries
 
 QUERY_VALUES_MAX = 500

@@ -18,6 +18,7 @@ from aiohttp import web
 from fallow_wire.batches import Batch, batch_hash
 from fallow_wire.errors import PeerError
 from fallow_wire.fields import encode
+from fallow_wire.journal import ChainHead, first_break
 from fallow_wire.jws import Kind, parse, split
 from fallow_wire.strict import dumps
 from fallow_wire.tariff import Tariff, paid_bytes
@@ -28,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..database import Database
 from ..http import Api, Role, json_response
 from .books import QUERY_VALUES_MAX, entry_of
-from .journal import Account, AccountKind, ChainHead, PostingKind, first_break
+from .journal import Account, AccountKind, PostingKind
 from .tables import balances, batches, chain_head, entries, holds, settlements
 from .tariffs import read_tariffs
 from .verification import HOUR_S, price

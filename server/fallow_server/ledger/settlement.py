@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from aiohttp import web
 from fallow_wire.batches import Ack, AckItem, Batch, batch_hash
 from fallow_wire.http import PROBLEM_MEDIA_TYPE
+from fallow_wire.journal import held_parts
 from fallow_wire.jws import HEADER_PART_BYTES_MAX, Kind, Signed, kid_of_start, sign, split
 from fallow_wire.strict import dumps
 from sqlalchemy import insert, select, update
@@ -44,7 +46,7 @@ from .verification import (
     read_batch,
     verify_item,
 )
-from .vesting import hold
+from .vesting import earning_since, hold, hold_until
 
 THREAD_ITEMS_MIN = 8
 """Smaller batches are verified in less time than the event loop may stand still (two signatures take 0.3 ms)."""
@@ -151,12 +153,16 @@ class Settlement:
         self, connection: AsyncConnection, books: Books, signed: Signed[Batch], checked: list[Verified | Refused]
     ) -> tuple[str, bool]:
         batch = signed.value
-        owner: str = (await _device(connection, batch.did)).owner
+        device = await _device(connection, batch.did)
+        owner: str = device.owner
+        since = await earning_since(connection, owner, books.now)
+        matures_at, late_at = hold_until(self._config, books.now, since)
         held = Account(AccountKind.HELD, owner)
         verified = [one for one in checked if isinstance(one, Verified)]
         admission = await _admission(connection, books, batch.did, verified)
         await books.load([held])
-        items, rows, earned = [], [], 0
+        items, rows = [], []
+        earned: Counter[int] = Counter()
         for place, one in enumerate(checked):
             outcome = one if isinstance(one, Refused) else admission.admit(one)
             items.append(_ack_item(one, outcome))
@@ -166,12 +172,15 @@ class Settlement:
             if micro_points:
                 purse = Account(AccountKind.RESERVED, ticket.publisher, outcome.verified.hour)
                 entry_seq = books.post(transfer(PostingKind.SETTLEMENT, ticket.jti, purse, held, micro_points))
-                earned += micro_points
-            rows.append(_settlement_row(outcome.verified, batch, place, owner, entry_seq, books.now))
+                for at, amount in held_parts(micro_points, matures_at, late_at):
+                    earned[at] += amount
+            row = _settlement_row(outcome.verified, batch, place, owner)
+            row |= {"region": device.region, "entry_seq": entry_seq, "booked_at": books.now}
+            rows.append(row | {"matures_at": matures_at, "late_at": late_at})
         if rows:
             await connection.execute(insert(settlements), rows)
         await upsert(connection, legacy_days, _legacy_rows(admission))
-        await hold(connection, owner, books.now + self._config.hold_s, earned)
+        await hold(connection, owner, since, earned)
         digest = batch_hash(signed.token)
         ack = Ack(batch.did, batch.seq, digest, tuple(items), await books.save(), books.now)
         token = sign(Kind.ACK, ack, self._keys.current)
@@ -188,7 +197,7 @@ class Settlement:
         await connection.execute(update(devices).where(devices.c.id == batch.did).values(chain))
         refused = [item.reason for item in items if item.reason is not None]
         _log.info("%s batch %d: %d booked, refused %s", batch.did, batch.seq, len(rows), sorted(set(refused)) or "none")
-        return token, earned > 0
+        return token, bool(earned)
 
     async def _keep_fork(self, signed: Signed[Batch]) -> None:
         device, now = signed.value.did, self._clock.now()
@@ -279,9 +288,7 @@ def _ack_item(checked: Verified | Refused, outcome: Booking | Settled | Refused)
     return AckItem("booked", micro_points, checked.ticket.jti)
 
 
-def _settlement_row(
-    verified: Verified, batch: Batch, place: int, owner: str, entry_seq: int | None, now: int
-) -> dict[str, Any]:
+def _settlement_row(verified: Verified, batch: Batch, place: int, owner: str) -> dict[str, Any]:
     ticket, receipt, factors = verified.ticket, verified.receipt, verified.factors
     return {
         "jti": ticket.jti,
@@ -297,6 +304,7 @@ def _settlement_row(
         "claimed_bytes": verified.item.bytes,
         "allowed_bytes": ticket.max_bytes,
         "confirmed_bytes": None if receipt is None else receipt.bytes,
+        "confirmed_ms": None if receipt is None else receipt.ms,
         "paid_bytes": factors.bytes,
         "tariff": ticket.tariff,
         "rate": factors.rate,
@@ -304,8 +312,6 @@ def _settlement_row(
         "scarcity": factors.scarcity,
         "weight": factors.weight,
         "micro_points": verified.micro_points,
-        "entry_seq": entry_seq,
-        "booked_at": now,
     }
 
 
