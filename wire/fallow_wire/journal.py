@@ -12,11 +12,25 @@ from typing import Any
 
 from .strict import dumps
 
+EXPORT_MEDIA_TYPE = "application/x-ndjson"
 GENESIS = "0" * 64
 """The hash before the first entry."""
 HOUR_S = 3600
 EARLY_S = 90 * 86_400
 """How long an owner is new, from the first points that were booked: half of what is earned then is held longer."""
+
+MOVES = {
+    "deposit": ("mint", "escrow"),
+    "reservation": ("escrow", "reserved"),
+    "release": ("reserved", "escrow"),
+    "settlement": ("reserved", "held"),
+    "vesting": ("held", "vested"),
+    "redemption": ("vested", "redeeming"),
+    "fulfilment": ("redeeming", "redeemed"),
+    "voiding": ("redeeming", "vested"),
+    "clawback": ("held", "escrow"),
+}
+"""From which account to which each kind of posting moves points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +91,8 @@ def held_parts(micro_points: int, matures_at: int, late_at: int | None) -> tuple
     late = 0 if late_at is None else micro_points // 2
     parts = ((matures_at, micro_points - late), (late_at or 0, late))
     return tuple((at, amount) for at, amount in parts if amount)
+
+
+def settlement_seal(jti: str, owner: str, matures_at: int, late_at: int | None, region: str | None) -> str:
+    """SHA-256 over what of a settlement neither its batch nor its entries tell, so that damage to it shows."""
+    return hashlib.sha256(dumps([jti, owner, matures_at, late_at, region])).hexdigest()

@@ -13,12 +13,14 @@ from typing import Annotated
 
 from .fields import encode, integer, mapping, one_of, record
 from .strict import dumps
-from .tickets import SERVICES, TIERS
+from .tickets import SERVICES, TIERS, Ticket
 
 GIB = 2**30
 PERMILLE_CUBED = 1000**3
 RATE_MAX = 10**12
 FACTOR_PERMILLE_MAX = 10_000
+NEUTRAL_PERMILLE = 1000
+"""A factor that changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +64,14 @@ def paid_bytes(claimed: int, allowed: int, confirmed: int | None) -> int:
     """The least of what the device claims, the ticket allows and, where countersigned, the consumer confirmed."""
     least = min(claimed, allowed)
     return least if confirmed is None else min(least, confirmed)
+
+
+def price(ticket: Ticket, tariff: Tariff, paid: int) -> Factors:
+    """What ``paid`` bytes under ``ticket`` are worth. A service or tier that the tariff does not list is worth 0."""
+    return Factors(
+        bytes=paid,
+        rate=tariff.rates.get(ticket.svc, 0),
+        quality=NEUTRAL_PERMILLE,
+        scarcity=NEUTRAL_PERMILLE,
+        weight=tariff.weights.get(ticket.tier, 0),
+    )

@@ -14,8 +14,10 @@ from .clawback import Clawbacks
 from .config import LedgerConfig
 from .directory import Directory, LedgerAuthenticator
 from .escrow import Escrow
+from .export import Export
 from .reconciliation import Reconciliation
 from .rewards import Rewards
+from .roots import Roots
 from .settlement import Settlement
 from .statements import Statements
 from .tariffs import Tariffs
@@ -40,6 +42,7 @@ class LedgerService:
         self._clock = clock
         self._escrow = Escrow(database, clock)
         self._tariffs = Tariffs(database, keys, clock)
+        self._roots = Roots(database, keys, clock)
         self._sweeping: asyncio.Task[None] | None = None
         self._trouble: str | None = None
         self.reconciliation = Reconciliation(database)
@@ -54,6 +57,8 @@ class LedgerService:
             Directory(database),
             self._escrow,
             self._tariffs,
+            self._roots,
+            Export(database, keys, clock),
             self.reconciliation,
         ):
             part.add_routes(self.api)
@@ -61,6 +66,7 @@ class LedgerService:
     async def start(self) -> None:
         """Bring the database to its newest form, make the first tariff of a fresh ledger, start the sweep."""
         await self._database.migrate("ledger")
+        await self._roots.keep_keys()
         await self._tariffs.ensure_first()
         self._sweeping = asyncio.create_task(self._sweep_forever(), name="ledger-sweep")
 
@@ -72,9 +78,10 @@ class LedgerService:
             self._sweeping = None
 
     async def sweep(self) -> None:
-        """What time alone makes due: held points mature, unused reservations go back."""
+        """What time alone makes due: held points mature, unused reservations go back, days get their root."""
         await vest(self._database, self._clock)
         await self._escrow.release()
+        await self._roots.close_days()
 
     async def _sweep_forever(self) -> None:
         while True:

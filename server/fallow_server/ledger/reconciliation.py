@@ -21,7 +21,7 @@ from fallow_wire.fields import encode
 from fallow_wire.journal import ChainHead, first_break
 from fallow_wire.jws import Kind, parse, split
 from fallow_wire.strict import dumps
-from fallow_wire.tariff import Tariff, paid_bytes
+from fallow_wire.tariff import Tariff, paid_bytes, price
 from fallow_wire.tickets import Receipt, Ticket
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,7 +32,7 @@ from .books import QUERY_VALUES_MAX, entry_of
 from .journal import Account, AccountKind, PostingKind
 from .tables import balances, batches, chain_head, entries, holds, settlements
 from .tariffs import read_tariffs
-from .verification import HOUR_S, price
+from .verification import HOUR_S
 
 PAGE_ENTRIES = 2000
 PAGE_BATCHES = 20

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from fallow_wire.batches import Ack, AckItem, Batch, batch_hash
 from fallow_wire.http import PROBLEM_MEDIA_TYPE
-from fallow_wire.journal import held_parts
+from fallow_wire.journal import held_parts, settlement_seal
 from fallow_wire.jws import HEADER_PART_BYTES_MAX, Kind, Signed, kid_of_start, sign, split
 from fallow_wire.strict import dumps
 from sqlalchemy import insert, select, update
@@ -176,7 +176,8 @@ class Settlement:
                     earned[at] += amount
             row = _settlement_row(outcome.verified, batch, place, owner)
             row |= {"region": device.region, "entry_seq": entry_seq, "booked_at": books.now}
-            rows.append(row | {"matures_at": matures_at, "late_at": late_at})
+            row |= {"matures_at": matures_at, "late_at": late_at}
+            rows.append(row | {"seal": settlement_seal(ticket.jti, owner, matures_at, late_at, device.region)})
         if rows:
             await connection.execute(insert(settlements), rows)
         await upsert(connection, legacy_days, _legacy_rows(admission))

@@ -1,7 +1,7 @@
 """Tables of the ledger's database. Money is integer micro-points, times are Unix seconds.
 
 On SQLite all are STRICT. Triggers, which migrations make, refuse every UPDATE and DELETE of entries, settlements,
-batches, tariffs, clawbacks, earners and audits, and any other state of a redemption that is resolved.
+batches, tariffs, clawbacks, earners, audits, roots and ledger_keys, and another state of a redemption that is resolved.
 """
 
 from __future__ import annotations
@@ -106,6 +106,25 @@ balances = Table(
     Index("ix_balances_hour", "hour"),
 )
 
+# The head of the chain at the end of a day (days since 1970), and as the ledger signed it.
+roots = Table(
+    "roots",
+    metadata,
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("entries", BigInteger, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("token", Text, nullable=False),
+    CheckConstraint("length(hash) = 64", name="hashed"),
+)
+
+# Public keys that the ledger has signed with, so that its database can be audited without it.
+ledger_keys = Table(
+    "ledger_keys",
+    metadata,
+    Column("kid", Text, primary_key=True),
+    Column("x", Text, nullable=False),
+)
+
 # Held points by the second at which they become redeemable; a row goes when they do.
 holds = Table(
     "holds",
@@ -164,6 +183,7 @@ settlements = Table(
     Column("late_at", BigInteger),
     Column("confirmed_ms", BigInteger),
     Column("region", Text),
+    Column("seal", Text, nullable=False),
     CheckConstraint("micro_points >= 0", name="not_negative"),
     CheckConstraint(
         "paid_bytes <= claimed_bytes AND paid_bytes <= allowed_bytes "
@@ -270,6 +290,15 @@ tariffs = Table(
     Column("version", BigInteger, nullable=False, unique=True),
     Column("valid_from", BigInteger, nullable=False, unique=True),
     Column("token", Text, nullable=False),
+)
+
+# What cannot be computed from anything else once more, kept by triggers: damage to either shows. SQLite alone.
+copies = Table(
+    "copies",
+    metadata,
+    Column("origin", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("content", Text, nullable=False),
 )
 
 # ------------------------------------------------------------------ rewards

@@ -33,7 +33,7 @@ from fallow_wire.jws import Kind, Signed, Unverified, check, parse, split
 from fallow_wire.keys import PublicKey
 from fallow_wire.limits import PROOF_AGE_S_MAX
 from fallow_wire.strict import dumps
-from fallow_wire.tariff import Factors, Tariff, paid_bytes
+from fallow_wire.tariff import Factors, Tariff, paid_bytes, price
 from fallow_wire.tickets import Receipt, Ticket
 
 CLOCK_SKEW_S = 60
@@ -41,8 +41,6 @@ CLOCK_SKEW_S = 60
 TARIFF_OVERLAP_S = 3600
 """A ticket may name a tariff this long before and after it is in force: a scheduler learns of a new one with delay."""
 HOUR_S, DAY_S = 3600, 86_400
-NEUTRAL_PERMILLE = 1000
-"""Quality and scarcity, until the ledger measures them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,17 +218,6 @@ def _receipt(item: BatchItem, ticket: Ticket) -> Receipt | Refused | None:
     if receipt.jti != ticket.jti or receipt.bytes > ticket.max_bytes:
         return Refused("bad-receipt", ticket.jti)
     return receipt
-
-
-def price(ticket: Ticket, tariff: Tariff, paid: int) -> Factors:
-    """What ``paid`` bytes under ``ticket`` are worth. A service or tier that the tariff does not list is worth 0."""
-    return Factors(
-        bytes=paid,
-        rate=tariff.rates.get(ticket.svc, 0),
-        quality=NEUTRAL_PERMILLE,
-        scarcity=NEUTRAL_PERMILLE,
-        weight=tariff.weights.get(ticket.tier, 0),
-    )
 
 
 # ------------------------------------------------------------------ items in the light of what was booked

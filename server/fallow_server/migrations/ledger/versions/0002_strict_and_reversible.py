@@ -45,6 +45,7 @@ ADDED: dict[str, tuple[sa.Column[Any], ...]] = {
         sa.Column("late_at", sa.BigInteger()),
         sa.Column("confirmed_ms", sa.BigInteger()),
         sa.Column("region", sa.Text()),
+        sa.Column("seal", sa.Text(), server_default="", nullable=False),
     ),
     "devices": (sa.Column("region", sa.Text()), sa.Column("line", sa.Text())),
 }
@@ -61,6 +62,7 @@ def upgrade() -> None:
         op.execute(f"UPDATE settlements SET matures_at = booked_at + {HOLD_S_BEFORE}")
         op.execute("ALTER TABLE settlements ENABLE TRIGGER settlements_immutable")
         op.alter_column("settlements", "matures_at", server_default=None)
+        op.alter_column("settlements", "seal", server_default=None)
         for table, checks in CHECKS.items():
             for name, condition in checks.items():
                 op.create_check_constraint(op.f(f"ck_{table}_{name}"), table, condition)
@@ -157,7 +159,7 @@ def _rebuild(table: str) -> None:
         kind = "TEXT" if isinstance(column.type, sa.Text) else "INTEGER"
         added += f"{column.name} {kind}{'' if column.nullable else ' NOT NULL'}, "
         columns.append(column.name)
-        values.append(f"booked_at + {HOLD_S_BEFORE}" if column.name == "matures_at" else "NULL")
+        values.append({"matures_at": f"booked_at + {HOLD_S_BEFORE}", "seal": "''"}.get(column.name, "NULL"))
     body = re.sub(r"\bCONSTRAINT\b", f"{added}CONSTRAINT", body, count=1)
     for name, condition in CHECKS.get(table, {}).items():
         body += f", CONSTRAINT ck_{table}_{name} CHECK ({condition})"
