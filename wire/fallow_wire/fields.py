@@ -13,7 +13,7 @@ import functools
 import re
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .encoding import from_base64url, is_hex
 from .errors import LocalError, Malformed
@@ -142,8 +142,7 @@ def record(cls: type[Any]) -> Check:
     return check
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     name: str
     check: Check
     required: bool
@@ -164,25 +163,26 @@ def _fields_of(cls: type[Any]) -> tuple[_Field, ...]:
 
 
 def _decode(cls: type[T], value: Any, path: str, strict: bool) -> T:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise Malformed(f"{path or 'payload'}: an object is wanted")
     fields = _fields_of(cls)  # type: ignore[arg-type]  # classes are hashable; mypy doubts it
+    prefix = f"{path}." if path else ""
     found: dict[str, Any] = {}
-    for field in fields:
-        where = f"{path}.{field.name}" if path else field.name
-        if field.name in value:
-            item = value[field.name]
-            if item is None and field.nullable:
+    left = len(value)
+    for name, check, required, nullable in fields:
+        if name in value:
+            item = value[name]
+            left -= 1
+            if item is None and nullable:
                 if strict:
-                    raise Malformed(f"{where}: leave it out instead of null")
+                    raise Malformed(f"{prefix}{name}: leave it out instead of null")
                 continue
-            found[field.name] = field.check(item, where, strict)
-        elif field.required:
-            raise Malformed(f"{where}: is missing")
-    if strict:
+            found[name] = check(item, prefix + name, strict)
+        elif required:
+            raise Malformed(f"{prefix}{name}: is missing")
+    if strict and left:
         unknown = value.keys() - {field.name for field in fields}
-        if unknown:
-            raise Malformed(f"{path or 'payload'}: unknown field {min(unknown)[:64]!r}")
+        raise Malformed(f"{path or 'payload'}: unknown field {min(unknown)[:64]!r}")
     return cls(**found)
 
 

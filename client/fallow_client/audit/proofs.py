@@ -11,11 +11,9 @@ from typing import Any
 
 from fallow_wire.batches import FIRST_PREV, Ack, Batch, BatchItem
 from fallow_wire.errors import PeerError
-from fallow_wire.fields import encode
 from fallow_wire.journal import HOUR_S, settlement_seal
 from fallow_wire.jws import Kind, check, parse, split, verify
 from fallow_wire.keys import PublicKey
-from fallow_wire.strict import dumps
 from fallow_wire.tariff import Tariff, paid_bytes, price
 from fallow_wire.tickets import Receipt, Ticket, verify_receipt
 
@@ -215,7 +213,7 @@ def compute(ticket: Ticket, receipt: Receipt | None, item: BatchItem, tariff: Ta
         "tier": ticket.tier,
         "issued_at": ticket.iat,
         "tariff": ticket.tariff,
-        "digest": hashlib.sha256(dumps(encode(item))).hexdigest(),
+        "digest": item.digest(),
         "claimed_bytes": item.bytes,
         "allowed_bytes": ticket.max_bytes,
         "confirmed_bytes": confirmed,

@@ -8,7 +8,6 @@ entries move that many points; points that wait to mature are the held ones.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from fallow_wire.errors import PeerError
 from fallow_wire.fields import encode
 from fallow_wire.journal import ChainHead, first_break
 from fallow_wire.jws import Kind, parse, split
-from fallow_wire.strict import dumps
 from fallow_wire.tariff import Tariff, paid_bytes, price
 from fallow_wire.tickets import Receipt, Ticket
 from sqlalchemy import func, select
@@ -228,7 +226,7 @@ def _recompute(report: Report, batch: Any, rows: Any, tariffs: Mapping[str, Tari
             ticket.tier,
             ticket.iat,
             ticket.tariff,
-            hashlib.sha256(dumps(encode(item))).hexdigest(),
+            item.digest(),
             item.bytes,
             ticket.max_bytes,
             confirmed,

@@ -22,17 +22,14 @@ own, :class:`Admission` about items in the light of what was booked before. Refu
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fallow_wire.batches import FIRST_PREV, Batch, BatchItem
 from fallow_wire.errors import BadSignature, PeerError
-from fallow_wire.fields import encode
 from fallow_wire.jws import Kind, Signed, Unverified, check, parse, split
 from fallow_wire.keys import PublicKey
 from fallow_wire.limits import PROOF_AGE_S_MAX
-from fallow_wire.strict import dumps
 from fallow_wire.tariff import Factors, Tariff, paid_bytes, price
 from fallow_wire.tickets import Receipt, Ticket
 
@@ -194,8 +191,7 @@ def verify_item(item: BatchItem, device: str, known: Known, now: int) -> Verifie
 
     paid = paid_bytes(item.bytes, ticket.max_bytes, None if receipt is None else receipt.bytes)
     factors = price(ticket, term.tariff, paid)
-    digest = hashlib.sha256(dumps(encode(item))).hexdigest()
-    return Verified(item, ticket, receipt, digest, term.tariff, factors, factors.micro_points())
+    return Verified(item, ticket, receipt, item.digest(), term.tariff, factors, factors.micro_points())
 
 
 def _receipt(item: BatchItem, ticket: Ticket) -> Receipt | Refused | None:
