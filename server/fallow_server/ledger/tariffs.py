@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..clock import Clock
 from ..database import Database
 from ..http import Api, Role, json_response, record_body, refusal
+from ..rows import Rows
 from ..signing import SigningKeys
 from .books import open_books
 from .tables import tariffs
@@ -54,7 +56,19 @@ class StoredTariff:
 async def read_tariffs(connection: AsyncConnection) -> list[StoredTariff]:
     """All tariffs, oldest first. There are few: one is made when prices change."""
     rows = await connection.execute(select(tariffs).order_by(tariffs.c.valid_from))
-    return [StoredTariff(row.id, parse(split(row.token, Kind.TARIFF), Tariff), row.token) for row in rows]
+    return [StoredTariff(row.id, _tariff_in(row.token), row.token) for row in rows]
+
+
+def stored_terms(rows: Rows) -> dict[str, Term]:
+    """Each tariff with its end, by id."""
+    found = rows.all("SELECT id, token FROM tariffs ORDER BY valid_from")
+    return terms_of([StoredTariff(tariff_id, _tariff_in(token), token) for tariff_id, token in found])
+
+
+@lru_cache(maxsize=64)
+def _tariff_in(token: str) -> Tariff:
+    """Batches ask for all tariffs each time, and what is signed never changes."""
+    return parse(split(token, Kind.TARIFF), Tariff)
 
 
 def terms_of(stored: list[StoredTariff]) -> dict[str, Term]:

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from fallow_wire.journal import EARLY_S
-from sqlalchemy import Select, delete, func, insert, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..clock import Clock
 from ..database import Database
+from ..rows import Rows, marks
 from .books import open_books, upsert
 from .config import LedgerConfig
 from .journal import Account, AccountKind, PostingKind, transfer
-from .tables import earners, holds
+from .tables import holds
 
 OWNERS_PER_SWEEP = 1000
 """Owners whose points vest in one transaction; others' batches wait meanwhile."""
@@ -29,27 +30,22 @@ def hold_until(config: LedgerConfig, now: int, since: int) -> tuple[int, int | N
     return now + config.hold_s, now + config.early_hold_s if early else None
 
 
-async def earning_since(connection: AsyncConnection, owner: str, now: int) -> int:
+def earning_since(rows: Rows, owner: str, now: int) -> int:
     """When ``owner`` earned the first points: ``now``, where these are the first."""
-    since = (await connection.execute(select(earners.c.since).where(earners.c.owner == owner))).scalar_one_or_none()
-    return now if since is None else int(since)
+    found = rows.all("SELECT since FROM earners WHERE owner = ?", (owner,))
+    return int(found[0][0]) if found else now
 
 
-async def hold(connection: AsyncConnection, owner: str, since: int, parts: Mapping[int, int]) -> None:
+def hold(rows: Rows, owner: str, since: int, parts: Mapping[int, int]) -> None:
     """Note that more of ``owner`` matures, µp by Unix seconds; belongs to the booking's transaction."""
     if not parts:
         return
-    query = select(holds.c.matures_at, holds.c.micro_points).where(
-        holds.c.owner == owner, holds.c.matures_at.in_(parts)
+    rows.many(
+        f"INSERT INTO holds (owner, matures_at, micro_points) VALUES ({marks(3)}) "
+        "ON CONFLICT (owner, matures_at) DO UPDATE SET micro_points = holds.micro_points + excluded.micro_points",
+        [(owner, at, amount) for at, amount in parts.items()],
     )
-    before = {row.matures_at: row.micro_points for row in await connection.execute(query)}
-    rows = [
-        {"owner": owner, "matures_at": at, "micro_points": before.get(at, 0) + amount} for at, amount in parts.items()
-    ]
-    await upsert(connection, holds, rows)
-    known = (await connection.execute(select(earners.c.owner).where(earners.c.owner == owner))).one_or_none()
-    if known is None:
-        await connection.execute(insert(earners), [{"owner": owner, "since": since}])
+    rows.run("INSERT INTO earners (owner, since) VALUES (?, ?) ON CONFLICT (owner) DO NOTHING", (owner, since))
 
 
 async def unhold(connection: AsyncConnection, owner: str, parts: Mapping[int, int]) -> None:
