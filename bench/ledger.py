@@ -31,6 +31,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from fallow_server.clock import Clock
 from fallow_server.database import Database
+from fallow_server.garbage import collect_less
 from fallow_server.ledger.app import LedgerService
 from fallow_server.ledger.config import LedgerConfig
 from fallow_server.signing import SigningKeys
@@ -68,6 +69,7 @@ async def serve(directory: Path) -> None:
     runner = web.AppRunner(service.api.application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
+    collect_less()
     print(runner.addresses[0][1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await runner.cleanup()

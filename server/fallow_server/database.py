@@ -34,6 +34,11 @@ POSTGRES_CONNECTIONS_MAX = 16
 BUSY_TIMEOUT_MS = 10_000
 """Only another process (a backup, ``fallow-server operator-token``) can make us wait so long."""
 
+WAL_PAGES_MAX = 8000
+"""32 MiB of log before it is folded into the file: pages that change with each transaction are written there once."""
+CACHE_KIB = 32 * 1024
+"""Of each connection, filled as needed: the inner pages of the trees of some ten million rows."""
+
 
 class Database:
     """``url`` is SQLAlchemy's, with an async driver: ``sqlite+aiosqlite:////var/lib/fallow/scheduler.sqlite`` or
@@ -178,6 +183,8 @@ def _pragmas(read_only: bool) -> Iterable[str]:
         "synchronous=FULL",
         "foreign_keys=ON",
         f"busy_timeout={BUSY_TIMEOUT_MS}",
+        f"wal_autocheckpoint={WAL_PAGES_MAX}",
+        f"cache_size=-{CACHE_KIB}",
         *(("query_only=ON",) if read_only else ()),
     )
 

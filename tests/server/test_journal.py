@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,8 @@ from fallow_server.ledger.journal import (
 )
 from fallow_server.schema import ledger_metadata
 from fallow_wire.errors import LocalError
-from fallow_wire.journal import GENESIS, ChainHead, first_break
+from fallow_wire.journal import GENESIS, ChainHead, Entry, first_break
+from fallow_wire.strict import dumps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_world import OPERATOR, OWNER, World, in_world
@@ -215,3 +217,15 @@ def test_the_migration_makes_the_tables_that_the_code_declares(tmp_path: Path) -
         await database.close()
 
     asyncio.run(run())
+
+
+@given(
+    st.text(max_size=6) | st.just("held:own-1"), st.integers(-(2**53) + 1, 2**53 - 1).filter(bool), st.text(max_size=3)
+)
+def test_an_entry_is_hashed_as_its_canonical_json(account: str, micro_points: int, ref: str) -> None:
+    entry = Entry(1, 2, "settlement", account, micro_points, "posting", ref)
+    try:
+        canonical = dumps(entry.as_json())
+    except LocalError:  # a lone surrogate
+        return
+    assert entry.hash_after(GENESIS) == hashlib.sha256(bytes(32) + canonical).hexdigest()

@@ -8,7 +8,7 @@ import re
 
 from .errors import Malformed
 
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_BASE64 = bytes.maketrans(b"-_", b"+/")
 _LAST = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 """What the last character may be where two or three are left over: the others carry bits of nothing."""
@@ -26,11 +26,15 @@ def from_base64url(text: str) -> bytes:
     :raises Malformed: when ``text`` is not the one spelling of some bytes.
     """
     tail = len(text) % 4
-    if tail == 1 or not _BASE64URL.match(text):
+    try:
+        written = text.encode("ascii")
+    except UnicodeEncodeError:
+        raise Malformed("not base64url") from None
+    if tail == 1 or written.translate(None, _ALPHABET):
         raise Malformed("not base64url")
     if tail and text[-1] not in _LAST[tail]:
         raise Malformed("base64url with stray bits")
-    return binascii.a2b_base64(text.encode("ascii").translate(_TO_BASE64) + b"==="[tail - 1 : 3 if tail else 0])
+    return binascii.a2b_base64(written.translate(_TO_BASE64) + b"=" * (-tail % 4))
 
 
 def is_hex(text: str, length: int) -> bool:

@@ -195,14 +195,28 @@ def decode(cls: type[T], value: Any, *, strict: bool) -> T:
     return _decode(cls, value, "", strict)
 
 
+_SCALARS = frozenset({str, int, bool, type(None)})
+
+
+@functools.cache
+def _names_of(kind: type[Any]) -> tuple[str, ...] | None:
+    """The fields of a record; None for other types, which are few."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+
+
 def encode(value: Any) -> Any:
     """The JSON value of a record (and of tuples, dicts and plain values in it). ``None`` fields are left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: encode(item)
-            for field in dataclasses.fields(value)
-            if (item := getattr(value, field.name)) is not None
-        }
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    names = _names_of(kind)  # type: ignore[arg-type]  # classes are hashable; mypy doubts it
+    if names is not None:
+        found = {}
+        for name in names:
+            item = getattr(value, name)
+            if item is not None:
+                found[name] = item if type(item) in _SCALARS else encode(item)
+        return found
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
     if isinstance(value, Mapping):

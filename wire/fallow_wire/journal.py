@@ -6,6 +6,7 @@ The ledger writes by these rules and ``fallow verify`` checks by them, so that b
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ HOUR_S = 3600
 EARLY_S = 90 * 86_400
 """How long an owner is new, from the first points that were booked: half of what is earned then is held longer."""
 
+_PLAIN = re.compile(r"[A-Za-z0-9._:-]*\Z")
+"""Text that stands in JSON as it is."""
 MOVES = {
     "deposit": ("mint", "escrow"),
     "reservation": ("escrow", "reserved"),
@@ -60,7 +63,17 @@ class Entry:
 
     def hash_after(self, previous: str) -> str:
         """SHA-256 over the hash before and the canonical JSON of this entry, hexadecimal."""
-        return hashlib.sha256(bytes.fromhex(previous) + dumps(self.as_json())).hexdigest()
+        return hashlib.sha256(bytes.fromhex(previous) + self._canonical()).hexdigest()
+
+    def _canonical(self) -> bytes:
+        """``dumps(self.as_json())``, which each entry is worth writing out for where no text needs an escape."""
+        if not _PLAIN.match(f"{self.account}{self.kind}{self.posting}{self.ref}"):
+            return dumps(self.as_json())
+        direction = "in" if self.micro_points > 0 else "out"
+        return (
+            f'{{"account":"{self.account}","at":{self.at},"direction":"{direction}","kind":"{self.kind}",'
+            f'"micro_points":{abs(self.micro_points)},"posting":"{self.posting}","ref":"{self.ref}","seq":{self.seq}}}'
+        ).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +101,12 @@ def held_parts(micro_points: int, matures_at: int, late_at: int | None) -> tuple
 
     Half, rounded down, waits until ``late_at`` where that is set.
     """
-    late = 0 if late_at is None else micro_points // 2
-    parts = ((matures_at, micro_points - late), (late_at or 0, late))
-    return tuple((at, amount) for at, amount in parts if amount)
+    if late_at is None:
+        return ((matures_at, micro_points),) if micro_points else ()
+    late = micro_points // 2
+    if late:
+        return (matures_at, micro_points - late), (late_at, late)
+    return ((matures_at, micro_points),) if micro_points else ()
 
 
 def settlement_seal(jti: str, owner: str, matures_at: int, late_at: int | None, region: str | None) -> str:

@@ -94,7 +94,7 @@ def split(token: str | bytes, kind: Kind) -> Unverified:
     signature = from_base64url(parts[2])
     if len(signature) != 64:
         raise BadSignature("an Ed25519 signature has 64 bytes")
-    signing_input = f"{parts[0]}.{parts[1]}".encode("ascii")
+    signing_input = token[: token.rindex(".")].encode("ascii")
     return Unverified(kid, signing_input, from_base64url(parts[1]), signature, token)
 
 

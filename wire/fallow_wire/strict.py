@@ -66,14 +66,17 @@ def _check_depth(value: Any, left: int = JSON_DEPTH_MAX) -> None:
             _check_depth(item, left - 1)
 
 
+_CONTAINERS = (dict, list, tuple)
+
+
 def _is_plain(value: Any, left: int = JSON_DEPTH_MAX) -> bool:
-    """No floats, no integers that are out of range, nothing too deep."""
+    """Made of objects, arrays, text, booleans, null and integers in range, and not too deep."""
     kind = type(value)
     if kind is str or value is None or kind is bool:
         return True
     if kind is int:
         return bool(0 <= value <= INTEGER_MAX)
-    if left == 0 or kind is float:
+    if left == 0 or kind not in _CONTAINERS:
         return False
     for item in value.values() if kind is dict else value:
         if type(item) is not str and not _is_plain(item, left - 1):
@@ -136,6 +139,11 @@ def loads_object(data: bytes | str, size_max: int) -> dict[str, Any]:
 
 def dumps(value: Any) -> bytes:
     """The canonical bytes of a JSON value made of objects, arrays, strings, integers, booleans and null."""
+    try:
+        if orjson is not None and _is_plain(value):
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        pass  # keys that are no text, or no JSON at all: the standard library has the say
     try:
         return _encoder.encode(value).encode("utf-8")
     except (TypeError, ValueError) as error:

@@ -17,7 +17,7 @@ Where points live::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fallow_wire.errors import LocalError
@@ -55,14 +55,15 @@ class Account:
     kind: AccountKind
     holder: str
     hour: int | None = None
+    name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         assert (self.hour is not None) == (self.kind is AccountKind.RESERVED), "hours belong to reserved accounts"
-
-    @property
-    def name(self) -> str:
         suffix = "" if self.hour is None else f":{self.hour}"
-        return f"{self.kind}:{self.holder}{suffix}"
+        object.__setattr__(self, "name", f"{self.kind.value}:{self.holder}{suffix}")
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
 
 @dataclass(frozen=True, slots=True)

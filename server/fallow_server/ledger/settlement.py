@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from aiohttp import web
 from fallow_wire.batches import Batch, batch_hash
 from fallow_wire.http import PROBLEM_MEDIA_TYPE
-from fallow_wire.jws import HEADER_PART_BYTES_MAX, Kind, Signed, kid_of_start, split
+from fallow_wire.jws import HEADER_PART_BYTES_MAX, Kind, Signed, Unverified, kid_of_start, split
 from fallow_wire.strict import dumps
 from sqlalchemy import insert, select, update
 
@@ -22,7 +23,7 @@ from ..clock import Clock
 from ..database import Database
 from ..http import Api, Role, caller_address, read_body, refusal
 from ..signing import SigningKeys
-from .booking import book, bound_device, earlier_ack, known_to
+from .booking import BoundDevice, book, bound_device, earlier_ack, known_to
 from .books import open_books
 from .config import LedgerConfig
 from .directory import device_key
@@ -38,11 +39,11 @@ from .verification import (
     verify_item,
 )
 
-THREAD_ITEMS_MIN = 8
-"""Smaller batches are verified in less time than the event loop may stand still (two signatures take 0.3 ms)."""
-BODY_THREAD_BYTES_MIN = 32 * 1024
+THREAD_BYTES_MIN = 12 * 1024
+"""Smaller batches, of some eight tickets, are verified in less time than the event loop may stand still."""
 VERIFYING_MAX = 4
-"""Batches that are verified at once; each holds up to 10 MiB."""
+"""Batches that are verified at once, and no more than there are processors, which would only take turns on the
+interpreter's lock; each holds up to 10 MiB."""
 FORKS_KEPT_PER_DEVICE = 4
 """More forks prove no more, and each can be 3.5 MiB."""
 JWT = "application/jwt"
@@ -68,7 +69,7 @@ class Settlement:
         self._clock = clock
         self._on_booked = on_booked
         self._intake = Intake()
-        self._verifying = asyncio.Semaphore(VERIFYING_MAX)
+        self._verifying = asyncio.Semaphore(min(VERIFYING_MAX, len(os.sched_getaffinity(0))))
 
     def add_routes(self, api: Api) -> None:
         api.add("POST", "/v1/proofs", self.post_proofs, Role.ANYONE, body_bytes_max=Kind.BATCH.size_max)
@@ -110,17 +111,14 @@ class Settlement:
             device, known = await self._database.ask(
                 lambda rows: (bound_device(rows, unverified.kid), known_to(rows, self._config.public_url))
             )
-            signed = await _in_thread(len(body) > BODY_THREAD_BYTES_MIN, read_batch, unverified, device_key(device.x))
-            batch = signed.value
+            checking = _check, unverified, device, known, self._clock.now()
+            signed, checked = await _in_thread(len(body) > THREAD_BYTES_MIN, *checking)
             try:
-                if batch.seq <= device.chain.seq:
+                if isinstance(checked, OutOfOrder):
                     earlier = await self._database.ask(lambda rows: earlier_ack(rows, signed))
                     if earlier is not None:
                         return earlier
-                expect_next(batch, device.chain)
-                checked = await _in_thread(
-                    len(batch.items) >= THREAD_ITEMS_MIN, _verify_items, batch, known, self._clock.now()
-                )
+                    raise checked
                 booked = await self._database.transact(
                     lambda rows: book(rows, self._clock, self._config, self._keys.current, signed, checked)
                 )
@@ -146,8 +144,19 @@ class Settlement:
                 await connection.execute(insert(forks), [row])
 
 
-def _verify_items(batch: Batch, known: Known, now: int) -> list[Verified | Refused]:
-    return [verify_item(item, batch.did, known, now) for item in batch.items]
+def _check(
+    unverified: Unverified, device: BoundDevice, known: Known, now: int
+) -> tuple[Signed[Batch], list[Verified | Refused] | OutOfOrder]:
+    """The batch, and an outcome for each item; or what says that the batch does not come next in the device's chain.
+
+    :raises PeerError: another signature, another device, or not the form.
+    """
+    signed = read_batch(unverified, device_key(device.x))
+    try:
+        expect_next(signed.value, device.chain)
+    except OutOfOrder as error:
+        return signed, error
+    return signed, [verify_item(item, signed.value.did, known, now) for item in signed.value.items]
 
 
 async def _in_thread(worthwhile: bool, work: Callable[..., T], *arguments: Any) -> T:
