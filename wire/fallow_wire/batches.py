@@ -32,6 +32,7 @@ REASONS = (
     "escrow-exhausted",
     "device-cap",
     "publisher-cap",
+    "line-cap",
 )
 """Reason codes of a refused item; ``docs/protocol.md`` says what each means and what to do."""
 

@@ -109,6 +109,6 @@ def held_parts(micro_points: int, matures_at: int, late_at: int | None) -> tuple
     return ((matures_at, micro_points),) if micro_points else ()
 
 
-def settlement_seal(jti: str, owner: str, matures_at: int, late_at: int | None, region: str | None) -> str:
+def settlement_seal(jti: str, owner: str, matures_at: int, late_at: int | None) -> str:
     """SHA-256 over what of a settlement neither its batch nor its entries tell, so that damage to it shows."""
-    return hashlib.sha256(dumps([jti, owner, matures_at, late_at, region])).hexdigest()
+    return hashlib.sha256(dumps([jti, owner, matures_at, late_at])).hexdigest()

@@ -198,8 +198,8 @@ def _check_settlement(
         days["device", ticket.aud, day] += computed["paid_bytes"]
         days["publisher", ticket.publisher, day] += computed["paid_bytes"]
     _check_entries_of(database, report, row, ticket, computed["micro_points"])
-    seal = settlement_seal(row["jti"], row["owner"], row["matures_at"], row["late_at"], row["region"])
-    report.differ("settlements", row["jti"], "owner, maturity or region", row["seal"], seal)
+    seal = settlement_seal(row["jti"], row["owner"], row["matures_at"], row["late_at"])
+    report.differ("settlements", row["jti"], "owner or maturity", row["seal"], seal)
 
 
 def compute(ticket: Ticket, receipt: Receipt | None, item: BatchItem, tariff: Tariff) -> dict[str, Any]:
@@ -212,6 +212,9 @@ def compute(ticket: Ticket, receipt: Receipt | None, item: BatchItem, tariff: Ta
         "service": ticket.svc,
         "tier": ticket.tier,
         "issued_at": ticket.iat,
+        "consumer": ticket.sub,
+        "object": ticket.obj,
+        "line": ticket.line,
         "tariff": ticket.tariff,
         "digest": item.digest(),
         "claimed_bytes": item.bytes,

@@ -35,15 +35,16 @@ COLUMNS = {
     "chain_head": "id entries hash",
     "roots": "day entries hash token",
     "balances": "account kind holder hour micro_points",
-    "devices": "id x owner seq hash forked_at region line",
+    "devices": "id x owner seq hash forked_at",
     "batches": "device seq hash token ack received_at",
     "settlements": "jti device batch_seq item digest owner publisher service tier issued_at "
     "claimed_bytes allowed_bytes confirmed_bytes confirmed_ms paid_bytes tariff rate quality scarcity weight "
-    "micro_points entry_seq booked_at matures_at late_at region seal",
+    "micro_points entry_seq booked_at matures_at late_at consumer object line seal",
     "clawbacks": "jti micro_points reason entry_seq at",
     "earners": "owner since",
     "holds": "owner matures_at micro_points",
     "legacy_days": "scope holder day bytes",
+    "line_hours": "line hour bytes",
     "redemptions": "id owner reward micro_points state created_at changed_at",
 }
 

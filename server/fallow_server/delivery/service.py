@@ -84,8 +84,8 @@ class DeliveryService:
         self._draw = draw
         self.devices = Devices(fleet, clock)
         self.escrow = Escrow(config, link, clock)
-        self.issuer = TicketIssuer(config, keys, self.escrow, link, clock)
         self._pseudonyms = Pseudonyms(clock)
+        self.issuer = TicketIssuer(config, keys, self.escrow, link, clock, line_of=self._line_of)
         self._limit = ConsumerLimit(config, clock)
         self._transfer = Transfer(config, catalogue.blobs)
 
@@ -218,6 +218,10 @@ class DeliveryService:
             self.devices.note_routed(device.device_id, assumed)
             routed.append(Routed(device.device_id, f"{url}/o/{held.object_id}/{quoted(name)}", ticket))
         return routed
+
+    def _line_of(self, device_id: str) -> str | None:
+        device = self.devices.fleet.get(device_id)
+        return None if device is None else self._pseudonyms.line(device.remote_address)
 
     def _charge(self, request: web.Request, tickets: int) -> None:
         """:raises ApiProblem: 429 when the consumer has asked for too much lately."""

@@ -25,15 +25,15 @@ from .config import LedgerConfig
 from .directory import stored_scheduler_keys
 from .journal import Account, AccountKind, PostingKind, transfer
 from .tariffs import stored_terms
-from .verification import Admission, Booking, DeviceChain, Known, Refused, Settled, Verified, expect_next
+from .verification import HOUR_S, Admission, Booking, DeviceChain, Known, Refused, Settled, Verified, expect_next
 from .vesting import earning_since, hold, hold_until
 
 SETTLEMENT_COLUMNS = (
     "jti, device, batch_seq, item, digest, owner, publisher, service, tier, issued_at, claimed_bytes, allowed_bytes, "
     "confirmed_bytes, confirmed_ms, paid_bytes, tariff, rate, quality, scarcity, weight, micro_points, entry_seq, "
-    "booked_at, matures_at, late_at, region, seal"
+    "booked_at, matures_at, late_at, consumer, object, line, seal"
 )
-_INSERT_SETTLEMENT = f"INSERT INTO settlements ({SETTLEMENT_COLUMNS}) VALUES ({marks(27)})"
+_INSERT_SETTLEMENT = f"INSERT INTO settlements ({SETTLEMENT_COLUMNS}) VALUES ({marks(29)})"
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +45,6 @@ class BoundDevice:
     x: str
     owner: str
     chain: DeviceChain
-    region: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +57,10 @@ class Booked:
 
 def bound_device(rows: Rows, device: str) -> BoundDevice:
     """:raises ApiProblem: 403 for a device that is unknown or bound to nobody."""
-    found = rows.all("SELECT x, owner, seq, hash, region FROM devices WHERE id = ?", (device,))
-    for x, owner, seq, digest, region in found:
+    found = rows.all("SELECT x, owner, seq, hash FROM devices WHERE id = ?", (device,))
+    for x, owner, seq, digest in found:
         if owner is not None:
-            return BoundDevice(device, x, owner, DeviceChain(seq, digest), region)
+            return BoundDevice(device, x, owner, DeviceChain(seq, digest))
     raise refusal(
         403,
         "unknown-device",
@@ -109,7 +108,10 @@ def book(
     held = Account(AccountKind.HELD, device.owner)
     since = earning_since(rows, device.owner, books.now)
     matures_at, late_at = hold_until(config, books.now, since)
-    admission = _admission(rows, books, batch.did, [one for one in checked if isinstance(one, Verified)], held)
+    line_bytes_max = config.line_bps_max * HOUR_S // 8
+    admission = _admission(
+        rows, books, batch.did, [one for one in checked if isinstance(one, Verified)], held, line_bytes_max
+    )
     items: list[AckItem] = []
     settled: list[Row] = []
     earned: Counter[int] = Counter()
@@ -124,14 +126,19 @@ def book(
             entry_seq = books.post(transfer(PostingKind.SETTLEMENT, ticket.jti, purse, held, micro_points))
             for at, amount in held_parts(micro_points, matures_at, late_at):
                 earned[at] += amount
-        seal = settlement_seal(ticket.jti, device.owner, matures_at, late_at, device.region)
-        end = (entry_seq, books.now, matures_at, late_at, device.region, seal)
+        seal = settlement_seal(ticket.jti, device.owner, matures_at, late_at)
+        end = (entry_seq, books.now, matures_at, late_at, ticket.sub, ticket.obj, ticket.line, seal)
         settled.append((*_settlement(outcome.verified, batch, place, device.owner), *end))
     rows.many(_INSERT_SETTLEMENT, settled)
     rows.many(
         f"INSERT INTO legacy_days (scope, holder, day, bytes) VALUES ({marks(4)}) "
         "ON CONFLICT (scope, holder, day) DO UPDATE SET bytes = excluded.bytes",
         _legacy_rows(admission),
+    )
+    rows.many(
+        f"INSERT INTO line_hours (line, hour, bytes) VALUES ({marks(3)}) "
+        "ON CONFLICT (line, hour) DO UPDATE SET bytes = excluded.bytes",
+        [(*line_hour, admission.line_hour_bytes[line_hour]) for line_hour in sorted(admission.lines_touched)],
     )
     hold(rows, device.owner, since, earned)
 
@@ -148,7 +155,9 @@ def book(
     return Booked(token, bool(earned))
 
 
-def _admission(rows: Rows, books: Books, device: str, verified: Sequence[Verified], held: Account) -> Admission:
+def _admission(
+    rows: Rows, books: Books, device: str, verified: Sequence[Verified], held: Account, line_bytes_max: int
+) -> Admission:
     """What was booked so far, as far as ``verified`` touches it."""
     jtis = list({one.ticket.jti for one in verified})
     named = list({one.ticket.publisher for one in verified})
@@ -169,6 +178,11 @@ def _admission(rows: Rows, books: Books, device: str, verified: Sequence[Verifie
         )
         for scope, holder, day, paid in rows.all(query, [*holders, *days]):
             used[scope][holder, day] = paid
+    lines = list({(one.ticket.line, one.hour) for one in verified if one.ticket.line is not None})
+    by_line: dict[tuple[str, int], int] = {}
+    if lines:
+        query = f"SELECT line, hour, bytes FROM line_hours WHERE line IN ({marks(len(lines))})"
+        by_line = {(line, hour): paid for line, hour, paid in rows.all(query, [line for line, _ in lines])}
     purses = {Account(AccountKind.RESERVED, one.ticket.publisher, one.hour) for one in verified}
     books.load_now([held, *purses])
     return Admission(
@@ -178,6 +192,8 @@ def _admission(rows: Rows, books: Books, device: str, verified: Sequence[Verifie
         reserved={(purse.holder, purse.hour or 0): books.balance(purse) for purse in purses},
         device_day_bytes=used["device"],
         publisher_day_bytes=used["publisher"],
+        line_hour_bytes=by_line,
+        line_hour_bytes_max=line_bytes_max,
     )
 
 

@@ -46,6 +46,7 @@ EXPORTED: dict[Table, frozenset[str]] = {
     tables.earners: frozenset(),
     tables.holds: frozenset(),
     tables.legacy_days: frozenset(),
+    tables.line_hours: frozenset(),
     tables.redemptions: frozenset({"code"}),
 }
 """Each with the columns that stay here."""

@@ -1,7 +1,7 @@
 """Tables of the ledger's database. Money is integer micro-points, times are Unix seconds.
 
 On SQLite all are STRICT. Triggers, which migrations make, refuse every UPDATE and DELETE of entries, settlements,
-batches, tariffs, clawbacks, earners, audits, roots and ledger_keys, and another state of a redemption that is resolved.
+batches, tariffs, clawbacks, earners, roots and ledger_keys, and another state of a redemption that is resolved.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ account_tokens = Table(
     Column("account", Text, nullable=False, index=True),
 )
 
-# seq and hash: the last batch that was answered. owner is null while the device is bound to nobody. line: a keyed
-# pseudonym of the network that its line belongs to (/24 or /56).
+# seq and hash: the last batch that was answered. owner is null while the device is bound to nobody.
 devices = Table(
     "devices",
     metadata,
@@ -47,8 +46,6 @@ devices = Table(
     Column("seq", BigInteger, nullable=False),
     Column("hash", Text, nullable=False),
     Column("forked_at", BigInteger),
-    Column("region", Text),
-    Column("line", Text),
     CheckConstraint("seq >= 0", name="counted"),
     CheckConstraint("length(hash) = 64", name="hashed"),
 )
@@ -182,7 +179,9 @@ settlements = Table(
     Column("matures_at", BigInteger, nullable=False),
     Column("late_at", BigInteger),
     Column("confirmed_ms", BigInteger),
-    Column("region", Text),
+    Column("consumer", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("line", Text),
     Column("seal", Text, nullable=False),
     CheckConstraint("micro_points >= 0", name="not_negative"),
     CheckConstraint(
@@ -217,22 +216,6 @@ earners = Table(
 )
 
 # ------------------------------------------------------------------ against fraud
-
-# What canary consumers found: whether the device delivered what it should and booked what they received (1) or not
-# (0), and at which rate it sent.
-audits = Table(
-    "audits",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("device", Text, nullable=False),
-    Column("jti", Text),
-    Column("agreed", BigInteger, nullable=False),
-    Column("bps", BigInteger),
-    Column("reason", Text),
-    Column("at", BigInteger, nullable=False),
-    CheckConstraint("agreed IN (0, 1)", name="agreed"),
-    Index("ix_audits_device", "device", "at"),
-)
 
 # Bytes paid to all devices of one line, by hour of the tickets.
 line_hours = Table(

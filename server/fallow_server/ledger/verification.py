@@ -29,7 +29,7 @@ from fallow_wire.batches import FIRST_PREV, Batch, BatchItem
 from fallow_wire.errors import BadSignature, PeerError
 from fallow_wire.jws import Kind, Signed, Unverified, check, parse, split
 from fallow_wire.keys import PublicKey
-from fallow_wire.limits import PROOF_AGE_S_MAX
+from fallow_wire.limits import INTEGER_MAX, PROOF_AGE_S_MAX
 from fallow_wire.tariff import Factors, Tariff, paid_bytes, price
 from fallow_wire.tickets import Receipt, Ticket
 
@@ -239,7 +239,8 @@ class Admission:
     """Takes the items of one batch one after another; what it admits counts for those that follow.
 
     The caller fills it with what is booked so far, for all tickets, publishers, hours and days of the batch.
-    ``reserved``: µp left by (publisher, hour). The other two: legacy bytes paid by (device or publisher, day).
+    ``reserved``: µp left by (publisher, hour). The next two: legacy bytes paid by (device or publisher, day). Then all
+    bytes paid to one line by (line, hour), and how many that may be.
     """
 
     device: str
@@ -248,6 +249,9 @@ class Admission:
     reserved: dict[tuple[str, int], int]
     device_day_bytes: dict[tuple[str, int], int]
     publisher_day_bytes: dict[tuple[str, int], int]
+    line_hour_bytes: dict[tuple[str, int], int] = field(default_factory=dict)
+    line_hour_bytes_max: int = INTEGER_MAX
+    lines_touched: set[tuple[str, int]] = field(default_factory=set)
     admitted: list[Verified] = field(default_factory=list)
 
     def admit(self, verified: Verified) -> Booking | Settled | Refused:
@@ -269,6 +273,10 @@ class Admission:
             if self.publisher_day_bytes.get(by_publisher, 0) + paid > caps.publisher_day_bytes:
                 return Refused("publisher-cap", ticket.jti)
 
+        line_hour = None if ticket.line is None else (ticket.line, verified.hour)
+        if line_hour is not None and self.line_hour_bytes.get(line_hour, 0) + paid > self.line_hour_bytes_max:
+            return Refused("line-cap", ticket.jti)
+
         # Escrow
         purse = (ticket.publisher, verified.hour)
         left = self.reserved.get(purse, 0) - verified.micro_points
@@ -279,6 +287,9 @@ class Admission:
         if ticket.tier == "legacy":
             self.device_day_bytes[by_device] = self.device_day_bytes.get(by_device, 0) + paid
             self.publisher_day_bytes[by_publisher] = self.publisher_day_bytes.get(by_publisher, 0) + paid
+        if line_hour is not None and paid:
+            self.line_hour_bytes[line_hour] = self.line_hour_bytes.get(line_hour, 0) + paid
+            self.lines_touched.add(line_hour)
         self.settled[ticket.jti] = Settled(verified.digest, verified.micro_points)
         self.admitted.append(verified)
         return Booking(verified)

@@ -1,5 +1,5 @@
 """Strict tables, what rows promise as CHECKs, when points mature, reversals that happen once, and what is kept against
-fraud: audits, lines, reviews."""
+fraud: lines and reviews."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ ADDED: dict[str, tuple[sa.Column[Any], ...]] = {
         sa.Column("matures_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("late_at", sa.BigInteger()),
         sa.Column("confirmed_ms", sa.BigInteger()),
-        sa.Column("region", sa.Text()),
+        sa.Column("consumer", sa.Text(), server_default="", nullable=False),
+        sa.Column("object", sa.Text(), server_default="", nullable=False),
+        sa.Column("line", sa.Text()),
         sa.Column("seal", sa.Text(), server_default="", nullable=False),
     ),
-    "devices": (sa.Column("region", sa.Text()), sa.Column("line", sa.Text())),
 }
 """Columns, by table."""
 
@@ -62,7 +63,8 @@ def upgrade() -> None:
         op.execute(f"UPDATE settlements SET matures_at = booked_at + {HOLD_S_BEFORE}")
         op.execute("ALTER TABLE settlements ENABLE TRIGGER settlements_immutable")
         op.alter_column("settlements", "matures_at", server_default=None)
-        op.alter_column("settlements", "seal", server_default=None)
+        for name in ("consumer", "object", "seal"):
+            op.alter_column("settlements", name, server_default=None)
         for table, checks in CHECKS.items():
             for name, condition in checks.items():
                 op.create_check_constraint(op.f(f"ck_{table}_{name}"), table, condition)
@@ -81,19 +83,6 @@ def upgrade() -> None:
         keys=("jti",),
     )
     _create("earners", _text("owner"), _number("since"), keys=("owner",))
-    _create(
-        "audits",
-        _text("id"),
-        _text("device"),
-        _text("jti", nullable=True),
-        _number("agreed"),
-        _number("bps", nullable=True),
-        _text("reason", nullable=True),
-        _number("at"),
-        sa.CheckConstraint("agreed IN (0, 1)", name=op.f("ck_audits_agreed")),
-        keys=("id",),
-    )
-    op.create_index("ix_audits_device", "audits", ["device", "at"])
     _create(
         "line_hours",
         _text("line"),
@@ -124,7 +113,7 @@ def upgrade() -> None:
     # A redemption is resolved at most once, and a reversal is posted at most once, whatever the code believes.
     where = sa.text(ONCE)
     op.create_index("uq_entries_once", "entries", ["ref"], unique=True, sqlite_where=where, postgresql_where=where)
-    for table in ("clawbacks", "earners", "audits"):
+    for table in ("clawbacks", "earners"):
         _forbid(table, postgresql)
     _keep_resolved(postgresql)
 
@@ -159,7 +148,11 @@ def _rebuild(table: str) -> None:
         kind = "TEXT" if isinstance(column.type, sa.Text) else "INTEGER"
         added += f"{column.name} {kind}{'' if column.nullable else ' NOT NULL'}, "
         columns.append(column.name)
-        values.append({"matures_at": f"booked_at + {HOLD_S_BEFORE}", "seal": "''"}.get(column.name, "NULL"))
+        values.append(
+            {"matures_at": f"booked_at + {HOLD_S_BEFORE}", "late_at": "NULL"}.get(
+                column.name, "NULL" if column.nullable else "''"
+            )
+        )
     body = re.sub(r"\bCONSTRAINT\b", f"{added}CONSTRAINT", body, count=1)
     for name, condition in CHECKS.get(table, {}).items():
         body += f", CONSTRAINT ck_{table}_{name} CHECK ({condition})"
