@@ -34,7 +34,9 @@ async def busy(world: World) -> None:
     await world.bind(second, OTHER)
     reversed_ = world.ticket()
     repeated = world.item()
-    await world.prove(world.item(reversed_), repeated, world.item(world.ticket(None)), world.item(confirmed=0))
+    await world.prove(
+        world.item(reversed_), repeated, world.item(world.ticket(None, line="line")), world.item(confirmed=0)
+    )
     for _ in range(3):
         item = world.item(world.ticket(chain=second), confirmed=3 * MIB, claimed=5 * MIB)
         await world.prove(item, world.item(world.ticket(svc="probe", chain=second)), chain=second)

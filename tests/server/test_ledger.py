@@ -182,6 +182,8 @@ EXPECTED_ROLES = {
     ("GET", "/v1/roots"): "anyone",
     ("GET", "/v1/roots/{day}"): "anyone",
     ("GET", "/v1/export"): "operator",
+    ("GET", "/v1/reviews"): "device operator owner",
+    ("POST", "/v1/reviews/{id}/resolution"): "operator",
     ("POST", "/v1/deposits"): "operator",
     ("GET", "/v1/rewards"): "anyone",
     ("POST", "/v1/rewards"): "operator",

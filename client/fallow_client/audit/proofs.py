@@ -41,6 +41,7 @@ def check_proofs(database: sqlite3.Connection, report: Report, keys: Mapping[str
         _check_device(database, report, row, keys, tariffs, days)
     _check_strays(database, report)
     _check_legacy_days(database, report, days)
+    _check_line_hours(database, report)
 
 
 def _check_tariffs(database: sqlite3.Connection, report: Report, keys: Mapping[str, PublicKey]) -> dict[str, Tariff]:
@@ -271,3 +272,14 @@ def _check_legacy_days(database: sqlite3.Connection, report: Report, days: Legac
     }
     for key in days.keys() | stored.keys():
         report.differ("legacy_days", " ".join(map(str, key)), "bytes", stored.get(key, 0), days.get(key, 0))
+
+
+def _check_line_hours(database: sqlite3.Connection, report: Report) -> None:
+    query = (
+        f"SELECT line, issued_at / {HOUR_S} AS hour, sum(paid_bytes) AS bytes FROM settlements "
+        "WHERE line IS NOT NULL AND paid_bytes > 0 GROUP BY 1, 2"
+    )
+    found = {(row["line"], row["hour"]): row["bytes"] for row in database.execute(query)}
+    stored = {(row["line"], row["hour"]): row["bytes"] for row in database.execute("SELECT * FROM line_hours")}
+    for line, hour in found.keys() | stored.keys():
+        report.differ("line_hours", f"{line} {hour}", "bytes", stored.get((line, hour)), found.get((line, hour)))

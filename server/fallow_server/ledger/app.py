@@ -16,6 +16,7 @@ from .directory import Directory, LedgerAuthenticator
 from .escrow import Escrow
 from .export import Export
 from .reconciliation import Reconciliation
+from .reviews import Reviews
 from .rewards import Rewards
 from .roots import Roots
 from .settlement import Settlement
@@ -42,6 +43,7 @@ class LedgerService:
         self._clock = clock
         self._escrow = Escrow(database, clock)
         self._tariffs = Tariffs(database, keys, clock)
+        self._reviews = Reviews(database, clock)
         self._roots = Roots(database, keys, clock)
         self._sweeping: asyncio.Task[None] | None = None
         self._trouble: str | None = None
@@ -58,6 +60,7 @@ class LedgerService:
             self._escrow,
             self._tariffs,
             self._roots,
+            self._reviews,
             Export(database, keys, clock),
             self.reconciliation,
         ):
@@ -78,10 +81,11 @@ class LedgerService:
             self._sweeping = None
 
     async def sweep(self) -> None:
-        """What time alone makes due: held points mature, unused reservations go back, days get their root."""
+        """What time alone makes due: held points mature, unused reservations return, days get a root and a look."""
         await vest(self._database, self._clock)
         await self._escrow.release()
         await self._roots.close_days()
+        await self._reviews.look()
 
     async def _sweep_forever(self) -> None:
         while True:

@@ -8,17 +8,18 @@ its owner and publisher can read it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from aiohttp import web
 from fallow_wire.fields import encode, text
 from fallow_wire.journal import held_parts
 from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..clock import Clock
 from ..database import Database
 from ..http import Api, Role, principal, record_body, refusal
-from .books import open_books
+from .books import Books, open_books
 from .idempotency import Answer, answered, once, remember
 from .journal import Account, AccountKind, PostingKind, transfer
 from .tables import clawbacks, settlements
@@ -56,10 +57,7 @@ class Clawbacks:
                 raise refusal(404, "not-found", "There is no settlement of this ticket")
             if (await connection.execute(select(clawbacks.c.jti).where(clawbacks.c.jti == jti))).one_or_none():
                 raise refusal(409, "already-reversed", "The settlement was reversed before")
-            parts = {
-                at: amount for at, amount in held_parts(row.micro_points, row.matures_at, row.late_at) if at > books.now
-            }
-            amount = sum(parts.values())
+            amount = await take_back(connection, books, row, wanted.reason)
             if not amount:
                 raise refusal(
                     409,
@@ -67,19 +65,33 @@ class Clawbacks:
                     "Nothing of this settlement is held any more",
                     "its points have matured and are the owner's",
                 )
-            held, escrow = Account(AccountKind.HELD, row.owner), Account(AccountKind.ESCROW, row.publisher)
-            await books.load([held, escrow])
-            entry_seq = books.post(transfer(PostingKind.CLAWBACK, jti, held, escrow, amount))
             await books.save()
-            await unhold(connection, row.owner, parts)
-            clawback = {
-                "jti": jti,
-                "micro_points": amount,
-                "reason": wanted.reason,
-                "entry_seq": entry_seq,
-                "at": books.now,
-            }
-            await connection.execute(insert(clawbacks), [clawback])
-            answer = Answer(201, clawback)
+            clawback = (await connection.execute(select(clawbacks).where(clawbacks.c.jti == jti))).one()
+            answer = Answer(201, dict(clawback._mapping))
             await remember(connection, asked, answer, books.now)
         return answer.response()
+
+
+async def take_back(connection: AsyncConnection, books: Books, settlement: Any, reason: str) -> int:
+    """Reverse what is still held of ``settlement``, a row that was not reversed before; the caller saves ``books``.
+
+    :return: µp, 0 where nothing is held.
+    """
+    matures = held_parts(settlement.micro_points, settlement.matures_at, settlement.late_at)
+    parts = {at: amount for at, amount in matures if at > books.now}
+    amount = sum(parts.values())
+    if not amount:
+        return 0
+    held, escrow = Account(AccountKind.HELD, settlement.owner), Account(AccountKind.ESCROW, settlement.publisher)
+    await books.load([held, escrow])
+    entry_seq = books.post(transfer(PostingKind.CLAWBACK, settlement.jti, held, escrow, amount))
+    await unhold(connection, settlement.owner, parts)
+    row = {
+        "jti": settlement.jti,
+        "micro_points": amount,
+        "reason": reason[:REASON_CHARS_MAX],
+        "entry_seq": entry_seq,
+        "at": books.now,
+    }
+    await connection.execute(insert(clawbacks), [row])
+    return amount

@@ -1,0 +1,99 @@
+"""What of a day's deliveries looks made up. Pure.
+
+The scheduler chooses which device serves a consumer, so for a given object each consumer should meet the devices as the
+others do. Who fetches from the own devices alone, and lets all other tickets lapse, meets them far too often: a
+binomial test says how far. It accuses nobody; it puts a pair in front of an operator, with its reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+PAIR_TICKETS_MIN = 10
+"""Fewer deliveries of a pair in a day are worth little and prove nothing."""
+FALSE_ALARMS_A_DAY = 0.001
+"""Pairs of an honest day that may be held against somebody, on average: one in three years."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One settled ticket. ``consumer`` is the pseudonym of that day."""
+
+    device: str
+    consumer: str
+    object_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """``consumer`` met ``device`` in ``met`` of ``tickets`` deliveries where ``share`` of them was to be expected.
+
+    ``chance``: that of an honest pair to meet so often.
+    """
+
+    device: str
+    consumer: str
+    met: int
+    tickets: int
+    share: float
+    chance: float
+
+    def detail(self) -> str:
+        """For the operator and the device's owner."""
+        return (
+            f"one consumer received {self.met} of its {self.tickets} deliveries from this device, where the other "
+            f"consumers of the same objects received {self.share:.1%} of theirs"
+        )
+
+
+def unlikely_pairs(deliveries: Iterable[Delivery]) -> list[Suspicion]:
+    """The pairs of one day that met too often, the least likely first."""
+    of_object: Counter[str] = Counter()
+    of_device: Counter[tuple[str, str]] = Counter()
+    of_consumer: dict[str, Counter[str]] = defaultdict(Counter)
+    met: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    holders: dict[str, set[str]] = defaultdict(set)
+    for one in deliveries:
+        of_object[one.object_id] += 1
+        of_device[one.device, one.object_id] += 1
+        of_consumer[one.consumer][one.object_id] += 1
+        met[one.device, one.consumer][one.object_id] += 1
+        holders[one.object_id].add(one.device)
+    tested = {pair: objects for pair, objects in met.items() if objects.total() >= PAIR_TICKETS_MIN}
+    found = []
+    for (device, consumer), objects in tested.items():
+        expected = 0.0
+        for object_id, tickets in of_consumer[consumer].items():
+            # What the others met. Each holder counts as met once more, so that a rare object proves nothing alone.
+            others = of_object[object_id] - tickets
+            theirs = of_device[device, object_id] - objects[object_id]
+            expected += tickets * (theirs + 1) / (others + len(holders[object_id]))
+        tickets, count = of_consumer[consumer].total(), objects.total()
+        share = min(1.0, expected / tickets)
+        chance = binomial_tail(count, tickets, share)
+        if chance * len(tested) < FALSE_ALARMS_A_DAY:
+            found.append(Suspicion(device, consumer, count, tickets, share, chance))
+    return sorted(found, key=lambda one: one.chance)
+
+
+def binomial_tail(at_least: int, trials: int, share: float) -> float:
+    """The chance of ``at_least`` or more successes in ``trials``, each of chance ``share``."""
+    if at_least <= 0 or share >= 1:
+        return 1.0
+    if share <= 0:
+        return 0.0
+    log_term = (
+        math.lgamma(trials + 1)
+        - math.lgamma(at_least + 1)
+        - math.lgamma(trials - at_least + 1)
+        + at_least * math.log(share)
+        + (trials - at_least) * math.log1p(-share)
+    )
+    term = total = 1.0  # in terms of the first, which may be too small for a float
+    for successes in range(at_least, trials):
+        term *= (trials - successes) / (successes + 1) * share / (1 - share)
+        total += term
+    return min(1.0, math.exp(min(0.0, log_term + math.log(total))))
