@@ -37,6 +37,9 @@ async def busy(world: World) -> None:
     await world.prove(
         world.item(reversed_), repeated, world.item(world.ticket(None, line="line")), world.item(confirmed=0)
     )
+    for jti in (reversed_.jti, "0189c0f0-0000-7000-8000-000000000000"):
+        audit_ = {"device": world.device.id, "jti": jti, "bytes": 1, "agreed": True}
+        await world.good("POST", "/v1/audits", OPERATOR, audit_)
     for _ in range(3):
         item = world.item(world.ticket(chain=second), confirmed=3 * MIB, claimed=5 * MIB)
         await world.prove(item, world.item(world.ticket(svc="probe", chain=second)), chain=second)
@@ -204,7 +207,7 @@ def values_of(file: Path, table: str, column: str, draw: random.Random) -> list[
 def flipped(value: Any, draw: random.Random) -> Any:
     if isinstance(value, int):
         return value ^ (1 << draw.randrange(20))
-    raw = bytearray(value.encode())
+    raw = bytearray(value.encode() or b"x")
     raw[draw.randrange(len(raw))] ^= 1 << draw.randrange(7)
     return raw.decode()
 

@@ -129,6 +129,7 @@ UNCHANGEABLE = {
     "tariffs": "version",
     "clawbacks": "reason",
     "earners": "since",
+    "audits": "agreed",
 }
 
 
@@ -138,6 +139,8 @@ def test_what_was_booked_cannot_be_changed(tmp_path: Path, table: str, column: s
     async def script(world: World) -> None:
         ticket = world.ticket()
         await world.prove(world.item(ticket))
+        audit = {"device": world.device.id, "jti": ticket.jti, "bytes": 1, "agreed": True}
+        await world.good("POST", "/v1/audits", OPERATOR, audit)
         await world.good(
             "POST", f"/v1/settlements/{ticket.jti}/clawback", OPERATOR, {"reason": "a test"}, once="reversal"
         )

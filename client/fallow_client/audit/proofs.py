@@ -189,7 +189,7 @@ def _check_settlement(
         report.differ("settlements", row["jti"], "tariff", row["tariff"], "not in the tariffs")
         return
     report.signatures += receipt is not None
-    computed = compute(ticket, receipt, item, tariff)
+    computed = compute(ticket, receipt, item, tariff, row["audits"])
     computed |= {"device": ticket.aud, "booked_at": batch["received_at"]}
     for name, value in computed.items():
         report.differ("settlements", row["jti"], name, row[name], value)
@@ -199,14 +199,17 @@ def _check_settlement(
         days["device", ticket.aud, day] += computed["paid_bytes"]
         days["publisher", ticket.publisher, day] += computed["paid_bytes"]
     _check_entries_of(database, report, row, ticket, computed["micro_points"])
+    _check_audits(database, report, row, ticket)
     seal = settlement_seal(row["jti"], row["owner"], row["matures_at"], row["late_at"])
     report.differ("settlements", row["jti"], "owner or maturity", row["seal"], seal)
 
 
-def compute(ticket: Ticket, receipt: Receipt | None, item: BatchItem, tariff: Tariff) -> dict[str, Any]:
-    """Columns of a settlement from what was signed."""
+def compute(
+    ticket: Ticket, receipt: Receipt | None, item: BatchItem, tariff: Tariff, audits: int | None
+) -> dict[str, Any]:
+    """Columns of a settlement from what was signed and the number of audits that it was priced by."""
     confirmed = None if receipt is None else receipt.bytes
-    factors = price(ticket, tariff, paid_bytes(item.bytes, ticket.max_bytes, confirmed))
+    factors = price(ticket, tariff, paid_bytes(item.bytes, ticket.max_bytes, confirmed), audits or 0)
     return {
         "jti": ticket.jti,
         "publisher": ticket.publisher,
@@ -248,6 +251,18 @@ def _check_entries_of(
         ("settlement", f"held:{row['owner']}", micro_points, row["booked_at"]),
     ]
     report.differ("settlements", row["jti"], "posting", found, wanted)
+
+
+def _check_audits(database: sqlite3.Connection, report: Report, row: sqlite3.Row, ticket: Ticket) -> None:
+    """A legacy settlement counts no more audits than there were."""
+    if ticket.tier != "legacy":
+        report.differ("settlements", row["jti"], "audits", row["audits"], None)
+        return
+    query = "SELECT count(*) FROM audits WHERE device = ? AND agreed = 1 AND at < ?"
+    (most,) = database.execute(query, (row["device"], row["booked_at"])).fetchone()
+    counted = row["audits"]
+    if type(counted) is not int or not 0 <= counted <= most:
+        report.differ("settlements", row["jti"], "audits", counted, f"0 to {most}")
 
 
 def _check_strays(database: sqlite3.Connection, report: Report) -> None:

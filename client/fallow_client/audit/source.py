@@ -39,12 +39,13 @@ COLUMNS = {
     "batches": "device seq hash token ack received_at",
     "settlements": "jti device batch_seq item digest owner publisher service tier issued_at "
     "claimed_bytes allowed_bytes confirmed_bytes confirmed_ms paid_bytes tariff rate quality scarcity weight "
-    "micro_points entry_seq booked_at matures_at late_at consumer object line seal",
+    "micro_points entry_seq booked_at matures_at late_at consumer object line audits seal",
     "clawbacks": "jti micro_points reason entry_seq at",
     "earners": "owner since",
     "holds": "owner matures_at micro_points",
     "legacy_days": "scope holder day bytes",
     "line_hours": "line hour bytes",
+    "audits": "jti device bytes agreed reason at",
     "redemptions": "id owner reward micro_points state created_at changed_at",
 }
 

@@ -10,6 +10,7 @@ from ..common import CommonRoutes
 from ..database import Database
 from ..http import Api
 from ..signing import SigningKeys
+from .audits import Audits
 from .clawback import Clawbacks
 from .config import LedgerConfig
 from .directory import Directory, LedgerAuthenticator
@@ -61,6 +62,7 @@ class LedgerService:
             self._tariffs,
             self._roots,
             self._reviews,
+            Audits(database, clock),
             Export(database, keys, clock),
             self.reconciliation,
         ):

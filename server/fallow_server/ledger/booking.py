@@ -20,6 +20,7 @@ from fallow_wire.keys import PrivateKey
 from ..clock import Clock
 from ..http import refusal
 from ..rows import Row, Rows, marks
+from .audits import agreeing_audits
 from .books import Books, begin_books
 from .config import LedgerConfig
 from .directory import stored_scheduler_keys
@@ -31,9 +32,9 @@ from .vesting import earning_since, hold, hold_until
 SETTLEMENT_COLUMNS = (
     "jti, device, batch_seq, item, digest, owner, publisher, service, tier, issued_at, claimed_bytes, allowed_bytes, "
     "confirmed_bytes, confirmed_ms, paid_bytes, tariff, rate, quality, scarcity, weight, micro_points, entry_seq, "
-    "booked_at, matures_at, late_at, consumer, object, line, seal"
+    "booked_at, matures_at, late_at, consumer, object, line, audits, seal"
 )
-_INSERT_SETTLEMENT = f"INSERT INTO settlements ({SETTLEMENT_COLUMNS}) VALUES ({marks(29)})"
+_INSERT_SETTLEMENT = f"INSERT INTO settlements ({SETTLEMENT_COLUMNS}) VALUES ({marks(30)})"
 _log = logging.getLogger(__name__)
 
 
@@ -70,9 +71,9 @@ def bound_device(rows: Rows, device: str) -> BoundDevice:
     )
 
 
-def known_to(rows: Rows, ledger: str) -> Known:
-    """What items are verified against. :param ledger: the address that tickets must name."""
-    return Known(ledger, stored_scheduler_keys(rows), stored_terms(rows))
+def known_to(rows: Rows, ledger: str, device: str, now: int) -> Known:
+    """What items of ``device`` are verified against. :param ledger: the address that tickets must name."""
+    return Known(ledger, stored_scheduler_keys(rows), stored_terms(rows), agreeing_audits(rows, device, now))
 
 
 def earlier_ack(rows: Rows, signed: Signed[Batch]) -> str | None:
@@ -127,7 +128,8 @@ def book(
             for at, amount in held_parts(micro_points, matures_at, late_at):
                 earned[at] += amount
         seal = settlement_seal(ticket.jti, device.owner, matures_at, late_at)
-        end = (entry_seq, books.now, matures_at, late_at, ticket.sub, ticket.obj, ticket.line, seal)
+        audits = outcome.verified.audits if ticket.tier == "legacy" else None
+        end = (entry_seq, books.now, matures_at, late_at, ticket.sub, ticket.obj, ticket.line, audits, seal)
         settled.append((*_settlement(outcome.verified, batch, place, device.owner), *end))
     rows.many(_INSERT_SETTLEMENT, settled)
     rows.many(

@@ -45,6 +45,7 @@ EXPORTED: dict[Table, frozenset[str]] = {
     tables.clawbacks: frozenset(),
     tables.earners: frozenset(),
     tables.holds: frozenset(),
+    tables.audits: frozenset(),
     tables.legacy_days: frozenset(),
     tables.line_hours: frozenset(),
     tables.redemptions: frozenset({"code"}),

@@ -106,12 +106,15 @@ class Settlement:
         :raises ApiProblem: 403 for a device that is unknown or bound to nobody.
         :raises OutOfOrder: for a gap or a fork.
         """
-        unverified = split(body, Kind.BATCH)
+        unverified, now = split(body, Kind.BATCH), self._clock.now()
         async with self._verifying:
             device, known = await self._database.ask(
-                lambda rows: (bound_device(rows, unverified.kid), known_to(rows, self._config.public_url))
+                lambda rows: (
+                    bound_device(rows, unverified.kid),
+                    known_to(rows, self._config.public_url, unverified.kid, now),
+                )
             )
-            checking = _check, unverified, device, known, self._clock.now()
+            checking = _check, unverified, device, known, now
             signed, checked = await _in_thread(len(body) > THREAD_BYTES_MIN, *checking)
             try:
                 if isinstance(checked, OutOfOrder):

@@ -1,7 +1,7 @@
 """Tables of the ledger's database. Money is integer micro-points, times are Unix seconds.
 
 On SQLite all are STRICT. Triggers, which migrations make, refuse every UPDATE and DELETE of entries, settlements,
-batches, tariffs, clawbacks, earners, roots and ledger_keys, and another state of a redemption that is resolved.
+batches, tariffs, clawbacks, earners, audits, roots and ledger_keys, and another state of a redemption that is resolved.
 """
 
 from __future__ import annotations
@@ -182,6 +182,7 @@ settlements = Table(
     Column("consumer", Text, nullable=False),
     Column("object", Text, nullable=False),
     Column("line", Text),
+    Column("audits", BigInteger),
     Column("seal", Text, nullable=False),
     CheckConstraint("micro_points >= 0", name="not_negative"),
     CheckConstraint(
@@ -216,6 +217,20 @@ earners = Table(
 )
 
 # ------------------------------------------------------------------ against fraud
+
+# What canary consumers found of a ticket: bytes that came, and whether all was as it should be (1) or not (0).
+audits = Table(
+    "audits",
+    metadata,
+    Column("jti", Text, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("agreed", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    CheckConstraint("agreed IN (0, 1)", name="agreed"),
+    Index("ix_audits_device", "device", "at"),
+)
 
 # Bytes paid to all devices of one line, by hour of the tickets.
 line_hours = Table(

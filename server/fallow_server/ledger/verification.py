@@ -59,6 +59,8 @@ class Known:
     ledger: str
     scheduler_keys: Mapping[tuple[str, str], PublicKey]
     terms: Mapping[str, Term]
+    audits: int = 0
+    """Agreeing audits in a row of the device that sent the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Verified:
     tariff: Tariff
     factors: Factors
     micro_points: int
+    audits: int
 
     @property
     def hour(self) -> int:
@@ -190,8 +193,8 @@ def verify_item(item: BatchItem, device: str, known: Known, now: int) -> Verifie
         return receipt
 
     paid = paid_bytes(item.bytes, ticket.max_bytes, None if receipt is None else receipt.bytes)
-    factors = price(ticket, term.tariff, paid)
-    return Verified(item, ticket, receipt, item.digest(), term.tariff, factors, factors.micro_points())
+    factors = price(ticket, term.tariff, paid, known.audits)
+    return Verified(item, ticket, receipt, item.digest(), term.tariff, factors, factors.micro_points(), known.audits)
 
 
 def _receipt(item: BatchItem, ticket: Ticket) -> Receipt | Refused | None:

@@ -1,5 +1,5 @@
 """Strict tables, what rows promise as CHECKs, when points mature, reversals that happen once, and what is kept against
-fraud: lines and reviews."""
+fraud: audits, lines, reviews."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ ADDED: dict[str, tuple[sa.Column[Any], ...]] = {
         sa.Column("consumer", sa.Text(), server_default="", nullable=False),
         sa.Column("object", sa.Text(), server_default="", nullable=False),
         sa.Column("line", sa.Text()),
+        sa.Column("audits", sa.BigInteger()),
         sa.Column("seal", sa.Text(), server_default="", nullable=False),
     ),
 }
@@ -84,6 +85,18 @@ def upgrade() -> None:
     )
     _create("earners", _text("owner"), _number("since"), keys=("owner",))
     _create(
+        "audits",
+        _text("jti"),
+        _text("device"),
+        _number("bytes"),
+        _number("agreed"),
+        _text("reason"),
+        _number("at"),
+        sa.CheckConstraint("agreed IN (0, 1)", name=op.f("ck_audits_agreed")),
+        keys=("jti",),
+    )
+    op.create_index("ix_audits_device", "audits", ["device", "at"])
+    _create(
         "line_hours",
         _text("line"),
         _number("hour"),
@@ -113,7 +126,7 @@ def upgrade() -> None:
     # A redemption is resolved at most once, and a reversal is posted at most once, whatever the code believes.
     where = sa.text(ONCE)
     op.create_index("uq_entries_once", "entries", ["ref"], unique=True, sqlite_where=where, postgresql_where=where)
-    for table in ("clawbacks", "earners"):
+    for table in ("clawbacks", "earners", "audits"):
         _forbid(table, postgresql)
     _keep_resolved(postgresql)
 

@@ -17,6 +17,7 @@ COPIED = {
     "accounts": (("id",), ("role", "name")),
     "account_tokens": (("token_hash",), ("account",)),
     "answers": (("scope", "key"), ("digest", "status", "body", "at")),
+    "audits": (("jti",), ("device", "bytes", "agreed", "reason", "at")),
     "chain_head": (("id",), ()),
     "clawbacks": (("jti",), ("reason",)),
     "devices": (("id",), ("owner", "token_hash", "forked_at")),
