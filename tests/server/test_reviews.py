@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from fallow_server.ledger.suspicion import Delivery, binomial_tail, unlikely_pairs
+from fallow_server.ledger.suspicion import Delivery, binomial_tail, unlikely_pairs, unlikely_shares
 from fallow_wire.ids import uuid7
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +41,8 @@ def honest_day(draw: random.Random, devices: int = 30, consumers: int = 200) -> 
 
 def test_honest_days_raise_no_alarm() -> None:
     for seed in range(20):
-        assert unlikely_pairs(honest_day(random.Random(seed))) == [], seed
+        day = honest_day(random.Random(seed))
+        assert unlikely_pairs(day) == [], seed
 
 
 def test_a_consumer_that_keeps_to_its_own_device_is_found() -> None:
@@ -53,6 +54,33 @@ def test_a_consumer_that_keeps_to_its_own_device_is_found() -> None:
     (found,) = unlikely_pairs(day + made_up)
     assert (found.device, found.consumer, found.met, found.tickets) == (own, "cheat", 60, 60)
     assert "60 of its 60" in found.detail()
+
+
+def test_a_device_that_takes_more_than_the_choice_gives_it_is_found() -> None:
+    even = [Delivery(f"d{device}", f"c{n}", "film") for device in range(8) for n in range(device, 400, 8)]
+    assert unlikely_shares(even) == []
+    (found,) = unlikely_shares(even + [Delivery("d3", f"fresh{n}", "film") for n in range(200)])
+    assert (found.device, found.count, found.deliveries, found.most) == ("d3", 250, 600, 0.25)
+    assert unlikely_shares([Delivery("d1", f"c{n}", "rare") for n in range(500)]) == []
+
+
+def test_a_failed_audit_is_reviewed(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        audit = {
+            "device": world.device.id,
+            "jti": world.ticket().jti,
+            "bytes": 0,
+            "agreed": False,
+            "reason": "no answer",
+        }
+        await world.good("POST", "/v1/audits", OPERATOR, audit)
+        world.clock.time += 4 * DAY_S
+        await world.service.sweep()
+        (review,) = await world.good("GET", "/v1/reviews", OWNER)
+        assert (review["reason"], review["state"]) == ("failed-audit", "open")
+        assert "no answer" in review["detail"]
+
+    in_world(tmp_path, script)
 
 
 async def suspicious_day(world: World) -> Chain:

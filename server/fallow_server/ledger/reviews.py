@@ -16,7 +16,7 @@ from aiohttp import web
 from fallow_wire.fields import one_of
 from fallow_wire.ids import uuid7
 from fallow_wire.limits import PROOF_AGE_S_MAX
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, or_, select, update
 
 from ..clock import Clock
 from ..database import Database
@@ -25,7 +25,7 @@ from ..rows import Row, Rows
 from .books import new_id, open_books
 from .clawback import take_back
 from .paging import limit_of
-from .suspicion import Delivery, Suspicion, unlikely_pairs
+from .suspicion import Delivery, unlikely_pairs, unlikely_shares
 from .tables import clawbacks, devices, reviews, settlements
 from .verification import DAY_S
 
@@ -33,16 +33,25 @@ REVIEWS_PER_PAGE_MAX = 500
 REVIEWS_PER_DAY_MAX = 1000
 """More than an operator reads; the least likely come first."""
 CLAWBACKS_MAX = 5000
-"""Settlements that one decision reverses; the rest of the day by deciding again. Batches wait meanwhile."""
+"""Settlements that one decision reverses; the rest by deciding again. Batches wait meanwhile."""
 LOOK_BACK_DAYS = 12
 """Points of older days have matured: there is nothing left to decide about."""
-UNLIKELY_PAIR = "unlikely-pair"
+UNLIKELY_PAIR, UNLIKELY_SHARE, FAILED_AUDIT = "unlikely-pair", "unlikely-share", "failed-audit"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     outcome: Annotated[str, one_of("cleared", "upheld")]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is to be reviewed of a device."""
+
+    device: str
+    reason: str
+    detail: str
 
 
 class Reviews:
@@ -63,16 +72,17 @@ class Reviews:
             first = max(first, self._looked_until + 1)
         for day in range(first, newest + 1):
             rows = await self._database.ask(partial(deliveries_of, day=day))
-            found = await asyncio.to_thread(unlikely_pairs, (Delivery(*row) for row in rows))
+            found = await asyncio.to_thread(suspicions_of, [Delivery(*row) for row in rows])
+            found += await self._database.ask(partial(failed_audits, day=day))
             if found:
                 await self._keep(day, found[:REVIEWS_PER_DAY_MAX])
             self._looked_until = day
 
-    async def _keep(self, day: int, found: list[Suspicion]) -> None:
+    async def _keep(self, day: int, found: list[Finding]) -> None:
         async with self._database.write() as connection:
             books = await open_books(connection, self._clock)
-            kept = select(reviews.c.device).where(reviews.c.at == day * DAY_S, reviews.c.reason == UNLIKELY_PAIR)
-            known = set((await connection.execute(kept)).scalars())
+            kept = select(reviews.c.device, reviews.c.reason).where(reviews.c.at == day * DAY_S)
+            known = {(row.device, row.reason) for row in await connection.execute(kept)}
             owners = {
                 row.id: row.owner
                 for row in await connection.execute(
@@ -80,15 +90,15 @@ class Reviews:
                 )
             }
             for one in found:
-                if one.device in known:
+                if (one.device, one.reason) in known:
                     continue  # a device's most unlikely pair stands for the others of the day
-                known.add(one.device)
+                known.add((one.device, one.reason))
                 row = {
                     "id": new_id(self._clock),
                     "owner": owners.get(one.device) or "",
                     "device": one.device,
-                    "reason": UNLIKELY_PAIR,
-                    "detail": one.detail(),
+                    "reason": one.reason,
+                    "detail": one.detail,
                     "state": "open",
                     "at": day * DAY_S,
                     "changed_at": books.now,
@@ -119,13 +129,11 @@ class Reviews:
             if row.state == "cleared" and outcome != row.state:
                 raise refusal(409, "already-resolved", "The device was cleared", remedy="What is cleared stays so.")
             if outcome == "upheld":
-                first, end = (uuid7(at * 1000, bytes(10)) for at in (row.at, row.at + DAY_S))
                 held = (
                     select(settlements)
                     .where(
-                        settlements.c.jti >= first,
-                        settlements.c.jti < end,
                         settlements.c.device == row.device,
+                        or_(settlements.c.matures_at > books.now, settlements.c.late_at > books.now),
                         settlements.c.micro_points > 0,
                         settlements.c.jti.not_in(select(clawbacks.c.jti)),
                     )
@@ -146,3 +154,19 @@ def deliveries_of(rows: Rows, day: int) -> list[Row]:
     first, end = (uuid7(at * 1000, bytes(10)) for at in (day * DAY_S, (day + 1) * DAY_S))
     query = "SELECT device, consumer, object FROM settlements WHERE jti >= ? AND jti < ? AND micro_points > 0"
     return list(rows.all(query, (first, end)))
+
+
+def suspicions_of(deliveries: list[Delivery]) -> list[Finding]:
+    """What of a day's deliveries is too unlikely, the least likely first."""
+    pairs = [(one.chance, Finding(one.device, UNLIKELY_PAIR, one.detail())) for one in unlikely_pairs(deliveries)]
+    shares = [(one.chance, Finding(one.device, UNLIKELY_SHARE, one.detail())) for one in unlikely_shares(deliveries)]
+    return [finding for _, finding in sorted([*pairs, *shares], key=lambda found: found[0])]
+
+
+def failed_audits(rows: Rows, day: int) -> list[Finding]:
+    """Devices that a canary found wrong that day."""
+    query = "SELECT device, reason FROM audits WHERE agreed = 0 AND at >= ? AND at < ? ORDER BY at"
+    return [
+        Finding(device, FAILED_AUDIT, f"a canary did not get what it should: {reason or 'no reason given'}")
+        for device, reason in rows.all(query, (day * DAY_S, (day + 1) * DAY_S))
+    ]

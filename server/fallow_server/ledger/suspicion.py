@@ -28,6 +28,25 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """``device`` made ``count`` of the ``deliveries`` of the objects that it served, where routing chooses it for a
+    share of ``most`` at most. ``chance``: that of an honest device to make so many."""
+
+    device: str
+    count: int
+    deliveries: int
+    most: float
+    chance: float
+
+    def detail(self) -> str:
+        """For the operator and the device's owner."""
+        return (
+            f"this device made {self.count} of {self.deliveries} deliveries of the objects that it holds, where the "
+            f"choice among their holders gives the strongest of them {self.most:.1%} at most"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Suspicion:
     """``consumer`` met ``device`` in ``met`` of ``tickets`` deliveries where ``share`` of them was to be expected.
 
@@ -76,6 +95,35 @@ def unlikely_pairs(deliveries: Iterable[Delivery]) -> list[Suspicion]:
         chance = binomial_tail(count, tickets, share)
         if chance * len(tested) < FALSE_ALARMS_A_DAY:
             found.append(Suspicion(device, consumer, count, tickets, share, chance))
+    return sorted(found, key=lambda one: one.chance)
+
+
+def unlikely_shares(deliveries: Iterable[Delivery]) -> list[Share]:
+    """The devices of one day that made too many of the deliveries of their objects, the least likely first.
+
+    A consumer is sent to the better of two holders drawn at random, so that of H holders none is chosen for more than
+    2/H. An object that two devices served, or one, says nothing.
+    """
+    by_object: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in deliveries:
+        by_object[one.object_id][one.device] += 1
+    counts: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
+    expected: dict[str, float] = defaultdict(float)
+    for devices in by_object.values():
+        total, most = devices.total(), 2 / len(devices)
+        if most >= 1:
+            continue
+        for device, count in devices.items():
+            counts[device] += count
+            totals[device] += total
+            expected[device] += total * most
+    found = []
+    for device, count in counts.items():
+        most = expected[device] / totals[device]
+        chance = binomial_tail(count, totals[device], most)
+        if chance * len(counts) < FALSE_ALARMS_A_DAY:
+            found.append(Share(device, count, totals[device], most, chance))
     return sorted(found, key=lambda one: one.chance)
 
 
