@@ -48,19 +48,19 @@ def test_honest_days_raise_no_alarm() -> None:
 def test_a_consumer_that_keeps_to_its_own_device_is_found() -> None:
     draw = random.Random(3)
     day = honest_day(draw)
-    popular = max({one.object_id for one in day}, key=lambda name: len({d.device for d in day if d.object_id == name}))
-    own = next(one.device for one in day if one.object_id == popular)
+    popular = max({one.object_id for one in day}, key=lambda name: len({d.line for d in day if d.object_id == name}))
+    own = next(one.line for one in day if one.object_id == popular)
     made_up = [Delivery(own, "cheat", popular)] * 60
     (found,) = unlikely_pairs(day + made_up)
-    assert (found.device, found.consumer, found.met, found.tickets) == (own, "cheat", 60, 60)
+    assert (found.line, found.consumer, found.met, found.tickets) == (own, "cheat", 60, 60)
     assert "60 of its 60" in found.detail()
 
 
 def test_a_device_that_takes_more_than_the_choice_gives_it_is_found() -> None:
     even = [Delivery(f"d{device}", f"c{n}", "film") for device in range(8) for n in range(device, 400, 8)]
     assert unlikely_shares(even) == []
-    (found,) = unlikely_shares(even + [Delivery("d3", f"fresh{n}", "film") for n in range(200)])
-    assert (found.device, found.count, found.deliveries, found.most) == ("d3", 250, 600, 0.25)
+    found, *_ = unlikely_shares(even + [Delivery("d3", f"fresh{n}", "film") for n in range(200)])
+    assert (found.line, found.count, found.deliveries, found.most) == ("d3", 250, 600, 0.25)
     assert unlikely_shares([Delivery("d1", f"c{n}", "rare") for n in range(500)]) == []
 
 

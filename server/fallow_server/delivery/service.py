@@ -24,7 +24,7 @@ from ..clock import Clock
 from ..fleet.live import Fleet
 from ..http import Api, Role, caller_address, json_response, record_body, refusal
 from ..scheduling.filters import Request, url_for
-from ..scheduling.routing import assumed_bps, eligible, pick_one, pick_several
+from ..scheduling.routing import assumed_bps, eligible, one_per_line, pick_one, pick_several
 from ..scheduling.views import DeviceView
 from ..signing import SigningKeys
 from .config import Config
@@ -195,7 +195,8 @@ class DeliveryService:
         address = _checked_address(request)
         wanted = Request(held.object_id, family=family_of(address))
         candidates = eligible(self.devices.holders(held.object_id), wanted, self._config.filters)
-        chosen = self._choose(candidates, count)
+        lines = [self._line_of(device.device_id) for device in candidates]
+        chosen = self._choose(one_per_line(candidates, lines, self._draw), count)
         if not chosen:
             return []
         self._charge(request, len(chosen))
@@ -221,7 +222,9 @@ class DeliveryService:
 
     def _line_of(self, device_id: str) -> str | None:
         device = self.devices.fleet.get(device_id)
-        return None if device is None else self._pseudonyms.line(device.remote_address)
+        if device is None or not ipaddress.ip_address(device.remote_address.partition("%")[0]).is_global:
+            return None  # behind one private address may be a whole test network
+        return self._pseudonyms.line(device.remote_address)
 
     def _charge(self, request: web.Request, tickets: int) -> None:
         """:raises ApiProblem: 429 when the consumer has asked for too much lately."""

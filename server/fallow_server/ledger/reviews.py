@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -72,8 +74,8 @@ class Reviews:
             first = max(first, self._looked_until + 1)
         for day in range(first, newest + 1):
             rows = await self._database.ask(partial(deliveries_of, day=day))
-            found = await asyncio.to_thread(suspicions_of, [Delivery(*row) for row in rows])
-            found += await self._database.ask(partial(failed_audits, day=day))
+            failed = await self._database.ask(partial(failed_audits, day=day))
+            found = await asyncio.to_thread(findings_of, rows, failed)
             if found:
                 await self._keep(day, found[:REVIEWS_PER_DAY_MAX])
             self._looked_until = day
@@ -150,23 +152,40 @@ class Reviews:
 
 
 def deliveries_of(rows: Rows, day: int) -> list[Row]:
-    """Device, consumer and object of the settled tickets of a day: their ids rise with time."""
+    """Device, line, consumer and object of the settled tickets of a day: their ids rise with time."""
     first, end = (uuid7(at * 1000, bytes(10)) for at in (day * DAY_S, (day + 1) * DAY_S))
-    query = "SELECT device, consumer, object FROM settlements WHERE jti >= ? AND jti < ? AND micro_points > 0"
+    query = (
+        "SELECT device, coalesce(line, device), consumer, object FROM settlements "
+        "WHERE jti >= ? AND jti < ? AND micro_points > 0"
+    )
     return list(rows.all(query, (first, end)))
 
 
-def suspicions_of(deliveries: list[Delivery]) -> list[Finding]:
-    """What of a day's deliveries is too unlikely, the least likely first."""
-    pairs = [(one.chance, Finding(one.device, UNLIKELY_PAIR, one.detail())) for one in unlikely_pairs(deliveries)]
-    shares = [(one.chance, Finding(one.device, UNLIKELY_SHARE, one.detail())) for one in unlikely_shares(deliveries)]
-    return [finding for _, finding in sorted([*pairs, *shares], key=lambda found: found[0])]
-
-
-def failed_audits(rows: Rows, day: int) -> list[Finding]:
-    """Devices that a canary found wrong that day."""
+def failed_audits(rows: Rows, day: int) -> dict[str, str]:
+    """Devices that a canary found wrong that day, and why."""
     query = "SELECT device, reason FROM audits WHERE agreed = 0 AND at >= ? AND at < ? ORDER BY at"
-    return [
-        Finding(device, FAILED_AUDIT, f"a canary did not get what it should: {reason or 'no reason given'}")
-        for device, reason in rows.all(query, (day * DAY_S, (day + 1) * DAY_S))
-    ]
+    return {device: reason for device, reason in rows.all(query, (day * DAY_S, (day + 1) * DAY_S))}
+
+
+def findings_of(rows: list[Row], failed: Mapping[str, str]) -> list[Finding]:
+    """What is to be reviewed of a day, the least likely first; each device of a line that is in question.
+
+    :param rows: as :func:`deliveries_of` gives them.
+    :param failed: as :func:`failed_audits` gives them.
+    """
+    devices_of: dict[str, set[str]] = defaultdict(set)
+    lines_of: dict[str, set[str]] = defaultdict(set)
+    for device, line, _, _ in rows:
+        devices_of[line].add(device)
+        lines_of[device].add(line)
+    found: list[tuple[float, str, str, str]] = []
+    for culprit, reason in failed.items():
+        detail = f"a canary did not get from {culprit} what it should: {reason or 'no reason given'}"
+        neighbours = {device for line in lines_of[culprit] for device in devices_of[line]}
+        found += [(0.0, device, FAILED_AUDIT, detail) for device in {culprit, *neighbours}]
+    deliveries = [Delivery(*row[1:]) for row in rows]
+    for pair in unlikely_pairs(deliveries):
+        found += [(pair.chance, device, UNLIKELY_PAIR, pair.detail()) for device in devices_of[pair.line]]
+    for share in unlikely_shares(deliveries):
+        found += [(share.chance, device, UNLIKELY_SHARE, share.detail()) for device in devices_of[share.line]]
+    return [Finding(device, reason, detail) for _, device, reason, detail in sorted(found)]

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-PAIR_TICKETS_MIN = 10
+PAIR_TICKETS_MIN = 5
 """Fewer deliveries of a pair in a day are worth little and prove nothing."""
 FALSE_ALARMS_A_DAY = 0.001
 """Pairs of an honest day that may be held against somebody, on average: one in three years."""
@@ -20,40 +20,41 @@ FALSE_ALARMS_A_DAY = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One settled ticket. ``consumer`` is the pseudonym of that day."""
+    """One settled ticket. ``line``: of the device, or the device itself where no line is known; all devices of a line
+    count together. ``consumer`` is the pseudonym of that day."""
 
-    device: str
+    line: str
     consumer: str
     object_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """``device`` made ``count`` of the ``deliveries`` of the objects that it served, where routing chooses it for a
-    share of ``most`` at most. ``chance``: that of an honest device to make so many."""
+    """``line`` made ``count`` of the ``deliveries`` of an object, or of all that it served, where routing chooses a line
+    for a share of ``most`` at most. ``chance``: that of an honest one to make so many."""
 
-    device: str
+    line: str
     count: int
     deliveries: int
     most: float
     chance: float
 
     def detail(self) -> str:
-        """For the operator and the device's owner."""
+        """For the operator and the devices' owners."""
         return (
-            f"this device made {self.count} of {self.deliveries} deliveries of the objects that it holds, where the "
-            f"choice among their holders gives the strongest of them {self.most:.1%} at most"
+            f"the devices of this line made {self.count} of {self.deliveries} deliveries of what they hold, where the "
+            f"choice among the holders gives the strongest of them {self.most:.1%} at most"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """``consumer`` met ``device`` in ``met`` of ``tickets`` deliveries where ``share`` of them was to be expected.
+    """``consumer`` met ``line`` in ``met`` of ``tickets`` deliveries where ``share`` of them was to be expected.
 
     ``chance``: that of an honest pair to meet so often.
     """
 
-    device: str
+    line: str
     consumer: str
     met: int
     tickets: int
@@ -61,69 +62,72 @@ class Suspicion:
     chance: float
 
     def detail(self) -> str:
-        """For the operator and the device's owner."""
+        """For the operator and the devices' owners."""
         return (
-            f"one consumer received {self.met} of its {self.tickets} deliveries from this device, where the other "
-            f"consumers of the same objects received {self.share:.1%} of theirs"
+            f"one consumer received {self.met} of its {self.tickets} deliveries from the devices of this line, where "
+            f"the other consumers of the same objects received {self.share:.1%} of theirs"
         )
 
 
 def unlikely_pairs(deliveries: Iterable[Delivery]) -> list[Suspicion]:
     """The pairs of one day that met too often, the least likely first."""
     of_object: Counter[str] = Counter()
-    of_device: Counter[tuple[str, str]] = Counter()
+    of_line: Counter[tuple[str, str]] = Counter()
     of_consumer: dict[str, Counter[str]] = defaultdict(Counter)
     met: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     holders: dict[str, set[str]] = defaultdict(set)
     for one in deliveries:
         of_object[one.object_id] += 1
-        of_device[one.device, one.object_id] += 1
+        of_line[one.line, one.object_id] += 1
         of_consumer[one.consumer][one.object_id] += 1
-        met[one.device, one.consumer][one.object_id] += 1
-        holders[one.object_id].add(one.device)
+        met[one.line, one.consumer][one.object_id] += 1
+        holders[one.object_id].add(one.line)
     tested = {pair: objects for pair, objects in met.items() if objects.total() >= PAIR_TICKETS_MIN}
     found = []
-    for (device, consumer), objects in tested.items():
+    for (line, consumer), objects in tested.items():
         expected = 0.0
         for object_id, tickets in of_consumer[consumer].items():
             # What the others met. Each holder counts as met once more, so that a rare object proves nothing alone.
             others = of_object[object_id] - tickets
-            theirs = of_device[device, object_id] - objects[object_id]
+            theirs = of_line[line, object_id] - objects[object_id]
             expected += tickets * (theirs + 1) / (others + len(holders[object_id]))
         tickets, count = of_consumer[consumer].total(), objects.total()
         share = min(1.0, expected / tickets)
         chance = binomial_tail(count, tickets, share)
         if chance * len(tested) < FALSE_ALARMS_A_DAY:
-            found.append(Suspicion(device, consumer, count, tickets, share, chance))
+            found.append(Suspicion(line, consumer, count, tickets, share, chance))
     return sorted(found, key=lambda one: one.chance)
 
 
 def unlikely_shares(deliveries: Iterable[Delivery]) -> list[Share]:
-    """The devices of one day that made too many of the deliveries of their objects, the least likely first.
+    """The lines of one day that made too many of the deliveries of their objects, the least likely first.
 
     A consumer is sent to the better of two holders drawn at random, so that of H holders none is chosen for more than
-    2/H. An object that two devices served, or one, says nothing.
+    2/H. An object that two lines served, or one, says nothing.
     """
     by_object: dict[str, Counter[str]] = defaultdict(Counter)
     for one in deliveries:
-        by_object[one.object_id][one.device] += 1
+        by_object[one.object_id][one.line] += 1
+    tested: list[tuple[str, int, int, float]] = []
     counts: Counter[str] = Counter()
     totals: Counter[str] = Counter()
     expected: dict[str, float] = defaultdict(float)
-    for devices in by_object.values():
-        total, most = devices.total(), 2 / len(devices)
+    for lines in by_object.values():
+        total, most = lines.total(), 2 / len(lines)
         if most >= 1:
             continue
-        for device, count in devices.items():
-            counts[device] += count
-            totals[device] += total
-            expected[device] += total * most
+        for line, count in lines.items():
+            # Of each object, for who makes up deliveries picks those that pay best; and of all of them together.
+            tested.append((line, count, total, most))
+            counts[line] += count
+            totals[line] += total
+            expected[line] += total * most
+    tested += [(line, count, totals[line], expected[line] / totals[line]) for line, count in counts.items()]
     found = []
-    for device, count in counts.items():
-        most = expected[device] / totals[device]
-        chance = binomial_tail(count, totals[device], most)
-        if chance * len(counts) < FALSE_ALARMS_A_DAY:
-            found.append(Share(device, count, totals[device], most, chance))
+    for line, count, total, most in tested:
+        chance = binomial_tail(count, total, most)
+        if chance * len(tested) < FALSE_ALARMS_A_DAY:
+            found.append(Share(line, count, total, most, chance))
     return sorted(found, key=lambda one: one.chance)
 
 

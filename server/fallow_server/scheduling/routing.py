@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .filters import Config, Request, routing_refusal
 from .views import DeviceView
@@ -13,6 +13,21 @@ DRAWS_FOR_ONE = 2
 
 def eligible(devices: Iterable[DeviceView], request: Request, config: Config) -> list[DeviceView]:
     return [device for device in devices if routing_refusal(device, request, config) is None]
+
+
+def one_per_line(
+    candidates: Sequence[DeviceView], lines: Sequence[str | None], draw: Callable[[], float]
+) -> list[DeviceView]:
+    """One candidate of each line, drawn at random: any number of devices, real or made up, stands behind one.
+
+    :param lines: of each candidate; None for one that is known to share its line with nobody.
+    :param draw: gives numbers in [0, 1).
+    """
+    alone: list[DeviceView] = []
+    shared: dict[str, list[DeviceView]] = {}
+    for device, line in zip(candidates, lines, strict=True):
+        (alone if line is None else shared.setdefault(line, [])).append(device)
+    return alone + [devices[int(draw() * len(devices))] for devices in shared.values()]
 
 
 def pick_one(candidates: Sequence[DeviceView], draws: Sequence[float]) -> DeviceView | None:
