@@ -3,7 +3,8 @@
 A network in days: honest devices and consumers, the routing of the scheduler, canaries of the operator, and one cheater
 with one line, up to 500 devices that serve nothing, and up to 500 consumer addresses a day. Routing, admission with
 its caps, prices, holding and the tests of the review queue are the real code; an operator upholds what they find three
-days later, which takes back what is held of the devices of the line and unbinds them. Signatures are left out: no strategy forges any.
+days later, which takes back what is held of the devices of the line and unbinds them. Signatures are left out: no
+strategy forges any.
 
 Of each strategy the points count that were kept for bytes which nobody received, against what an honest device on such
 a line keeps in the same days.
@@ -23,7 +24,7 @@ from fallow_server.ledger.suspicion import Delivery, unlikely_pairs, unlikely_sh
 from fallow_server.ledger.tariffs import FIRST_LEGACY_CAPS, FIRST_RATES, FIRST_TRUST, FIRST_WEIGHTS
 from fallow_server.ledger.verification import DAY_S, HOUR_S, Admission, Booking, Verified
 from fallow_server.ledger.vesting import hold_until
-from fallow_server.scheduling.routing import one_per_line, pick_one
+from fallow_server.scheduling.routing import odds_of_one, one_per_line, pick_one
 from fallow_wire.batches import BatchItem
 from fallow_wire.ids import uuid7
 from fallow_wire.journal import held_parts
@@ -86,9 +87,10 @@ STRATEGIES = (
     Strategy("loyal_consumers", consumers=500, requests=100),
     Strategy("few_loyal_consumers", consumers=5, requests=70),
     Strategy("fresh_consumers", consumers=500),
-    Strategy("few_fresh_consumers", consumers=100),
+    *(Strategy(f"fresh_consumers_{count}", consumers=count) for count in (300, 250, 200, 150, 100)),
     Strategy("drip", consumers=30),
-    Strategy("rare_object", consumers=500, rare=True),
+    Strategy("boasting_fresh_consumers", consumers=200, boast=10),
+    Strategy("rare_object", consumers=500, rare=True, boast=10),
 )
 
 
@@ -107,6 +109,8 @@ class Network:
     """µp with their maturity, by device and whether the bytes were received."""
     days: dict[int, list[Delivery]] = field(default_factory=dict)
     failed: dict[int, set[str]] = field(default_factory=dict)
+    odds: int = 0
+    """Per mille, of the last choice."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
@@ -121,7 +125,7 @@ class Network:
         idle = LINE_BPS * chosen.boast
         self.own = [Device(f"c{n}", "line-c", idle, serves=False) for n in range(chosen.devices)]
         if chosen.real:
-            self.own.append(Device("c-real", "line-c", LINE_BPS))
+            self.own.append(Device("c-real", "line-c", idle))
         if chosen.rare:
             self.holders[-1] = [self.honest[0]]
         # What does not serve can hold everything; the real one holds as much as the others, among it the rare object.
@@ -135,6 +139,8 @@ class Network:
         bound = [device for device in self.holders[number] if device.bound]
         bound = one_per_line(bound, [device.line for device in bound], self.draw.random)  # type: ignore[arg-type,assignment]
         found: Device | None = pick_one(bound, (self.draw.random(), self.draw.random()))  # type: ignore[arg-type,assignment]
+        if found is not None:
+            self.odds = odds_of_one(bound, found)  # type: ignore[arg-type]
         return found
 
     def day(self, day: int) -> None:
@@ -201,7 +207,7 @@ class Network:
         )
         if isinstance(admission.admit(verified), Booking) and points:
             self.kept.setdefault((device.name, received), []).append((points, *hold_until(CONFIG, at, BEGIN)))
-            self.days[at // DAY_S - BEGIN // DAY_S].append(Delivery(device.line, consumer, ticket.obj))
+            self.days[at // DAY_S - BEGIN // DAY_S].append(Delivery(device.line, consumer, ticket.obj, self.odds))
 
     def review(self, now: int, day: int) -> None:
         """The operator upholds every finding: what is held is taken back, and the device is unbound."""

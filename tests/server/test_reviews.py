@@ -62,6 +62,10 @@ def test_a_device_that_takes_more_than_the_choice_gives_it_is_found() -> None:
     found, *_ = unlikely_shares(even + [Delivery("d3", f"fresh{n}", "film") for n in range(200)])
     assert (found.line, found.count, found.deliveries, found.most) == ("d3", 250, 600, 0.25)
     assert unlikely_shares([Delivery("d1", f"c{n}", "rare") for n in range(500)]) == []
+    odds = [Delivery(f"d{n % 8}", f"c{n}", "film", 125) for n in range(400)]
+    assert unlikely_shares(odds) == []
+    (found, *_) = unlikely_shares(odds + [Delivery("d3", f"fresh{n}", "film", 125) for n in range(50)])
+    assert (found.line, found.count, found.most) == ("d3", 100, 0.125)
 
 
 def test_a_failed_audit_is_reviewed(tmp_path: Path) -> None:

@@ -219,6 +219,7 @@ def compute(
         "consumer": ticket.sub,
         "object": ticket.obj,
         "line": ticket.line,
+        "odds": ticket.odds,
         "tariff": ticket.tariff,
         "digest": item.digest(),
         "claimed_bytes": item.bytes,

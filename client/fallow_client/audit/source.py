@@ -39,7 +39,7 @@ COLUMNS = {
     "batches": "device seq hash token ack received_at",
     "settlements": "jti device batch_seq item digest owner publisher service tier issued_at "
     "claimed_bytes allowed_bytes confirmed_bytes confirmed_ms paid_bytes tariff rate quality scarcity weight "
-    "micro_points entry_seq booked_at matures_at late_at consumer object line audits seal",
+    "micro_points entry_seq booked_at matures_at late_at consumer object line odds audits seal",
     "clawbacks": "jti micro_points reason entry_seq at",
     "earners": "owner since",
     "holds": "owner matures_at micro_points",

@@ -33,6 +33,7 @@ class Tariffs(Protocol):
 class Order:
     """What a ticket is to allow. ``sub``: a consumer's pseudonym, or the id of a device that fills.
 
+    ``odds``: see :class:`~fallow_wire.tickets.Ticket`.
     ``jwk``: the key that confirms delivery; None makes a legacy ticket.
     """
 
@@ -42,6 +43,7 @@ class Order:
     max_bytes: int
     service: str = "object"
     jwk: Jwk | None = None
+    odds: int | None = None
 
 
 class TicketIssuer:
@@ -100,6 +102,7 @@ class TicketIssuer:
             ledger=self._config.ledger_url,
             cnf=None if order.jwk is None else Confirmation(order.jwk),
             line=self._line_of(device_id),
+            odds=order.odds,
         )
         return sign(Kind.TICKET, ticket, self._keys.current)
 

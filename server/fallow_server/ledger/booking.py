@@ -32,9 +32,9 @@ from .vesting import earning_since, hold, hold_until
 SETTLEMENT_COLUMNS = (
     "jti, device, batch_seq, item, digest, owner, publisher, service, tier, issued_at, claimed_bytes, allowed_bytes, "
     "confirmed_bytes, confirmed_ms, paid_bytes, tariff, rate, quality, scarcity, weight, micro_points, entry_seq, "
-    "booked_at, matures_at, late_at, consumer, object, line, audits, seal"
+    "booked_at, matures_at, late_at, consumer, object, line, odds, audits, seal"
 )
-_INSERT_SETTLEMENT = f"INSERT INTO settlements ({SETTLEMENT_COLUMNS}) VALUES ({marks(30)})"
+_INSERT_SETTLEMENT = f"INSERT INTO settlements ({SETTLEMENT_COLUMNS}) VALUES ({marks(31)})"
 _log = logging.getLogger(__name__)
 
 
@@ -129,8 +129,9 @@ def book(
                 earned[at] += amount
         seal = settlement_seal(ticket.jti, device.owner, matures_at, late_at)
         audits = outcome.verified.audits if ticket.tier == "legacy" else None
-        end = (entry_seq, books.now, matures_at, late_at, ticket.sub, ticket.obj, ticket.line, audits, seal)
-        settled.append((*_settlement(outcome.verified, batch, place, device.owner), *end))
+        booked = (entry_seq, books.now, matures_at, late_at)
+        routed = (ticket.sub, ticket.obj, ticket.line, ticket.odds, audits)
+        settled.append((*_settlement(outcome.verified, batch, place, device.owner), *booked, *routed, seal))
     rows.many(_INSERT_SETTLEMENT, settled)
     rows.many(
         f"INSERT INTO legacy_days (scope, holder, day, bytes) VALUES ({marks(4)}) "

@@ -152,10 +152,10 @@ class Reviews:
 
 
 def deliveries_of(rows: Rows, day: int) -> list[Row]:
-    """Device, line, consumer and object of the settled tickets of a day: their ids rise with time."""
+    """Device, line, consumer, object and odds of the settled tickets of a day: their ids rise with time."""
     first, end = (uuid7(at * 1000, bytes(10)) for at in (day * DAY_S, (day + 1) * DAY_S))
     query = (
-        "SELECT device, coalesce(line, device), consumer, object FROM settlements "
+        "SELECT device, coalesce(line, device), consumer, object, odds FROM settlements "
         "WHERE jti >= ? AND jti < ? AND micro_points > 0"
     )
     return list(rows.all(query, (first, end)))
@@ -164,7 +164,7 @@ def deliveries_of(rows: Rows, day: int) -> list[Row]:
 def failed_audits(rows: Rows, day: int) -> dict[str, str]:
     """Devices that a canary found wrong that day, and why."""
     query = "SELECT device, reason FROM audits WHERE agreed = 0 AND at >= ? AND at < ? ORDER BY at"
-    return {device: reason for device, reason in rows.all(query, (day * DAY_S, (day + 1) * DAY_S))}
+    return {row[0]: row[1] for row in rows.all(query, (day * DAY_S, (day + 1) * DAY_S))}
 
 
 def findings_of(rows: list[Row], failed: Mapping[str, str]) -> list[Finding]:
@@ -175,7 +175,7 @@ def findings_of(rows: list[Row], failed: Mapping[str, str]) -> list[Finding]:
     """
     devices_of: dict[str, set[str]] = defaultdict(set)
     lines_of: dict[str, set[str]] = defaultdict(set)
-    for device, line, _, _ in rows:
+    for device, line, *_ in rows:
         devices_of[line].add(device)
         lines_of[device].add(line)
     found: list[tuple[float, str, str, str]] = []

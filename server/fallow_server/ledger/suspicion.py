@@ -21,16 +21,18 @@ FALSE_ALARMS_A_DAY = 0.001
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One settled ticket. ``line``: of the device, or the device itself where no line is known; all devices of a line
-    count together. ``consumer`` is the pseudonym of that day."""
+    count together. ``consumer`` is the pseudonym of that day, ``odds`` the chance, per mille, that the scheduler gave
+    to the device."""
 
     line: str
     consumer: str
     object_id: str
+    odds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """``line`` made ``count`` of the ``deliveries`` of an object, or of all that it served, where routing chooses a line
+    """``line`` made ``count`` of the ``deliveries`` of an object, or of all that it served, where routing chooses it
     for a share of ``most`` at most. ``chance``: that of an honest one to make so many."""
 
     line: str
@@ -102,24 +104,27 @@ def unlikely_pairs(deliveries: Iterable[Delivery]) -> list[Suspicion]:
 def unlikely_shares(deliveries: Iterable[Delivery]) -> list[Share]:
     """The lines of one day that made too many of the deliveries of their objects, the least likely first.
 
-    A consumer is sent to the better of two holders drawn at random, so that of H holders none is chosen for more than
-    2/H. An object that two lines served, or one, says nothing.
+    The scheduler wrote into each ticket which share it gave to the device; who makes up deliveries exceeds it. Where it
+    is not known, no line of H is chosen for more than 2/H, for a consumer is sent to the better of two drawn at random.
+    An object that nobody else served says nothing.
     """
-    by_object: dict[str, Counter[str]] = defaultdict(Counter)
+    by_object: dict[str, dict[str, list[int | None]]] = defaultdict(lambda: defaultdict(list))
     for one in deliveries:
-        by_object[one.object_id][one.line] += 1
+        by_object[one.object_id][one.line].append(one.odds)
     tested: list[tuple[str, int, int, float]] = []
     counts: Counter[str] = Counter()
     totals: Counter[str] = Counter()
     expected: dict[str, float] = defaultdict(float)
     for lines in by_object.values():
-        total, most = lines.total(), 2 / len(lines)
-        if most >= 1:
-            continue
-        for line, count in lines.items():
+        total = sum(map(len, lines.values()))
+        for line, found_odds in lines.items():
+            known = [odds for odds in found_odds if odds is not None]
+            most = sum(known) / len(known) / 1000 if known else 2 / len(lines)
+            if most >= 1 or len(lines) == 1:
+                continue
             # Of each object, for who makes up deliveries picks those that pay best; and of all of them together.
-            tested.append((line, count, total, most))
-            counts[line] += count
+            tested.append((line, len(found_odds), total, most))
+            counts[line] += len(found_odds)
             totals[line] += total
             expected[line] += total * most
     tested += [(line, count, totals[line], expected[line] / totals[line]) for line, count in counts.items()]

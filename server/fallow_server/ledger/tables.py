@@ -182,6 +182,7 @@ settlements = Table(
     Column("consumer", Text, nullable=False),
     Column("object", Text, nullable=False),
     Column("line", Text),
+    Column("odds", BigInteger),
     Column("audits", BigInteger),
     Column("seal", Text, nullable=False),
     CheckConstraint("micro_points >= 0", name="not_negative"),

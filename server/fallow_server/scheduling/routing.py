@@ -47,6 +47,24 @@ def pick_one(candidates: Sequence[DeviceView], draws: Sequence[float]) -> Device
     return max(candidates[first], candidates[second], key=lambda device: device.remaining_up_bps)
 
 
+def odds_of_one(candidates: Sequence[DeviceView], chosen: DeviceView) -> int:
+    """The chance, per mille, that :func:`pick_one` gave to ``chosen``: it wins against each that has less left, and
+    half of the times against one that has as much."""
+    count = len(candidates)
+    if count == 1:
+        return 1000
+    left = chosen.remaining_up_bps
+    weaker = sum(device.remaining_up_bps < left for device in candidates)
+    equal = sum(device.remaining_up_bps == left for device in candidates) - 1
+    return (2 * weaker + equal) * 1000 // (count * (count - 1))
+
+
+def odds_of_several(candidates: Sequence[DeviceView], chosen: DeviceView) -> int:
+    """The share, per mille, of the tickets of :func:`pick_several` that go to ``chosen``, about."""
+    total = sum(device.remaining_up_bps for device in candidates)
+    return chosen.remaining_up_bps * 1000 // total if total else 1000 // len(candidates)
+
+
 def pick_several(candidates: Sequence[DeviceView], count: int, draws: Sequence[float]) -> list[DeviceView]:
     """At most ``count`` candidates, drawn without replacement and weighted by what they have left, best first.
 

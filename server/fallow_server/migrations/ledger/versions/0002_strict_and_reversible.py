@@ -47,6 +47,7 @@ ADDED: dict[str, tuple[sa.Column[Any], ...]] = {
         sa.Column("consumer", sa.Text(), server_default="", nullable=False),
         sa.Column("object", sa.Text(), server_default="", nullable=False),
         sa.Column("line", sa.Text()),
+        sa.Column("odds", sa.BigInteger()),
         sa.Column("audits", sa.BigInteger()),
         sa.Column("seal", sa.Text(), server_default="", nullable=False),
     ),
