@@ -16,9 +16,10 @@ SERVER = [
     "asyncpg>=0.29",
     "alembic>=1.13",
     "prometheus-client>=0.20",
+    "orjson>=3.9",
 ]
 CLIENT = ["aiohttp>=3.8.4", "zeroconf>=0.47", "click>=8.1", "rich>=13"]
-DEV = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "pytest-timeout>=2.3"]
+DEV = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "pytest-timeout>=2.3", "cryptography>=41"]
 BENCH = ["libtorrent>=2.0.9", "matplotlib>=3.8"]
 
 setup(

@@ -85,11 +85,11 @@ class Chain:
 class World:
     """Use by :func:`world`. ``hold_s`` and the clock are the test's."""
 
-    def __init__(self, directory: Path, clock: FakeClock | None = None, hold_s: int = 0) -> None:
+    def __init__(self, directory: Path, clock: FakeClock | None = None, hold_s: int = 0, early_hold_s: int = 0) -> None:
         self.directory = directory
         self.clock = clock or FakeClock()
         self.url = f"sqlite+aiosqlite:///{directory / 'ledger.sqlite'}"
-        self.config = LedgerConfig(public_url="http://ledger.test", hold_s=hold_s, sweep_interval_s=3600)
+        self.config = LedgerConfig("http://ledger.test", hold_s, early_hold_s, sweep_interval_s=3600)
         self.device = Chain()
         self.tariff = ""
 
@@ -218,8 +218,10 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(directory: Path, *, hold_s: int = 0, populate: bool = True, **amounts: int) -> AsyncIterator[World]:
-    made = World(directory, hold_s=hold_s)
+async def world(
+    directory: Path, *, hold_s: int = 0, early_hold_s: int = 0, populate: bool = True, **amounts: int
+) -> AsyncIterator[World]:
+    made = World(directory, None, hold_s, early_hold_s)
     server = os.environ.get("FALLOW_TEST_DATABASE_URL")
     name = "fallow_" + hashlib.sha256(os.urandom(8)).hexdigest()[:16]
     if server is not None:

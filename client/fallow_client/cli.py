@@ -9,7 +9,7 @@ import sys
 import click
 from fallow_wire.errors import FallowError
 
-from .commands import consumer, login, operator, owner, publisher, status
+from .commands import auditor, consumer, login, operator, owner, publisher, status
 from .commands.context import Context
 from .commands.output import clean
 from .errors import ApiError, ClientError, FetchFailed, Unreachable
@@ -28,6 +28,7 @@ def fallow() -> None:
     Publisher:  publish, objects, sites, tasks
     Consumer:   fetch
     Operator:   operator …
+    Auditor:    verify
     """
 
 
@@ -50,6 +51,7 @@ for command in (
     publisher.tasks,
     consumer.fetch_command,
     operator.operator,
+    auditor.verify,
     login.login,
     login.logout,
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fallow_wire.batches import Head
@@ -101,6 +102,10 @@ class Ledger(Api):
     async def resolve_redemption(self, redemption_id: str, outcome: str) -> Any:
         """:param outcome: ``fulfilled``, ``voided`` or ``unknown``."""
         return await self.call("POST", path_of("v1", "redemptions", redemption_id, "resolution"), {"outcome": outcome})
+
+    async def export(self, file: Path) -> None:
+        """The books, written to ``file`` whole or not at all; compressed where its name ends in ``.gz``."""
+        await self.download("/v1/export", file, compressed=file.suffix == ".gz")
 
     async def reconciliation(self) -> dict[str, Any]:
         """``sum, accounts, settlements, booked, recomputed, differences``."""

@@ -178,6 +178,15 @@ ZH: dict[str, str] = {
     "Tariff": "费率",
     "Version": "版本",
     "Valid from": "生效时间",
+    "Entries": "分录数",
+    "Head": "链头",
+    "Batches": "批次数",
+    "Signatures": "已验证的签名",
+    "Table": "表",
+    "Row": "行",
+    "What": "内容",
+    "Stored": "存储值",
+    "Computed": "核算值",
     # ------------------------------------------------------------- help of commands
     "Fallow puts the idle line of home devices to work, and pays their owners in points.": (
         "Fallow 利用家用设备的空闲线路，并以积分回报设备的主人。"
@@ -252,6 +261,10 @@ ZH: dict[str, str] = {
     "Publisher:  publish, objects, sites, tasks": "发布者：    publish, objects, sites, tasks",
     "Consumer:   fetch": "使用者：    fetch",
     "Operator:   operator …": "运营者：    operator …",
+    "Auditor:    verify": "审计者：    verify",
+    "Compute a ledger again, offline: chain, sums, and every settlement from its stored inputs.": (
+        "离线重新核算账本：哈希链、合计，以及依据所存输入的每一笔结算。"
+    ),
     EXIT_CODES: _EXIT_CODES_ZH,
     # ------------------------------------------------------------- help of options
     "How long to listen, in seconds.": "监听多少秒。",
@@ -272,6 +285,9 @@ ZH: dict[str, str] = {
     "Do not ask.": "不再询问。",
     "Idempotency key: the same key again redeems nothing twice.": "幂等键：相同的键不会重复兑换。",
     "Idempotency key: the same key again deposits nothing twice.": "幂等键：相同的键不会重复充值。",
+    "Fetch the books from the ledger into FILE first (operators).": "先从账本下载账目到 FILE（运营者）。",
+    "The ledger's keys that you trust, as a JWK set.": "您信任的账本公钥（JWK 集）。",
+    "A head that you kept; it must still be there.": "您保存的链头；它必须仍在链上。",
     "Print JSON.": "输出 JSON。",
     "The scheduler's address.": "调度服务器的地址。",
     "The ledger's address.": "账本的地址。",

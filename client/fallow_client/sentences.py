@@ -54,6 +54,12 @@ ZH_SENTENCES: dict[str, str] = {
     "fallow login --ledger URL, or give --ledger or FALLOW_LEDGER": (
         "请运行 fallow login --ledger URL，或给出 --ledger 或 FALLOW_LEDGER"
     ),
+    "the books differ in {} places from what can be computed": "账目有 {} 处与核算结果不符",
+    "keep this file and ask the operator": "请保存此文件并询问运营者",
+    "{} is not a whole export": "{} 不是完整的导出文件",
+    "take it again": "请重新下载",
+    "{} is not an export of a ledger": "{} 不是账本的导出文件",
+    "take it from GET /v1/export": "请从 GET /v1/export 获取",
     "give --scheduler URL": "请给出 --scheduler URL",
     "add --scheduler URL": "请加上 --scheduler URL",
     "an object id alone does not say where it is": "仅有对象编号无法得知它的位置",

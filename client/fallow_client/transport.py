@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -16,7 +18,7 @@ from fallow_wire.fields import decode
 from fallow_wire.http import Problem
 from fallow_wire.limits import MANIFEST_BYTES_MAX, MIB
 
-from .errors import ApiError, BadAnswer, SettingsError, Unreachable
+from .errors import ApiError, BadAnswer, ClientError, SettingsError, Unreachable
 
 T = TypeVar("T")
 Self = TypeVar("Self", bound="Api")
@@ -175,6 +177,36 @@ class Api:
         except ValueError as error:
             raise BadAnswer(url, str(error)) from error
 
+    async def download(self, path: str, file: Path, *, compressed: bool = False) -> None:
+        """An answer of any size into ``file``, which is replaced when all of it has come.
+
+        :param compressed: write it as gzip.
+        :raises ApiError, Unreachable: as :meth:`call`.
+        :raises ClientError: it cannot be written.
+        """
+        url = self.base_url + path
+        partial = file.with_name(file.name + ".part")
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._config.connect_s, sock_read=self._config.answer_s
+        )
+        try:
+            async with self.session.get(
+                url, headers=self.headers(), timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status >= 300:
+                    answer = await read_bounded(response, self._config.problem_bytes_max, url)
+                    raise ApiError(problem_of(response.status, response.reason or "", answer), url)
+                with _writer(partial, compressed) as output:
+                    async for piece in response.content.iter_any():
+                        output.write(piece)
+            os.replace(partial, file)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unreachable(self.base_url, reason_of(error)) from error
+        except OSError as error:
+            raise ClientError(f"{partial}: {error.strerror or error}", "name another file") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
     async def record(self, cls: type[T], method: str, path: str, body: Any = None, **more: Any) -> T:
         """:meth:`call`, read as record ``cls``; unknown fields are ignored."""
         return read_record(cls, await self.call(method, path, body, **more), self.base_url + path)
@@ -207,6 +239,10 @@ class Api:
         if not isinstance(answer, dict):
             raise BadAnswer(self.base_url + path, "an object is wanted")
         return answer
+
+
+def _writer(path: Path, compressed: bool) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "wb")) if compressed else path.open("wb")
 
 
 async def read_bounded(response: aiohttp.ClientResponse, size_max: int, url: str) -> bytes:

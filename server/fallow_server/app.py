@@ -34,6 +34,7 @@ from .fleet.live import Fleet
 from .fleet.records import DeviceRecords
 from .fleet.routes import FleetRoutes
 from .fleet.sessions import Sessions
+from .garbage import collect_less
 from .http import Api
 from .ledger.app import LedgerService
 from .link import Link, LinkScheduler
@@ -280,6 +281,7 @@ class ServerApp:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         await self.start()
+        collect_less()
         try:
             for role, url in (("scheduler", self.scheduler_url), ("ledger", self.ledger_url)):
                 if getattr(self, role) is not None:

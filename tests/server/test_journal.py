@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,21 +16,20 @@ from fallow_server.database import Database
 from fallow_server.ledger import tables
 from fallow_server.ledger.books import open_books
 from fallow_server.ledger.journal import (
-    GENESIS,
     Account,
     AccountKind,
-    ChainHead,
     Posting,
     PostingKind,
-    first_break,
     transfer,
     write_entries,
 )
 from fallow_server.schema import ledger_metadata
 from fallow_wire.errors import LocalError
+from fallow_wire.journal import GENESIS, ChainHead, Entry, first_break
+from fallow_wire.strict import dumps
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger_world import OWNER, World, in_world
+from ledger_world import OPERATOR, OWNER, World, in_world
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -121,12 +122,28 @@ def test_books_refuse_to_overdraw_and_roll_back_whole(tmp_path: Path) -> None:
     in_world(tmp_path, script, populate=False)
 
 
-@pytest.mark.parametrize("table", ["entries", "settlements", "batches", "tariffs"])
+UNCHANGEABLE = {
+    "entries": "at",
+    "settlements": "micro_points",
+    "batches": "received_at",
+    "tariffs": "version",
+    "clawbacks": "reason",
+    "earners": "since",
+    "audits": "agreed",
+}
+
+
+@pytest.mark.parametrize(("table", "column"), UNCHANGEABLE.items())
 @pytest.mark.parametrize("change", ["UPDATE {} SET {} = {}", "DELETE FROM {}"])
-def test_what_was_booked_cannot_be_changed(tmp_path: Path, table: str, change: str) -> None:
+def test_what_was_booked_cannot_be_changed(tmp_path: Path, table: str, column: str, change: str) -> None:
     async def script(world: World) -> None:
-        await world.prove(world.item())
-        column = {"entries": "at", "settlements": "micro_points", "batches": "received_at", "tariffs": "version"}[table]
+        ticket = world.ticket()
+        await world.prove(world.item(ticket))
+        audit = {"device": world.device.id, "jti": ticket.jti, "bytes": 1, "agreed": True}
+        await world.good("POST", "/v1/audits", OPERATOR, audit)
+        await world.good(
+            "POST", f"/v1/settlements/{ticket.jti}/clawback", OPERATOR, {"reason": "a test"}, once="reversal"
+        )
 
         async def alter() -> None:
             async with world.database.write() as connection:
@@ -135,6 +152,25 @@ def test_what_was_booked_cannot_be_changed(tmp_path: Path, table: str, change: s
         with pytest.raises(DBAPIError, match="immutable"):
             await alter()
         await world.reconciled()
+
+    in_world(tmp_path, script, hold_s=100)
+
+
+@pytest.mark.skipif("FALLOW_TEST_DATABASE_URL" in os.environ, reason="PostgreSQL's tables are always strict")
+def test_sqlites_tables_are_strict(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        async with world.database.read() as connection:
+            query = "SELECT name, strict FROM pragma_table_list WHERE type = 'table' AND schema = 'main'"
+            strict = {row.name: row.strict for row in await connection.execute(text(query))}
+        assert {name for name in strict if name in ledger_metadata.tables} == set(ledger_metadata.tables)
+        assert {name for name, value in strict.items() if not value} == {"alembic_version_ledger", "sqlite_schema"}
+
+        async def mistype() -> None:
+            async with world.database.write() as connection:
+                await connection.execute(text("UPDATE balances SET micro_points = '1.5x'"))
+
+        with pytest.raises(DBAPIError, match="cannot store TEXT"):
+            await mistype()
 
     in_world(tmp_path, script)
 
@@ -145,6 +181,8 @@ def test_what_was_booked_cannot_be_changed(tmp_path: Path, table: str, change: s
         "UPDATE balances SET micro_points = -1 WHERE kind = 'held'",
         "UPDATE balances SET micro_points = -1 WHERE kind = 'escrow'",
         "INSERT INTO chain_head (id, entries, hash) VALUES (2, 0, '')",
+        "INSERT INTO entries SELECT max(seq) + 1, 0, 'voiding', 'a', 'a', 1, 'p', 'resolved', hash FROM entries "
+        "GROUP BY hash UNION ALL SELECT 100, 0, 'fulfilment', 'a', 'a', 1, 'p', 'resolved', hash FROM entries",
     ],
 )
 def test_the_database_itself_refuses_what_must_not_be(tmp_path: Path, statement: str) -> None:
@@ -179,3 +217,15 @@ def test_the_migration_makes_the_tables_that_the_code_declares(tmp_path: Path) -
         await database.close()
 
     asyncio.run(run())
+
+
+@given(
+    st.text(max_size=6) | st.just("held:own-1"), st.integers(-(2**53) + 1, 2**53 - 1).filter(bool), st.text(max_size=3)
+)
+def test_an_entry_is_hashed_as_its_canonical_json(account: str, micro_points: int, ref: str) -> None:
+    entry = Entry(1, 2, "settlement", account, micro_points, "posting", ref)
+    try:
+        canonical = dumps(entry.as_json())
+    except LocalError:  # a lone surrogate
+        return
+    assert entry.hash_after(GENESIS) == hashlib.sha256(bytes(32) + canonical).hexdigest()

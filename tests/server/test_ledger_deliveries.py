@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fallow_server.ledger import settlement
+from fallow_server.ledger import booking
 from fallow_wire.batches import BatchItem, batch_hash
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -123,12 +123,12 @@ class Deliveries(RuleBasedStateMachine):
         def die(*_: Any, **__: Any) -> str:
             raise RuntimeError("killed")
 
-        real = settlement.sign
-        settlement.sign = die  # type: ignore[assignment]
+        real = booking.sign
+        booking.sign = die  # type: ignore[assignment]
         try:
             answer = self.run(self.world.post(token))
         finally:
-            settlement.sign = real
+            booking.sign = real
         assert answer.status in (200, 409, 500)
         assert (answer.status == 200) == (token in self.acks)
         self.run(self.world.restart())

@@ -7,7 +7,15 @@ from dataclasses import replace
 from fallow_server.scheduling import filters
 from fallow_server.scheduling.assignment import assign
 from fallow_server.scheduling.filters import Config, Request, explain, placement_refusal, routing_refusal, url_for
-from fallow_server.scheduling.routing import assumed_bps, eligible, pick_one, pick_several
+from fallow_server.scheduling.routing import (
+    assumed_bps,
+    eligible,
+    odds_of_one,
+    odds_of_several,
+    one_per_line,
+    pick_one,
+    pick_several,
+)
 from fallow_server.scheduling.scores import score
 from fallow_server.scheduling.views import Demand, DeviceView
 from hypothesis import given, settings
@@ -187,3 +195,32 @@ def test_routing_only_takes_who_may_serve(devices: list[DeviceView], first: floa
     assert one is None or routing_refusal(one, request, CONFIG) is None
     several = pick_several(candidates, 4, [first] * len(candidates))
     assert len({view.device_id for view in several}) == min(4, len(candidates))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=7))
+def test_the_odds_of_one_are_those_of_the_choice(idle: list[int]) -> None:
+    """Against every pair of draws, each of which chooses one candidate."""
+    candidates = [device(n, idle_up_bps=bps * 10**6) for n, bps in enumerate(idle)]
+    count = len(candidates)
+    places = [(n + 0.5) / count for n in range(count)]
+    others = [(n + 0.5) / (count - 1) for n in range(count - 1)] or [0.0]
+    chosen = [pick_one(candidates, (first, second)) for first in places for second in others]
+    for one in candidates:
+        equals = [other for other in candidates if other.remaining_up_bps == one.remaining_up_bps]
+        share = sum(winner in equals for winner in chosen) / len(chosen) / len(equals)
+        assert abs(odds_of_one(candidates, one) - share * 1000) <= 1
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=7))
+def test_the_odds_of_several_are_shares_of_one_whole(idle: list[int]) -> None:
+    candidates = [device(n, idle_up_bps=bps * 10**6) for n, bps in enumerate(idle)]
+    odds = [odds_of_several(candidates, one) for one in candidates]
+    assert 1000 - len(odds) <= sum(odds) <= 1000
+
+
+def test_of_each_line_one_device_is_a_candidate() -> None:
+    candidates = [device(n) for n in range(6)]
+    lines = ["a", "a", "b", None, None, "a"]
+    found = one_per_line(candidates, lines, lambda: 0.99)
+    assert [one.device_id for one in found] == [candidates[n].device_id for n in (3, 4, 5, 2)]
+    assert one_per_line([], [], lambda: 0.0) == []

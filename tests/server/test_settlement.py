@@ -428,3 +428,28 @@ def test_who_sends_a_batch_needs_no_token_and_a_token_helps_nobody(tmp_path: Pat
         assert answer.status == 403
 
     in_world(tmp_path, script)
+
+
+def test_all_devices_of_one_line_are_paid_for_one_line(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        second = Chain(50)
+        await world.bind(second, OTHER)
+
+        def served(points: int, line: str | None, chain: Chain) -> Any:
+            ticket = world.ticket(max_bytes=points * GIB, line=line, chain=chain)
+            return world.item(ticket, confirmed=points * GIB, claimed=points * GIB)
+
+        ack = await world.prove(served(30, "one", world.device), served(20, "one", world.device))
+        assert [i.reason for i in ack.items] == [None, "line-cap"]  # 100 Mbit/s are 41.9 GiB an hour
+        here = world.device, second
+        ack = await world.prove(served(12, "one", second), served(11, "one", second), chain=second)
+        assert [i.reason for i in ack.items] == ["line-cap", None]
+        ack = await world.prove(*(served(20, line, here[0]) for line in ("two", None, "three")))
+        assert [i.reason for i in ack.items] == [None] * 3
+        world.clock.time += 3600
+        await world.reserve(10**8)
+        ack = await world.prove(served(40, "one", world.device))
+        assert [i.reason for i in ack.items] == [None]
+        await world.reconciled()
+
+    in_world(tmp_path, script, reserved=3 * 10**8)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fallow_server.ledger.journal import ChainHead, Entry, first_break
 from fallow_server.ledger.statements import month_span
 from fallow_wire.batches import Head
 from fallow_wire.errors import PeerError
+from fallow_wire.journal import ChainHead, Entry, first_break
 from fallow_wire.jws import Kind, verify
 from fallow_wire.statements import Statement
 from fallow_wire.tariff import Factors, Tariff, paid_bytes

@@ -101,6 +101,63 @@ def test_signatures_verify_only_for_their_message_and_key() -> None:
         key(1).public.verify(b"", b"message")
 
 
+ORDER = 2**252 + 27742317777372353535851937790883648493
+
+
+def forged_signatures() -> dict[str, bytes]:
+    """The classes of wrong signatures that public test vectors (Wycheproof, "Taming the many EdDSAs") go through, each
+    made from a right one."""
+    right = key(1).sign(b"message")
+    r, s = right[:32], int.from_bytes(right[32:], "little")
+
+    def with_s(value: int) -> bytes:
+        return r + value.to_bytes(32, "little")
+
+    small = {f"R of small order {raw.hex()[:8]}{raw.hex()[-2:]}": raw + right[32:] for raw in encodings()}
+    bits = {
+        f"bit {bit} flipped": bytes(b ^ (1 << bit % 8) * (i == bit // 8) for i, b in enumerate(right))
+        for bit in range(512)
+    }
+    return {
+        **small,
+        **bits,
+        **{f"s + {n}·L": with_s(s + n * ORDER) for n in range(1, 8)},
+        "-s": with_s(ORDER - s),
+        "s of 0": with_s(0),
+        "s of 1": with_s(1),
+        "s of L": with_s(ORDER),
+        "s of L - 1": with_s(ORDER - 1),
+        "s of 2^253": with_s(2**253),
+        "s of all ones": r + b"\xff" * 32,
+        "all zeros": bytes(64),
+        "all ones": b"\xff" * 64,
+        "R not canonical": (P + 1).to_bytes(32, "little") + right[32:],
+        "R above p": b"\xff" * 32 + right[32:],
+        "halves exchanged": right[32:] + right[:32],
+        "big endian": right[:32] + right[:31:-1],
+        "empty": b"",
+        "R alone": right[:32],
+        "cut": right[:63],
+        "with a zero after": right + b"\0",
+        "twice": right + right,
+        "with the message": right + b"message",
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in forged_signatures() if not name.startswith("bit ")])
+def test_every_class_of_forged_signature_is_refused(name: str) -> None:
+    with pytest.raises(BadSignature):
+        key(1).public.verify(forged_signatures()[name], b"message")
+
+
+def test_a_signature_with_any_one_bit_flipped_is_refused() -> None:
+    forged = [signature for name, signature in forged_signatures().items() if name.startswith("bit ")]
+    assert len(set(forged)) == 512
+    for signature in forged:
+        with pytest.raises(BadSignature):
+            key(1).public.verify(signature, b"message")
+
+
 @given(st.binary(max_size=40))
 def test_any_bytes_are_a_key_or_a_bad_key(raw: bytes) -> None:
     try:

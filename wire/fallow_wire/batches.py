@@ -12,6 +12,7 @@ from typing import Annotated
 
 from .fields import device_id, hexadecimal, integer, items, one_of, record, text, uuid7
 from .limits import BATCH_ITEMS_MAX, RECEIPT_BYTES_MAX, TICKET_BYTES_MAX
+from .strict import dumps
 
 FIRST_PREV = "0" * 64
 
@@ -31,6 +32,7 @@ REASONS = (
     "escrow-exhausted",
     "device-cap",
     "publisher-cap",
+    "line-cap",
 )
 """Reason codes of a refused item; ``docs/protocol.md`` says what each means and what to do."""
 
@@ -45,6 +47,11 @@ class BatchItem:
     started_at: Annotated[int, integer()]
     ended_at: Annotated[int, integer()]
     receipt: Annotated[str | None, text(RECEIPT_BYTES_MAX, 1)] = None
+
+    def digest(self) -> str:
+        """SHA-256 of the item's canonical form, hexadecimal: what tells the same item from another for its ticket."""
+        value = {name: item for name in self.__slots__ if (item := getattr(self, name)) is not None}
+        return hashlib.sha256(dumps(value)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

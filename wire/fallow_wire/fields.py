@@ -13,7 +13,7 @@ import functools
 import re
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .encoding import from_base64url, is_hex
 from .errors import LocalError, Malformed
@@ -142,8 +142,7 @@ def record(cls: type[Any]) -> Check:
     return check
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     name: str
     check: Check
     required: bool
@@ -164,25 +163,26 @@ def _fields_of(cls: type[Any]) -> tuple[_Field, ...]:
 
 
 def _decode(cls: type[T], value: Any, path: str, strict: bool) -> T:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise Malformed(f"{path or 'payload'}: an object is wanted")
     fields = _fields_of(cls)  # type: ignore[arg-type]  # classes are hashable; mypy doubts it
+    prefix = f"{path}." if path else ""
     found: dict[str, Any] = {}
-    for field in fields:
-        where = f"{path}.{field.name}" if path else field.name
-        if field.name in value:
-            item = value[field.name]
-            if item is None and field.nullable:
+    left = len(value)
+    for name, check, required, nullable in fields:
+        if name in value:
+            item = value[name]
+            left -= 1
+            if item is None and nullable:
                 if strict:
-                    raise Malformed(f"{where}: leave it out instead of null")
+                    raise Malformed(f"{prefix}{name}: leave it out instead of null")
                 continue
-            found[field.name] = field.check(item, where, strict)
-        elif field.required:
-            raise Malformed(f"{where}: is missing")
-    if strict:
+            found[name] = check(item, prefix + name, strict)
+        elif required:
+            raise Malformed(f"{prefix}{name}: is missing")
+    if strict and left:
         unknown = value.keys() - {field.name for field in fields}
-        if unknown:
-            raise Malformed(f"{path or 'payload'}: unknown field {min(unknown)[:64]!r}")
+        raise Malformed(f"{path or 'payload'}: unknown field {min(unknown)[:64]!r}")
     return cls(**found)
 
 
@@ -195,14 +195,28 @@ def decode(cls: type[T], value: Any, *, strict: bool) -> T:
     return _decode(cls, value, "", strict)
 
 
+_SCALARS = frozenset({str, int, bool, type(None)})
+
+
+@functools.cache
+def _names_of(kind: type[Any]) -> tuple[str, ...] | None:
+    """The fields of a record; None for other types, which are few."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+
+
 def encode(value: Any) -> Any:
     """The JSON value of a record (and of tuples, dicts and plain values in it). ``None`` fields are left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: encode(item)
-            for field in dataclasses.fields(value)
-            if (item := getattr(value, field.name)) is not None
-        }
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    names = _names_of(kind)  # type: ignore[arg-type]  # classes are hashable; mypy doubts it
+    if names is not None:
+        found = {}
+        for name in names:
+            item = getattr(value, name)
+            if item is not None:
+                found[name] = item if type(item) in _SCALARS else encode(item)
+        return found
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
     if isinstance(value, Mapping):

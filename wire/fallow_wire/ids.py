@@ -13,8 +13,8 @@ def uuid7(now_ms: int, randomness: bytes) -> str:
         raise LocalError("uuid7 wants 10 random bytes and a time of 48 bits")
     value = now_ms << 80 | int.from_bytes(randomness, "big")
     value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
+    digits = f"{value & ~(0x3 << 62) | 0x2 << 62:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def uuid7_ms(text: str) -> int:

@@ -13,6 +13,11 @@ from typing import Any, NoReturn
 from .errors import LocalError, Malformed, TooLarge
 from .limits import INTEGER_MAX, JSON_DEPTH_MAX, JSON_DIGITS_MAX
 
+try:
+    import orjson
+except ImportError:  # routers have none; everything works without it
+    orjson = None  # type: ignore[assignment]
+
 
 def _no_float(text: str) -> NoReturn:
     raise Malformed(f"floating-point number {text[:20]}; numbers are integers")
@@ -38,6 +43,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _decoder = json.JSONDecoder(
     object_pairs_hook=_unique,
     parse_float=_no_float,
@@ -60,6 +66,39 @@ def _check_depth(value: Any, left: int = JSON_DEPTH_MAX) -> None:
             _check_depth(item, left - 1)
 
 
+_CONTAINERS = (dict, list, tuple)
+
+
+def _is_plain(value: Any, left: int = JSON_DEPTH_MAX) -> bool:
+    """Made of objects, arrays, text, booleans, null and integers in range, and not too deep."""
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return True
+    if kind is int:
+        return bool(0 <= value <= INTEGER_MAX)
+    if left == 0 or kind not in _CONTAINERS:
+        return False
+    for item in value.values() if kind is dict else value:
+        if type(item) is not str and not _is_plain(item, left - 1):
+            return False
+    return True
+
+
+def _read_canonical(data: bytes | str) -> Any:
+    """The value of ``data`` if that is in canonical form, as all that programs sign is; else None.
+
+    A parser that takes too much is safe here: what is written again to the same bytes had no duplicate keys, no white
+    space and no second spelling of anything.
+    """
+    try:
+        value = orjson.loads(data)
+        canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    written = data.encode("utf-8") if isinstance(data, str) else data
+    return value if canonical == written and _is_plain(value) else None
+
+
 def loads(data: bytes | str, size_max: int) -> Any:
     """Read ``data`` strictly.
 
@@ -68,6 +107,10 @@ def loads(data: bytes | str, size_max: int) -> Any:
     """
     if len(data) > size_max:
         raise TooLarge(f"{len(data)} bytes; the limit is {size_max}")
+    if orjson is not None:
+        value = _read_canonical(data)
+        if value is not None:
+            return value
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
         if isinstance(data, str):
@@ -97,8 +140,11 @@ def loads_object(data: bytes | str, size_max: int) -> dict[str, Any]:
 def dumps(value: Any) -> bytes:
     """The canonical bytes of a JSON value made of objects, arrays, strings, integers, booleans and null."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
-            "utf-8"
-        )
+        if orjson is not None and _is_plain(value):
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        pass  # keys that are no text, or no JSON at all: the standard library has the say
+    try:
+        return _encoder.encode(value).encode("utf-8")
     except (TypeError, ValueError) as error:
         raise LocalError(f"not a JSON value: {error}") from None

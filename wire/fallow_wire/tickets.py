@@ -29,7 +29,11 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Permission to fetch ``obj`` from device ``aud``, up to ``max_bytes``. Times in Unix seconds."""
+    """Permission to fetch ``obj`` from device ``aud``, up to ``max_bytes``. Times in Unix seconds.
+
+    ``line``: keyed pseudonym, new every day, of the network (/24 or /56) that the scheduler sees the device in.
+    ``odds``: per mille, the chance that a ticket of this request would name the device.
+    """
 
     iss: Annotated[str, text(256, 1)]
     aud: Annotated[str, device_id()]
@@ -46,6 +50,8 @@ class Ticket:
     tariff: Annotated[str, hexadecimal(64)]
     ledger: Annotated[str, text(256, 1)]
     cnf: Annotated[Confirmation | None, record(Confirmation)] = None
+    line: Annotated[str | None, text(64, 1)] = None
+    odds: Annotated[int | None, integer(0, 1000)] = None
 
     def __post_init__(self) -> None:
         if (self.cnf is not None) != (self.tier == "countersigned"):

@@ -36,6 +36,14 @@ def family_of(address: str) -> str:
     return "ipv6" if ":" in prefix_of(address) else "ipv4"
 
 
+def line_of(address: str) -> str:
+    """What stands for one line that devices serve over: the IPv4 /24, or the /56 that providers give a home of IPv6."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    found = mapped or ip
+    return str(ipaddress.ip_network((int(found) >> 72 << 72, 56) if found.version == 6 else (int(found) >> 8 << 8, 24)))
+
+
 class Pseudonyms:
     def __init__(self, clock: Clock, randomness: Callable[[int], bytes] = os.urandom) -> None:
         self._clock = clock
@@ -45,8 +53,15 @@ class Pseudonyms:
 
     def of(self, address: str) -> str:
         """22 characters of base64url for the address's prefix, the same for one UTC day of one process."""
+        return self._name(prefix_of(address))
+
+    def line(self, address: str) -> str:
+        """The same for the line of a device; no line has the name of a consumer."""
+        return self._name(f"line {line_of(address)}")
+
+    def _name(self, prefix: str) -> str:
         day = self._clock.now() // DAY_S
         if day != self._day:
             self._day, self._key = day, self._randomness(KEY_BYTES)
-        digest = hmac.new(self._key, prefix_of(address).encode("ascii"), hashlib.sha256).digest()
+        digest = hmac.new(self._key, prefix.encode("ascii"), hashlib.sha256).digest()
         return base64url(digest[:NAME_BYTES])

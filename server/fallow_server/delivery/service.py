@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from aiohttp import web
@@ -24,7 +24,15 @@ from ..clock import Clock
 from ..fleet.live import Fleet
 from ..http import Api, Role, caller_address, json_response, record_body, refusal
 from ..scheduling.filters import Request, url_for
-from ..scheduling.routing import assumed_bps, eligible, pick_one, pick_several
+from ..scheduling.routing import (
+    assumed_bps,
+    eligible,
+    odds_of_one,
+    odds_of_several,
+    one_per_line,
+    pick_one,
+    pick_several,
+)
 from ..scheduling.views import DeviceView
 from ..signing import SigningKeys
 from .config import Config
@@ -84,8 +92,8 @@ class DeliveryService:
         self._draw = draw
         self.devices = Devices(fleet, clock)
         self.escrow = Escrow(config, link, clock)
-        self.issuer = TicketIssuer(config, keys, self.escrow, link, clock)
         self._pseudonyms = Pseudonyms(clock)
+        self.issuer = TicketIssuer(config, keys, self.escrow, link, clock, line_of=self._line_of)
         self._limit = ConsumerLimit(config, clock)
         self._transfer = Transfer(config, catalogue.blobs)
 
@@ -195,7 +203,10 @@ class DeliveryService:
         address = _checked_address(request)
         wanted = Request(held.object_id, family=family_of(address))
         candidates = eligible(self.devices.holders(held.object_id), wanted, self._config.filters)
+        lines = [self._line_of(device.device_id) for device in candidates]
+        candidates = one_per_line(candidates, lines, self._draw)
         chosen = self._choose(candidates, count)
+        odds_of = odds_of_several if count > 1 else odds_of_one
         if not chosen:
             return []
         self._charge(request, len(chosen))
@@ -212,12 +223,19 @@ class DeliveryService:
         routed = []
         for device in chosen:
             url = url_for(device, wanted.family)
-            ticket = await self.issuer.issue(device.device_id, order)
+            odds = odds_of(candidates, device)
+            ticket = await self.issuer.issue(device.device_id, replace(order, odds=odds))
             if url is None or ticket is None:
                 break
             self.devices.note_routed(device.device_id, assumed)
             routed.append(Routed(device.device_id, f"{url}/o/{held.object_id}/{quoted(name)}", ticket))
         return routed
+
+    def _line_of(self, device_id: str) -> str | None:
+        device = self.devices.fleet.get(device_id)
+        if device is None or not ipaddress.ip_address(device.remote_address.partition("%")[0]).is_global:
+            return None  # behind one private address may be a whole test network
+        return self._pseudonyms.line(device.remote_address)
 
     def _charge(self, request: web.Request, tickets: int) -> None:
         """:raises ApiProblem: 429 when the consumer has asked for too much lately."""

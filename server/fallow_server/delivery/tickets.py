@@ -33,6 +33,7 @@ class Tariffs(Protocol):
 class Order:
     """What a ticket is to allow. ``sub``: a consumer's pseudonym, or the id of a device that fills.
 
+    ``odds``: see :class:`~fallow_wire.tickets.Ticket`.
     ``jwk``: the key that confirms delivery; None makes a legacy ticket.
     """
 
@@ -42,10 +43,14 @@ class Order:
     max_bytes: int
     service: str = "object"
     jwk: Jwk | None = None
+    odds: int | None = None
 
 
 class TicketIssuer:
-    """:param randomness: gives so many random bytes."""
+    """
+    :param randomness: gives so many random bytes.
+    :param line_of: the pseudonym of a device's line; None while nobody knows where it is.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class TicketIssuer:
         tariffs: Tariffs,
         clock: Clock,
         randomness: Callable[[int], bytes] = os.urandom,
+        line_of: Callable[[str], str | None] = lambda device: None,
     ) -> None:
         self._config = config
         self._keys = keys
@@ -62,6 +68,7 @@ class TicketIssuer:
         self._tariffs = tariffs
         self._clock = clock
         self._randomness = randomness
+        self._line_of = line_of
         self._tariff: Signed[Tariff] | None = None
         self._tariff_id = ""
         self._no_tariff_until = 0.0
@@ -94,6 +101,8 @@ class TicketIssuer:
             tariff=self._tariff_id,
             ledger=self._config.ledger_url,
             cnf=None if order.jwk is None else Confirmation(order.jwk),
+            line=self._line_of(device_id),
+            odds=order.odds,
         )
         return sign(Kind.TICKET, ticket, self._keys.current)
 

@@ -10,11 +10,16 @@ from ..common import CommonRoutes
 from ..database import Database
 from ..http import Api
 from ..signing import SigningKeys
+from .audits import Audits
+from .clawback import Clawbacks
 from .config import LedgerConfig
 from .directory import Directory, LedgerAuthenticator
 from .escrow import Escrow
+from .export import Export
 from .reconciliation import Reconciliation
+from .reviews import Reviews
 from .rewards import Rewards
+from .roots import Roots
 from .settlement import Settlement
 from .statements import Statements
 from .tariffs import Tariffs
@@ -39,6 +44,8 @@ class LedgerService:
         self._clock = clock
         self._escrow = Escrow(database, clock)
         self._tariffs = Tariffs(database, keys, clock)
+        self._reviews = Reviews(database, clock)
+        self._roots = Roots(database, keys, clock)
         self._sweeping: asyncio.Task[None] | None = None
         self._trouble: str | None = None
         self.reconciliation = Reconciliation(database)
@@ -49,9 +56,14 @@ class LedgerService:
             Settlement(config, database, keys, clock, self._booked),
             Statements(database, keys, clock),
             Rewards(database, clock),
+            Clawbacks(database, clock),
             Directory(database),
             self._escrow,
             self._tariffs,
+            self._roots,
+            self._reviews,
+            Audits(database, clock),
+            Export(database, keys, clock),
             self.reconciliation,
         ):
             part.add_routes(self.api)
@@ -59,6 +71,7 @@ class LedgerService:
     async def start(self) -> None:
         """Bring the database to its newest form, make the first tariff of a fresh ledger, start the sweep."""
         await self._database.migrate("ledger")
+        await self._roots.keep_keys()
         await self._tariffs.ensure_first()
         self._sweeping = asyncio.create_task(self._sweep_forever(), name="ledger-sweep")
 
@@ -70,9 +83,11 @@ class LedgerService:
             self._sweeping = None
 
     async def sweep(self) -> None:
-        """What time alone makes due: held points mature, unused reservations go back."""
+        """What time alone makes due: held points mature, unused reservations return, days get a root and a look."""
         await vest(self._database, self._clock)
         await self._escrow.release()
+        await self._roots.close_days()
+        await self._reviews.look()
 
     async def _sweep_forever(self) -> None:
         while True:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
+from functools import lru_cache
 
 from aiohttp import web
 from fallow_wire.encoding import from_base64url
@@ -16,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..database import Database
 from ..http import Api, Principal, Role, record_body, refusal
 from ..link import LinkAccount, LinkDevice, LinkScheduler
+from ..rows import Rows
 from ..signing import key_set
 from ..tokens import hash_token
 from .books import upsert
@@ -105,12 +108,17 @@ class Directory:
         return web.Response(status=204)
 
 
-async def scheduler_keys(connection: AsyncConnection) -> dict[tuple[str, str], PublicKey]:
+def stored_scheduler_keys(rows: Rows) -> dict[tuple[str, str], PublicKey]:
     """Schedulers' keys by URL and ``kid``: a key speaks for the scheduler that published it and for no other."""
     keys: dict[tuple[str, str], PublicKey] = {}
-    for row in await connection.execute(select(schedulers)):
-        keys.update(((row.url, kid), key) for kid, key in key_set(_stored(row.jwks)).items())
+    for url, jwks in rows.all("SELECT url, jwks FROM schedulers"):
+        keys.update(((url, kid), key) for kid, key in _keys_in(jwks).items())
     return keys
+
+
+@lru_cache(maxsize=64)
+def _keys_in(jwks: str) -> Mapping[str, PublicKey]:
+    return key_set(_stored(jwks))
 
 
 def _stored(jwks: str) -> JwkSet:

@@ -1,8 +1,8 @@
 """The journal: double entry, integers of micro-points (µp), one hash chain. Pure.
 
 A posting moves points between accounts; its entries sum to zero, and no entry is ever changed or removed. A mistake is
-set right by another posting. Each entry's hash covers the entry before it, so whoever keeps one signed head can tell
-later whether anything below it was altered.
+set right by another posting: a settlement by a clawback, and only as long as its points are held. Each entry's hash
+covers the entry before it, so whoever keeps one signed head can tell later whether anything below it was altered.
 
 Where points live::
 
@@ -17,17 +17,11 @@ Where points live::
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from fallow_wire.errors import LocalError
-from fallow_wire.strict import dumps
-
-GENESIS = "0" * 64
-"""The hash before the first entry."""
+from fallow_wire.journal import ChainHead, Entry
 
 
 class AccountKind(StrEnum):
@@ -51,6 +45,7 @@ class PostingKind(StrEnum):
     REDEMPTION = "redemption"  # vested → redeeming
     FULFILMENT = "fulfilment"  # redeeming → redeemed
     VOIDING = "voiding"  # redeeming → vested
+    CLAWBACK = "clawback"  # held → escrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +55,15 @@ class Account:
     kind: AccountKind
     holder: str
     hour: int | None = None
+    name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         assert (self.hour is not None) == (self.kind is AccountKind.RESERVED), "hours belong to reserved accounts"
-
-    @property
-    def name(self) -> str:
         suffix = "" if self.hour is None else f":{self.hour}"
-        return f"{self.kind}:{self.holder}{suffix}"
+        object.__setattr__(self, "name", f"{self.kind.value}:{self.holder}{suffix}")
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,44 +88,6 @@ def transfer(kind: PostingKind, ref: str, source: Account, target: Account, micr
     return Posting(kind, ref, ((source, -micro_points), (target, micro_points)))
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the journal. ``seq`` counts from 1; ``micro_points`` is signed, in is positive."""
-
-    seq: int
-    at: int
-    kind: str
-    account: str
-    micro_points: int
-    posting: str
-    ref: str
-
-    def as_json(self) -> dict[str, Any]:
-        """As callers see it, and as it is hashed: integers of the wire have no sign."""
-        return {
-            "seq": self.seq,
-            "at": self.at,
-            "kind": self.kind,
-            "account": self.account,
-            "direction": "in" if self.micro_points > 0 else "out",
-            "micro_points": abs(self.micro_points),
-            "posting": self.posting,
-            "ref": self.ref,
-        }
-
-    def hash_after(self, previous: str) -> str:
-        """SHA-256 over the hash before and the canonical JSON of this entry, hexadecimal."""
-        return hashlib.sha256(bytes.fromhex(previous) + dumps(self.as_json())).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class ChainHead:
-    """Entries so far and the hash of the last."""
-
-    entries: int = 0
-    hash: str = GENESIS
-
-
 def write_entries(
     head: ChainHead, at: int, posting: Posting, posting_id: str
 ) -> tuple[ChainHead, list[tuple[Account, Entry, str]]]:
@@ -140,15 +98,3 @@ def write_entries(
         head = ChainHead(entry.seq, entry.hash_after(head.hash))
         written.append((account, entry, head.hash))
     return head, written
-
-
-def first_break(head: ChainHead, entries: Iterable[tuple[Entry, str]]) -> tuple[ChainHead, int | None]:
-    """Follow stored entries with their hashes from ``head``.
-
-    :return: the head after them, and the ``seq`` of the first entry that does not continue the chain, or None.
-    """
-    for entry, stored in entries:
-        if entry.seq != head.entries + 1 or entry.hash_after(head.hash) != stored:
-            return head, entry.seq
-        head = ChainHead(entry.seq, stored)
-    return head, None

@@ -8,7 +8,6 @@ entries move that many points; points that wait to mature are the held ones.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ from aiohttp import web
 from fallow_wire.batches import Batch, batch_hash
 from fallow_wire.errors import PeerError
 from fallow_wire.fields import encode
+from fallow_wire.journal import ChainHead, first_break
 from fallow_wire.jws import Kind, parse, split
-from fallow_wire.strict import dumps
-from fallow_wire.tariff import Tariff, paid_bytes
+from fallow_wire.tariff import Tariff, paid_bytes, price
 from fallow_wire.tickets import Receipt, Ticket
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,10 +27,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..database import Database
 from ..http import Api, Role, json_response
 from .books import QUERY_VALUES_MAX, entry_of
-from .journal import Account, AccountKind, ChainHead, PostingKind, first_break
+from .journal import Account, AccountKind, PostingKind
 from .tables import balances, batches, chain_head, entries, holds, settlements
 from .tariffs import read_tariffs
-from .verification import HOUR_S, price
+from .verification import HOUR_S
 
 PAGE_ENTRIES = 2000
 PAGE_BATCHES = 20
@@ -217,7 +216,7 @@ def _recompute(report: Report, batch: Any, rows: Any, tariffs: Mapping[str, Tari
             report.differ("settlement", row.jti, "its inputs", type(error).__name__)
             continue
         confirmed = None if receipt is None else receipt.bytes
-        factors = price(ticket, tariff, paid_bytes(item.bytes, ticket.max_bytes, confirmed))
+        factors = price(ticket, tariff, paid_bytes(item.bytes, ticket.max_bytes, confirmed), row.audits or 0)
         report.recomputed += factors.micro_points()
         inputs_stored = {name: getattr(row, name) for name in INPUTS}
         inputs = (
@@ -227,7 +226,7 @@ def _recompute(report: Report, batch: Any, rows: Any, tariffs: Mapping[str, Tari
             ticket.tier,
             ticket.iat,
             ticket.tariff,
-            hashlib.sha256(dumps(encode(item))).hexdigest(),
+            item.digest(),
             item.bytes,
             ticket.max_bytes,
             confirmed,

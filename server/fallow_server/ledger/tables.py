@@ -1,10 +1,22 @@
-"""Tables of the ledger's database. Money is integer micro-points, times are Unix seconds."""
+"""Tables of the ledger's database. Money is integer micro-points, times are Unix seconds.
+
+On SQLite all are STRICT. Triggers, which migrations make, refuse every UPDATE and DELETE of entries, settlements,
+batches, tariffs, clawbacks, earners, audits, roots and ledger_keys, and another state of a redemption that is resolved.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint
+import sqlalchemy
+from sqlalchemy import CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint, text
 
 from ..schema import ledger_metadata as metadata
+
+BigInteger = sqlalchemy.BigInteger().with_variant(Integer(), "sqlite")
+Boolean = sqlalchemy.Boolean().with_variant(Integer(), "sqlite")
+"""SQLite's strict tables know one kind of integer, of 64 bits, and no booleans."""
+
+ONCE = "kind IN ('fulfilment', 'voiding', 'clawback') AND micro_points > 0"
+"""Entries whose ``ref`` may stand there once: a pending is resolved, a settlement reversed, at most once."""
 
 # ------------------------------------------------------------------ what the link tells
 
@@ -34,6 +46,8 @@ devices = Table(
     Column("seq", BigInteger, nullable=False),
     Column("hash", Text, nullable=False),
     Column("forked_at", BigInteger),
+    CheckConstraint("seq >= 0", name="counted"),
+    CheckConstraint("length(hash) = 64", name="hashed"),
 )
 
 schedulers = Table(
@@ -52,6 +66,8 @@ chain_head = Table(
     Column("entries", BigInteger, nullable=False),
     Column("hash", Text, nullable=False),
     CheckConstraint("id = 1", name="single"),
+    CheckConstraint("entries >= 0", name="counted"),
+    CheckConstraint("length(hash) = 64", name="hashed"),
 )
 
 entries = Table(
@@ -68,6 +84,10 @@ entries = Table(
     Column("hash", Text, nullable=False),
     CheckConstraint("micro_points <> 0", name="moves"),
     Index("ix_entries_holder", "holder", "seq"),
+    Index("uq_entries_once", "ref", unique=True, sqlite_where=text(ONCE), postgresql_where=text(ONCE)),
+    CheckConstraint("seq >= 1", name="counted"),
+    CheckConstraint("length(hash) = 64", name="hashed"),
+    CheckConstraint("micro_points BETWEEN -9007199254740991 AND 9007199254740991", name="bounded"),
 )
 
 balances = Table(
@@ -81,6 +101,25 @@ balances = Table(
     CheckConstraint("kind = 'mint' OR micro_points >= 0", name="covered"),
     Index("ix_balances_holder", "holder", "kind"),
     Index("ix_balances_hour", "hour"),
+)
+
+# The head of the chain at the end of a day (days since 1970), and as the ledger signed it.
+roots = Table(
+    "roots",
+    metadata,
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("entries", BigInteger, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("token", Text, nullable=False),
+    CheckConstraint("length(hash) = 64", name="hashed"),
+)
+
+# Public keys that the ledger has signed with, so that its database can be audited without it.
+ledger_keys = Table(
+    "ledger_keys",
+    metadata,
+    Column("kid", Text, primary_key=True),
+    Column("x", Text, nullable=False),
 )
 
 # Held points by the second at which they become redeemable; a row goes when they do.
@@ -106,9 +145,12 @@ batches = Table(
     Column("token", Text, nullable=False),
     Column("ack", Text, nullable=False),
     Column("received_at", BigInteger, nullable=False),
+    CheckConstraint("seq >= 1", name="counted"),
+    CheckConstraint("length(hash) = 64", name="hashed"),
 )
 
-# One row a ticket. Ticket, receipt and claim stand verbatim in the batch, at place ``item``.
+# One row a ticket. Ticket, receipt and claim stand verbatim in the batch, at place ``item``. The points mature at
+# matures_at; where late_at is set, half of them (rounded down) only then.
 settlements = Table(
     "settlements",
     metadata,
@@ -134,8 +176,88 @@ settlements = Table(
     Column("micro_points", BigInteger, nullable=False),
     Column("entry_seq", BigInteger),
     Column("booked_at", BigInteger, nullable=False),
+    Column("matures_at", BigInteger, nullable=False),
+    Column("late_at", BigInteger),
+    Column("confirmed_ms", BigInteger),
+    Column("consumer", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("line", Text),
+    Column("odds", BigInteger),
+    Column("audits", BigInteger),
+    Column("seal", Text, nullable=False),
     CheckConstraint("micro_points >= 0", name="not_negative"),
+    CheckConstraint(
+        "paid_bytes <= claimed_bytes AND paid_bytes <= allowed_bytes "
+        "AND (confirmed_bytes IS NULL OR paid_bytes <= confirmed_bytes)",
+        name="least",
+    ),
+    CheckConstraint("(confirmed_bytes IS NOT NULL) = (tier = 'countersigned')", name="witnessed"),
+    CheckConstraint("(entry_seq IS NULL) = (micro_points = 0)", name="booked"),
     UniqueConstraint("device", "batch_seq", "item"),
+    sqlite_with_rowid=False,
+)
+
+# Settlements whose points went back to the publisher while they were still held.
+clawbacks = Table(
+    "clawbacks",
+    metadata,
+    Column("jti", Text, primary_key=True),
+    Column("micro_points", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("entry_seq", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    CheckConstraint("micro_points > 0", name="some"),
+)
+
+# When an owner earned the first points.
+earners = Table(
+    "earners",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("since", BigInteger, nullable=False),
+)
+
+# ------------------------------------------------------------------ against fraud
+
+# What canary consumers found of a ticket: bytes that came, and whether all was as it should be (1) or not (0).
+audits = Table(
+    "audits",
+    metadata,
+    Column("jti", Text, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("agreed", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    CheckConstraint("agreed IN (0, 1)", name="agreed"),
+    Index("ix_audits_device", "device", "at"),
+)
+
+# Bytes paid to all devices of one line, by hour of the tickets.
+line_hours = Table(
+    "line_hours",
+    metadata,
+    Column("line", Text, primary_key=True),
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("bytes", BigInteger, nullable=False),
+    CheckConstraint("bytes >= 0", name="not_negative"),
+)
+
+# What looks wrong about a device, for an operator to decide and its owner to read.
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    CheckConstraint("state IN ('open', 'cleared', 'upheld')", name="state"),
+    Index("ix_reviews_owner", "owner", "id"),
+    Index("uq_reviews_device_reason_at", "device", "reason", "at", unique=True),
 )
 
 # Batches that do not continue their device's chain: evidence, a few for each device.
@@ -156,6 +278,8 @@ legacy_days = Table(
     Column("holder", Text, primary_key=True),
     Column("day", BigInteger, primary_key=True, autoincrement=False),
     Column("bytes", BigInteger, nullable=False),
+    CheckConstraint("bytes >= 0", name="not_negative"),
+    CheckConstraint("scope IN ('device', 'publisher')", name="scope"),
 )
 
 tariffs = Table(
@@ -165,6 +289,15 @@ tariffs = Table(
     Column("version", BigInteger, nullable=False, unique=True),
     Column("valid_from", BigInteger, nullable=False, unique=True),
     Column("token", Text, nullable=False),
+)
+
+# What cannot be computed from anything else once more, kept by triggers: damage to either shows. SQLite alone.
+copies = Table(
+    "copies",
+    metadata,
+    Column("origin", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("content", Text, nullable=False),
 )
 
 # ------------------------------------------------------------------ rewards

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 from aiohttp import web
 from fallow_wire.errors import LocalError
-from fallow_wire.fields import encode, hexadecimal, integer, mapping, one_of, record
+from fallow_wire.fields import encode, hexadecimal, integer, items, mapping, one_of, record
 from fallow_wire.jws import Kind, parse, sign, split
-from fallow_wire.tariff import FACTOR_PERMILLE_MAX, GIB, RATE_MAX, LegacyCaps, Tariff
+from fallow_wire.tariff import FACTOR_PERMILLE_MAX, GIB, RATE_MAX, TRUST_STEPS_MAX, LegacyCaps, Tariff, TrustStep
 from fallow_wire.tickets import SERVICES, TIERS
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..clock import Clock
 from ..database import Database
 from ..http import Api, Role, json_response, record_body, refusal
+from ..rows import Rows
 from ..signing import SigningKeys
 from .books import open_books
 from .tables import tariffs
@@ -30,6 +32,8 @@ FIRST_RATES = {"object": POINT, "fill": POINT // 4, "live": POINT, "probe": 0}
 FIRST_WEIGHTS = {"countersigned": 1000, "legacy": 500}
 FIRST_LEGACY_CAPS = LegacyCaps(device_day_bytes=50 * GIB, publisher_day_bytes=500 * GIB)
 """50 GiB a day are 5 Mbit/s around the clock: more than most home lines give away."""
+FIRST_TRUST = (TrustStep(0, 100), TrustStep(5, 500), TrustStep(20, 1000))
+"""Nobody signs for legacy service, and whoever claims it without serving is found by audits only after some time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class NewTariff:
     rates: Annotated[dict[str, int], mapping(one_of(*SERVICES), integer(0, RATE_MAX), len(SERVICES))]
     weights: Annotated[dict[str, int], mapping(one_of(*TIERS), integer(0, FACTOR_PERMILLE_MAX), len(TIERS))]
     legacy_caps: Annotated[LegacyCaps, record(LegacyCaps)]
+    trust: Annotated[tuple[TrustStep, ...] | None, items(record(TrustStep), TRUST_STEPS_MAX, 1)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,19 @@ class StoredTariff:
 async def read_tariffs(connection: AsyncConnection) -> list[StoredTariff]:
     """All tariffs, oldest first. There are few: one is made when prices change."""
     rows = await connection.execute(select(tariffs).order_by(tariffs.c.valid_from))
-    return [StoredTariff(row.id, parse(split(row.token, Kind.TARIFF), Tariff), row.token) for row in rows]
+    return [StoredTariff(row.id, _tariff_in(row.token), row.token) for row in rows]
+
+
+def stored_terms(rows: Rows) -> dict[str, Term]:
+    """Each tariff with its end, by id."""
+    found = rows.all("SELECT id, token FROM tariffs ORDER BY valid_from")
+    return terms_of([StoredTariff(tariff_id, _tariff_in(token), token) for tariff_id, token in found])
+
+
+@lru_cache(maxsize=64)
+def _tariff_in(token: str) -> Tariff:
+    """Batches ask for all tariffs each time, and what is signed never changes."""
+    return parse(split(token, Kind.TARIFF), Tariff)
 
 
 def terms_of(stored: list[StoredTariff]) -> dict[str, Term]:
@@ -83,7 +100,7 @@ class Tariffs:
         async with self._database.write() as connection:
             await open_books(connection, self._clock)
             if (await connection.execute(select(tariffs.c.id).limit(1))).one_or_none() is None:
-                first = Tariff(1, self._clock.now(), FIRST_RATES, FIRST_WEIGHTS, FIRST_LEGACY_CAPS)
+                first = Tariff(1, self._clock.now(), FIRST_RATES, FIRST_WEIGHTS, FIRST_LEGACY_CAPS, FIRST_TRUST)
                 await self._insert(connection, first)
 
     async def get_current(self, request: web.Request) -> web.Response:
@@ -116,7 +133,7 @@ class Tariffs:
                     f"valid_from {new.valid_from}; {earliest} is the earliest, after now and the newest tariff's start",
                     remedy="Choose a later valid_from.",
                 )
-            tariff = Tariff(newest.version + 1, new.valid_from, new.rates, new.weights, new.legacy_caps)
+            tariff = Tariff(newest.version + 1, new.valid_from, new.rates, new.weights, new.legacy_caps, new.trust)
             tariff_id = await self._insert(connection, tariff)
         return json_response({"id": tariff_id, "tariff": encode(tariff)}, 201)
 

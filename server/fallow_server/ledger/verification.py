@@ -22,18 +22,15 @@ own, :class:`Admission` about items in the light of what was booked before. Refu
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fallow_wire.batches import FIRST_PREV, Batch, BatchItem
 from fallow_wire.errors import BadSignature, PeerError
-from fallow_wire.fields import encode
 from fallow_wire.jws import Kind, Signed, Unverified, check, parse, split
 from fallow_wire.keys import PublicKey
-from fallow_wire.limits import PROOF_AGE_S_MAX
-from fallow_wire.strict import dumps
-from fallow_wire.tariff import Factors, Tariff, paid_bytes
+from fallow_wire.limits import INTEGER_MAX, PROOF_AGE_S_MAX
+from fallow_wire.tariff import Factors, Tariff, paid_bytes, price
 from fallow_wire.tickets import Receipt, Ticket
 
 CLOCK_SKEW_S = 60
@@ -41,8 +38,6 @@ CLOCK_SKEW_S = 60
 TARIFF_OVERLAP_S = 3600
 """A ticket may name a tariff this long before and after it is in force: a scheduler learns of a new one with delay."""
 HOUR_S, DAY_S = 3600, 86_400
-NEUTRAL_PERMILLE = 1000
-"""Quality and scarcity, until the ledger measures them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +59,8 @@ class Known:
     ledger: str
     scheduler_keys: Mapping[tuple[str, str], PublicKey]
     terms: Mapping[str, Term]
+    audits: int = 0
+    """Agreeing audits in a row of the device that sent the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +82,7 @@ class Verified:
     tariff: Tariff
     factors: Factors
     micro_points: int
+    audits: int
 
     @property
     def hour(self) -> int:
@@ -195,9 +193,8 @@ def verify_item(item: BatchItem, device: str, known: Known, now: int) -> Verifie
         return receipt
 
     paid = paid_bytes(item.bytes, ticket.max_bytes, None if receipt is None else receipt.bytes)
-    factors = price(ticket, term.tariff, paid)
-    digest = hashlib.sha256(dumps(encode(item))).hexdigest()
-    return Verified(item, ticket, receipt, digest, term.tariff, factors, factors.micro_points())
+    factors = price(ticket, term.tariff, paid, known.audits)
+    return Verified(item, ticket, receipt, item.digest(), term.tariff, factors, factors.micro_points(), known.audits)
 
 
 def _receipt(item: BatchItem, ticket: Ticket) -> Receipt | Refused | None:
@@ -220,17 +217,6 @@ def _receipt(item: BatchItem, ticket: Ticket) -> Receipt | Refused | None:
     if receipt.jti != ticket.jti or receipt.bytes > ticket.max_bytes:
         return Refused("bad-receipt", ticket.jti)
     return receipt
-
-
-def price(ticket: Ticket, tariff: Tariff, paid: int) -> Factors:
-    """What ``paid`` bytes under ``ticket`` are worth. A service or tier that the tariff does not list is worth 0."""
-    return Factors(
-        bytes=paid,
-        rate=tariff.rates.get(ticket.svc, 0),
-        quality=NEUTRAL_PERMILLE,
-        scarcity=NEUTRAL_PERMILLE,
-        weight=tariff.weights.get(ticket.tier, 0),
-    )
 
 
 # ------------------------------------------------------------------ items in the light of what was booked
@@ -256,7 +242,8 @@ class Admission:
     """Takes the items of one batch one after another; what it admits counts for those that follow.
 
     The caller fills it with what is booked so far, for all tickets, publishers, hours and days of the batch.
-    ``reserved``: µp left by (publisher, hour). The other two: legacy bytes paid by (device or publisher, day).
+    ``reserved``: µp left by (publisher, hour). The next two: legacy bytes paid by (device or publisher, day). Then all
+    bytes paid to one line by (line, hour), and how many that may be.
     """
 
     device: str
@@ -265,6 +252,9 @@ class Admission:
     reserved: dict[tuple[str, int], int]
     device_day_bytes: dict[tuple[str, int], int]
     publisher_day_bytes: dict[tuple[str, int], int]
+    line_hour_bytes: dict[tuple[str, int], int] = field(default_factory=dict)
+    line_hour_bytes_max: int = INTEGER_MAX
+    lines_touched: set[tuple[str, int]] = field(default_factory=set)
     admitted: list[Verified] = field(default_factory=list)
 
     def admit(self, verified: Verified) -> Booking | Settled | Refused:
@@ -286,6 +276,10 @@ class Admission:
             if self.publisher_day_bytes.get(by_publisher, 0) + paid > caps.publisher_day_bytes:
                 return Refused("publisher-cap", ticket.jti)
 
+        line_hour = None if ticket.line is None else (ticket.line, verified.hour)
+        if line_hour is not None and self.line_hour_bytes.get(line_hour, 0) + paid > self.line_hour_bytes_max:
+            return Refused("line-cap", ticket.jti)
+
         # Escrow
         purse = (ticket.publisher, verified.hour)
         left = self.reserved.get(purse, 0) - verified.micro_points
@@ -296,6 +290,9 @@ class Admission:
         if ticket.tier == "legacy":
             self.device_day_bytes[by_device] = self.device_day_bytes.get(by_device, 0) + paid
             self.publisher_day_bytes[by_publisher] = self.publisher_day_bytes.get(by_publisher, 0) + paid
+        if line_hour is not None and paid:
+            self.line_hour_bytes[line_hour] = self.line_hour_bytes.get(line_hour, 0) + paid
+            self.lines_touched.add(line_hour)
         self.settled[ticket.jti] = Settled(verified.digest, verified.micro_points)
         self.admitted.append(verified)
         return Booking(verified)

@@ -1,15 +1,19 @@
-"""From held to vested: earned points wait ``hold_s`` before they can be redeemed."""
+"""From held to vested: earned points wait before they can be redeemed, half of a new owner's longer than the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from fallow_wire.journal import EARLY_S
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..clock import Clock
 from ..database import Database
+from ..rows import Rows, marks
 from .books import open_books, upsert
+from .config import LedgerConfig
 from .journal import Account, AccountKind, PostingKind, transfer
 from .tables import holds
 
@@ -17,14 +21,42 @@ OWNERS_PER_SWEEP = 1000
 """Owners whose points vest in one transaction; others' batches wait meanwhile."""
 
 
-async def hold(connection: AsyncConnection, owner: str, matures_at: int, micro_points: int) -> None:
-    """Note that ``micro_points`` more of ``owner`` mature at ``matures_at``; belongs to the booking's transaction."""
-    if not micro_points:
+def hold_until(config: LedgerConfig, now: int, since: int) -> tuple[int, int | None]:
+    """When points that are booked now mature, and when the later half does; None where all mature together.
+
+    :param since: when the owner earned the first points.
+    """
+    early = 0 < config.hold_s < config.early_hold_s and now < since + EARLY_S
+    return now + config.hold_s, now + config.early_hold_s if early else None
+
+
+def earning_since(rows: Rows, owner: str, now: int) -> int:
+    """When ``owner`` earned the first points: ``now``, where these are the first."""
+    found = rows.all("SELECT since FROM earners WHERE owner = ?", (owner,))
+    return int(found[0][0]) if found else now
+
+
+def hold(rows: Rows, owner: str, since: int, parts: Mapping[int, int]) -> None:
+    """Note that more of ``owner`` matures, µp by Unix seconds; belongs to the booking's transaction."""
+    if not parts:
         return
-    query = select(holds.c.micro_points).where(holds.c.owner == owner, holds.c.matures_at == matures_at)
-    before = (await connection.execute(query)).scalar_one_or_none() or 0
-    row = {"owner": owner, "matures_at": matures_at, "micro_points": before + micro_points}
-    await upsert(connection, holds, [row])
+    rows.many(
+        f"INSERT INTO holds (owner, matures_at, micro_points) VALUES ({marks(3)}) "
+        "ON CONFLICT (owner, matures_at) DO UPDATE SET micro_points = holds.micro_points + excluded.micro_points",
+        [(owner, at, amount) for at, amount in parts.items()],
+    )
+    rows.run("INSERT INTO earners (owner, since) VALUES (?, ?) ON CONFLICT (owner) DO NOTHING", (owner, since))
+
+
+async def unhold(connection: AsyncConnection, owner: str, parts: Mapping[int, int]) -> None:
+    """The reverse of :func:`hold`: ``parts`` no longer mature."""
+    for at, amount in parts.items():
+        mine = (holds.c.owner == owner) & (holds.c.matures_at == at)
+        left = (await connection.execute(select(holds.c.micro_points).where(mine))).scalar_one() - amount
+        if left:
+            await upsert(connection, holds, [{"owner": owner, "matures_at": at, "micro_points": left}])
+        else:
+            await connection.execute(delete(holds).where(mine))
 
 
 async def vest(database: Database, clock: Clock) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .filters import Config, Request, routing_refusal
 from .views import DeviceView
@@ -13,6 +13,21 @@ DRAWS_FOR_ONE = 2
 
 def eligible(devices: Iterable[DeviceView], request: Request, config: Config) -> list[DeviceView]:
     return [device for device in devices if routing_refusal(device, request, config) is None]
+
+
+def one_per_line(
+    candidates: Sequence[DeviceView], lines: Sequence[str | None], draw: Callable[[], float]
+) -> list[DeviceView]:
+    """One candidate of each line, drawn at random: any number of devices, real or made up, stands behind one.
+
+    :param lines: of each candidate; None for one that is known to share its line with nobody.
+    :param draw: gives numbers in [0, 1).
+    """
+    alone: list[DeviceView] = []
+    shared: dict[str, list[DeviceView]] = {}
+    for device, line in zip(candidates, lines, strict=True):
+        (alone if line is None else shared.setdefault(line, [])).append(device)
+    return alone + [devices[int(draw() * len(devices))] for devices in shared.values()]
 
 
 def pick_one(candidates: Sequence[DeviceView], draws: Sequence[float]) -> DeviceView | None:
@@ -30,6 +45,24 @@ def pick_one(candidates: Sequence[DeviceView], draws: Sequence[float]) -> Device
     second = int(draws[1] * (count - 1))
     second += second >= first
     return max(candidates[first], candidates[second], key=lambda device: device.remaining_up_bps)
+
+
+def odds_of_one(candidates: Sequence[DeviceView], chosen: DeviceView) -> int:
+    """The chance, per mille, that :func:`pick_one` gave to ``chosen``: it wins against each that has less left, and
+    half of the times against one that has as much."""
+    count = len(candidates)
+    if count == 1:
+        return 1000
+    left = chosen.remaining_up_bps
+    weaker = sum(device.remaining_up_bps < left for device in candidates)
+    equal = sum(device.remaining_up_bps == left for device in candidates) - 1
+    return (2 * weaker + equal) * 1000 // (count * (count - 1))
+
+
+def odds_of_several(candidates: Sequence[DeviceView], chosen: DeviceView) -> int:
+    """The share, per mille, of the tickets of :func:`pick_several` that go to ``chosen``, about."""
+    total = sum(device.remaining_up_bps for device in candidates)
+    return chosen.remaining_up_bps * 1000 // total if total else 1000 // len(candidates)
 
 
 def pick_several(candidates: Sequence[DeviceView], count: int, draws: Sequence[float]) -> list[DeviceView]:

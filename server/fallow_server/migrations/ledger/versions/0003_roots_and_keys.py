@@ -1,0 +1,45 @@
+"""What an audit without the ledger needs: its public keys, and the head of each day."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "ledger_keys",
+        sa.Column("kid", sa.Text(), nullable=False),
+        sa.Column("x", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("kid", name=op.f("pk_ledger_keys")),
+        sqlite_strict=True,
+    )
+    op.create_table(
+        "roots",
+        sa.Column("day", NUMBER, autoincrement=False, nullable=False),
+        sa.Column("entries", NUMBER, nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("token", sa.Text(), nullable=False),
+        sa.CheckConstraint("length(hash) = 64", name=op.f("ck_roots_hashed")),
+        sa.PrimaryKeyConstraint("day", name=op.f("pk_roots")),
+        sqlite_strict=True,
+    )
+    for table in ("ledger_keys", "roots"):
+        if op.get_bind().dialect.name == "postgresql":
+            op.execute(
+                f"CREATE TRIGGER {table}_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+                "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+            )
+            continue
+        for change in ("UPDATE", "DELETE"):
+            op.execute(
+                f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
+                f"BEGIN SELECT RAISE(ABORT, '{table} is immutable'); END"
+            )
