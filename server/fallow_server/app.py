@@ -213,6 +213,7 @@ class ServerApp:
                 keys,
                 self._clock,
                 hash_token(self._state.link_token()),
+                config.rewards,
             )
             self._stack.push_async_callback(self.ledger.close)
             await self.ledger.start()

@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-private-addresses",
         action="store_true",
         default=absent,
-        help="devices and origins may have private addresses: for laboratories and LANs, never for a public server",
+        help="devices, origins and providers may have private addresses: for laboratories, never for a public server",
     )
     serving.add_argument("--init", action="store_true", default=absent, help="first do what `init` does")
 
@@ -151,7 +151,7 @@ def _flags(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         if hasattr(options, name):
             found.setdefault(section, {})[name] = getattr(options, name)
     if hasattr(options, "allow_private_addresses"):
-        for section in ("dial_back", "catalogue"):
+        for section in ("dial_back", "catalogue", "rewards"):
             found.setdefault(section, {})["allow_private_addresses"] = True
     return found
 

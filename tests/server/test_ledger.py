@@ -181,6 +181,8 @@ EXPECTED_ROLES = {
     ("POST", "/v1/deposits"): "operator",
     ("GET", "/v1/rewards"): "anyone",
     ("POST", "/v1/rewards"): "operator",
+    ("DELETE", "/v1/rewards/{id}"): "operator",
+    ("POST", "/v1/rewards/{id}/stock"): "operator",
     ("POST", "/v1/redemptions"): "device owner",
     ("GET", "/v1/redemptions"): "device operator owner",
     ("GET", "/v1/redemptions/{id}"): "device operator owner",

@@ -65,6 +65,8 @@ LEDGER = {
     "POST /v1/deposits": OPERATOR,
     "GET /v1/rewards": EVERYONE,
     "POST /v1/rewards": OPERATOR,
+    "DELETE /v1/rewards/{id}": OPERATOR,
+    "POST /v1/rewards/{id}/stock": OPERATOR,
     "POST /v1/redemptions": {Role.OWNER, Role.DEVICE},
     "GET /v1/redemptions": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "GET /v1/redemptions/{id}": {Role.OWNER, Role.DEVICE, Role.OPERATOR},

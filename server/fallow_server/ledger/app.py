@@ -1,4 +1,4 @@
-"""The ledger's composition root: builds its parts, wires them, runs the sweep, closes."""
+"""The ledger's composition root: builds its parts, wires them, runs their loops, closes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from ..common import CommonRoutes
 from ..database import Database
 from ..http import Api
 from ..signing import SigningKeys
-from .config import LedgerConfig
+from .config import LedgerConfig, RewardsConfig
 from .directory import Directory, LedgerAuthenticator
 from .escrow import Escrow
+from .fulfilment import Fulfilment
 from .reconciliation import Reconciliation
+from .redemptions import Redemptions
 from .rewards import Rewards
 from .settlement import Settlement
 from .statements import Statements
@@ -31,24 +33,33 @@ class LedgerService:
     """
 
     def __init__(
-        self, config: LedgerConfig, database: Database, keys: SigningKeys, clock: Clock, link_token_hash: str
+        self,
+        config: LedgerConfig,
+        database: Database,
+        keys: SigningKeys,
+        clock: Clock,
+        link_token_hash: str,
+        rewards: RewardsConfig | None = None,
     ) -> None:
+        rewards = rewards or RewardsConfig()
         self._config = config
         self._database = database
         self._keys = keys
         self._clock = clock
         self._escrow = Escrow(database, clock)
         self._tariffs = Tariffs(database, keys, clock)
-        self._sweeping: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
         self._trouble: str | None = None
         self.reconciliation = Reconciliation(database)
+        self.fulfilment = Fulfilment(rewards, database, clock)
         authenticator = LedgerAuthenticator(database, link_token_hash)
         self.api = Api(authenticator, trusted_proxies=config.trusted_proxies)
         CommonRoutes("ledger", database, keys, lambda: self._trouble).add_to(self.api)
         for part in (
             Settlement(config, database, keys, clock, self._booked),
             Statements(database, keys, clock),
-            Rewards(database, clock),
+            Rewards(rewards, database, clock),
+            Redemptions(database, clock, self.fulfilment),
             Directory(database),
             self._escrow,
             self._tariffs,
@@ -57,17 +68,20 @@ class LedgerService:
             part.add_routes(self.api)
 
     async def start(self) -> None:
-        """Bring the database to its newest form, make the first tariff of a fresh ledger, start the sweep."""
+        """Bring the database to its newest form, make the first tariff of a fresh ledger, start the loops."""
         await self._database.migrate("ledger")
         await self._tariffs.ensure_first()
-        self._sweeping = asyncio.create_task(self._sweep_forever(), name="ledger-sweep")
+        await self.fulfilment.start()
+        for name, loop in (("ledger-sweep", self._sweep_forever()), ("ledger-providers", self.fulfilment.run())):
+            self._loops.append(asyncio.create_task(loop, name=name))
 
     async def close(self) -> None:
-        """Stop the sweep. What it was writing is rolled back and done by the next one."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
-            self._sweeping = None
+        """Stop the loops. What they were writing is rolled back and done by the next ones."""
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._loops.clear()
+        await self.fulfilment.close()
 
     async def sweep(self) -> None:
         """What time alone makes due: held points mature, unused reservations go back."""
