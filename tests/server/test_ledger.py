@@ -172,6 +172,7 @@ EXPECTED_ROLES = {
     ("POST", "/v1/proofs"): "anyone",
     ("GET", "/v1/accounts/{id}"): "device operator owner publisher",
     ("GET", "/v1/accounts/{id}/entries"): "device operator owner publisher",
+    ("GET", "/v1/accounts/{id}/statements"): "device operator owner publisher",
     ("GET", "/v1/accounts/{id}/statements/{month}"): "device operator owner publisher",
     ("GET", "/v1/settlements/{jti}"): "device operator owner publisher",
     ("GET", "/v1/tariffs/current"): "anyone",

@@ -12,7 +12,7 @@ import click
 from ..errors import ClientError
 from ..ledger import Ledger
 from ..scheduler import Scheduler
-from . import publisher
+from . import books, publisher
 from .context import Context, at_ledger, at_scheduler, pass_context
 from .output import MICRO, heading_of, moment, points
 
@@ -21,11 +21,7 @@ MICRO_POINTS_MAX = 2**53 - 1
 
 
 def at_books(context: Context, work: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
-    async def run() -> T:
-        async with context.ledger("operator") as ledger:
-            return await work(ledger)
-
-    return context.run(run())
+    return books.at_books(context, work, "operator")
 
 
 def at_fleet(context: Context, work: Callable[[Scheduler], Coroutine[Any, Any, T]]) -> T:
@@ -210,7 +206,7 @@ def tariff_set(context: Context, file: Any) -> None:
 @at_ledger
 @click.pass_context
 def rewards(ctx: click.Context) -> None:
-    """What points can be redeemed for: list, add."""
+    """What points can be redeemed for: list, add, stock, withdraw."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(rewards_list)
 
@@ -220,7 +216,7 @@ def rewards(ctx: click.Context) -> None:
 @pass_context
 def rewards_list(context: Context) -> None:
     """List rewards."""
-    columns = {"id": "Reward", "title": "Title", "micro_points": "Points", "stock": "Left"}
+    columns = {"id": "Reward", "title": "Title", "micro_points": "Points", "stock": "Left", "terms": "Terms"}
     context.out.rows(at_books(context, Ledger.rewards), columns)
 
 
@@ -228,12 +224,58 @@ def rewards_list(context: Context) -> None:
 @click.argument("title")
 @click.argument("price")
 @click.option("--stock", type=click.IntRange(0), help="How many there are; no limit where left out.")
+@click.option("--codes", type=click.File("r"), help="Voucher codes, one a line; they are the stock.")
+@click.option("--webhook", help="The https address of the provider that fulfils it; its secret is shown once.")
+@click.option("--terms", help="What owners are to know before they redeem it.")
 @at_ledger
 @pass_context
-def rewards_add(context: Context, title: str, price: str, stock: int | None) -> None:
+def rewards_add(
+    context: Context, title: str, price: str, stock: int | None, codes: Any, webhook: str | None, terms: str | None
+) -> None:
     """Offer a reward for PRICE points."""
     micro_points = micro_points_of(price)
-    context.out.members(at_books(context, lambda ledger: ledger.add_reward(title, micro_points, stock)))
+    vouchers = None if codes is None else codes_in(codes)
+    context.out.members(
+        at_books(
+            context,
+            lambda ledger: ledger.add_reward(title, micro_points, stock, codes=vouchers, webhook=webhook, terms=terms),
+        )
+    )
+
+
+def codes_in(file: Any) -> list[str]:
+    """One code a line; empty lines are left out.
+
+    :raises ClientError: there is none.
+    """
+    found = [line.strip() for line in file if line.strip()]
+    if not found:
+        raise ClientError(f"{file.name} holds no codes", "write one code a line")
+    return found
+
+
+@rewards.command("stock")
+@click.argument("reward_id")
+@click.option("--more", type=click.IntRange(1), help="So many more.")
+@click.option("--codes", type=click.File("r"), help="Further voucher codes, one a line.")
+@at_ledger
+@pass_context
+def rewards_stock(context: Context, reward_id: str, more: int | None, codes: Any) -> None:
+    """Add to the stock of a reward."""
+    if (more is None) == (codes is None):
+        raise click.UsageError("give --more or --codes")
+    vouchers = None if codes is None else codes_in(codes)
+    context.out.members(at_books(context, lambda ledger: ledger.add_stock(reward_id, codes=vouchers, more=more)))
+
+
+@rewards.command("withdraw")
+@click.argument("reward_id")
+@at_ledger
+@pass_context
+def rewards_withdraw(context: Context, reward_id: str) -> None:
+    """Offer a reward no longer. What was redeemed before goes on."""
+    at_books(context, lambda ledger: ledger.withdraw_reward(reward_id))
+    context.out.line("Withdrawn.")
 
 
 @operator.group(invoke_without_command=True)
@@ -250,7 +292,14 @@ def redemptions(ctx: click.Context) -> None:
 @pass_context
 def redemptions_list(context: Context) -> None:
     """List redemptions."""
-    columns = {"id": "Redemption", "account": "Account", "reward": "Reward", "micro_points": "Points", "state": "State"}
+    columns = {
+        "id": "Redemption",
+        "owner": "Account",
+        "reward": "Reward",
+        "micro_points": "Points",
+        "state": "State",
+        "reason": "Reason",
+    }
     context.out.rows(at_books(context, Ledger.redemptions), columns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+import uuid
 from typing import Any
 
 import click
@@ -13,14 +14,16 @@ from fallow_wire.fields import decode
 from fallow_wire.lan import Limits
 
 from ..discovery import find_devices
-from ..errors import ApiError, ClientError, SettingsError
-from ..lan_device import LanDevice
+from ..errors import ApiError, ClientError, SettingsError, Unreachable
+from ..lan_device import LanDevice, Redemption
 from ..messages import TERMS
 from ..scheduler import Claim
 from .context import Context, at_device, json_option, pass_context, profile_option, scheduler_option
 from .output import human_bps, human_bytes, moment, points
 
 ACTIVATION_S = 90
+REDEEM_WAITS_S = (0.5, 1.0, 2.0)
+"""Before a redemption whose answer was lost is asked about again; then it is the user's to ask later."""
 _HOURS = re.compile(r"(?P<days>[0-6](?:[-,][0-6])*)@(?P<h1>\d{1,2}):(?P<m1>\d\d)-(?P<h2>\d{1,2}):(?P<m2>\d\d)\Z")
 DAY_MIN = 24 * 60
 
@@ -398,7 +401,7 @@ def rewards(context: Context) -> None:
         async with await context.device() as device:
             return await device.rewards()
 
-    columns = {"id": "Reward", "title": "Title", "micro_points": "Points", "stock": "Left"}
+    columns = {"id": "Reward", "title": "Title", "micro_points": "Points", "stock": "Left", "terms": "Terms"}
     context.out.rows(context.run(work()), columns)
 
 
@@ -409,16 +412,56 @@ def rewards(context: Context) -> None:
 @pass_context
 def redeem(context: Context, reward: str, key: str | None) -> None:
     """Redeem REWARD (its id) with your points."""
+    once = key or str(uuid.uuid4())
 
-    async def work() -> None:
+    async def work() -> Redemption:
         async with await context.device() as device:
             try:
-                found = await device.redeem(reward, key)
+                return await _insist(device, reward, once)
             except ApiError as error:
                 if error.problem.status == 404 or error.problem.type == "malformed":
                     raise ClientError(f"there is no reward {reward}", "fallow rewards lists them") from error
                 raise
-        pairs = [("Redemption", found.id), ("Points", points(found.micro_points)), ("State", found.state)]
-        context.out.pairs(found, [*pairs, ("Code", found.code)] if found.code else pairs)
 
-    context.run(work())
+    found = context.run(work())
+    pairs = [("Redemption", found.id), ("Points", points(found.micro_points)), ("State", found.state)]
+    context.out.pairs(found, [*pairs, ("Code", found.code)] if found.code else pairs)
+
+
+async def _insist(device: LanDevice, reward: str, key: str) -> Redemption:
+    """Redeem; where the answer is lost, ask again under the same key, which redeems nothing twice.
+
+    :raises ClientError: saying how to ask later, when it cannot be known now whether it was redeemed.
+    """
+    for wait_s in REDEEM_WAITS_S:
+        try:
+            return await device.redeem(reward, key)
+        except (Unreachable, ApiError) as error:
+            if isinstance(error, ApiError) and error.problem.type != "ledger-away":
+                raise
+            await asyncio.sleep(wait_s)
+    raise ClientError(
+        "it is not known whether the reward was redeemed",
+        f"ask again later; it redeems nothing twice: fallow redeem {reward} --key {key}",
+    )
+
+
+@click.command()
+@at_device
+@pass_context
+def redemptions(context: Context) -> None:
+    """What you redeemed, newest first, with codes."""
+
+    async def work() -> list[Any]:
+        async with await context.device() as device:
+            return await device.redemptions()
+
+    columns = {
+        "created_at": "Time",
+        "id": "Redemption",
+        "micro_points": "Points",
+        "state": "State",
+        "code": "Code",
+        "reason": "Reason",
+    }
+    context.out.rows(context.run(work()), columns)

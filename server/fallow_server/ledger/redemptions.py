@@ -117,15 +117,18 @@ class Redemptions:
         return _shown(row)
 
     async def get_redemptions(self, request: web.Request) -> web.Response:
-        """Newest last; ``after`` is the id of the last one seen."""
+        """Oldest first, or with ``order=newest`` newest first; ``after`` is the id of the last one seen."""
         caller, limit = principal(request), limit_of(request, REDEMPTIONS_PER_PAGE_MAX)
-        query = select(redemptions).where(redemptions.c.id > request.query.get("after", ""))
+        newest = one_of("oldest", "newest")(request.query.get("order", "oldest"), "order", True) == "newest"
+        query = select(redemptions).order_by(redemptions.c.id.desc() if newest else redemptions.c.id)
+        if after := request.query.get("after"):
+            query = query.where(redemptions.c.id < after if newest else redemptions.c.id > after)
         if caller.role is not Role.OPERATOR:
             query = query.where(redemptions.c.owner == caller.account)
         if "state" in request.query:
             query = query.where(redemptions.c.state == one_of(*TRANSITIONS)(request.query["state"], "state", True))
         async with self._database.read() as connection:
-            rows = (await connection.execute(query.order_by(redemptions.c.id).limit(limit))).all()
+            rows = (await connection.execute(query.limit(limit))).all()
         return json_response([_shown(row._mapping) for row in rows])
 
     async def get_redemption(self, request: web.Request) -> web.Response:
