@@ -9,7 +9,7 @@ import sys
 import click
 from fallow_wire.errors import FallowError
 
-from .commands import books, consumer, login, operator, owner, publisher
+from .commands import books, consumer, earnings, login, operator, owner, publisher
 from .commands.context import Context
 from .commands.output import clean
 from .errors import ApiError, ClientError, FetchFailed, Unreachable
@@ -42,10 +42,10 @@ for command in (
     owner.pause,
     owner.resume,
     owner.leave,
-    owner.points_command,
-    owner.rewards,
-    owner.redeem,
-    owner.redemptions,
+    earnings.points_command,
+    earnings.rewards,
+    earnings.redeem,
+    earnings.redemptions,
     books.statements,
     books.settlement,
     publisher.publish,

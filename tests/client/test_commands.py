@@ -665,9 +665,9 @@ def known_device(environ: dict[str, str], server: FakeServer) -> None:
 def test_a_lost_answer_is_asked_for_again_under_the_same_key(
     fallow: Fallow, server: FakeServer, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fallow_client.commands import owner
+    from fallow_client.commands import earnings
 
-    monkeypatch.setattr(owner, "REDEEM_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(earnings, "REDEEM_WAITS_S", (0.0, 0.0))
     known_device(environ, server)
     away = {"type": "ledger-away", "title": "The ledger cannot be asked now"}
     server.problem("POST /v1/redemptions", 503, **away)
