@@ -156,6 +156,14 @@ class Ledger(Api):
         """:param outcome: ``fulfilled``, ``voided`` or ``unknown``."""
         return await self.call("POST", path_of("v1", "redemptions", redemption_id, "resolution"), {"outcome": outcome})
 
+    async def restores(self) -> dict[str, Any]:
+        """``restores[]`` from backups, newest first, and ``gaps[]``: batches that devices had acknowledged."""
+        return await self.mapping("GET", "/v1/restores")
+
+    async def review_restore(self, at: int) -> dict[str, Any]:
+        """Say that what the restore of ``at`` (Unix seconds) lost was looked at: redemptions go on."""
+        return await self.mapping("POST", path_of("v1", "restores", str(at), "review"))
+
     async def reconciliation(self) -> dict[str, Any]:
         """``sum, accounts, settlements, booked, recomputed, differences``."""
         return await self.mapping("GET", "/v1/reconciliation")

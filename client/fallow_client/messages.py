@@ -234,6 +234,21 @@ ZH: dict[str, str] = {
         "一次传输（凭证编号）的积分如何得出，以及在其他情况下会是多少。"
     ),
     "Redemptions: list, resolve.": "兑换：列出、处理。",
+    "Restores from backups, and what devices had that the ledger has not: list, reviewed.": (
+        "从备份的恢复，以及设备有而账本没有的内容：列出、确认。"
+    ),
+    "List restores, and the batches that were missing.": "列出历次恢复和缺失的批次。",
+    "Say that you have looked at what a restore lost: redemptions go on. AT is its id; the newest where left out.": (
+        "确认已核对某次恢复所丢失的内容：兑换继续。AT 为其编号；省略则为最近一次。"
+    ),
+    "Batches that devices had acknowledged, from the first missing up to the next:": (
+        "设备曾获确认的批次，从首个缺失到下一个："
+    ),
+    "Backup of": "备份时间",
+    "Entries": "条目数",
+    "Reviewed": "已确认",
+    "First missing": "首个缺失",
+    "Next": "下一个",
     "Recompute the books. Fails unless all accounts sum to zero and nothing differs.": (
         "重新核算账目。所有账户之和不为零或存在差异时失败。"
     ),

@@ -96,6 +96,7 @@ ZH_SENTENCES: dict[str, str] = {
     "check the ticket's id": "请检查凭证编号",
     "give another file by -o": "请用 -o 指定另一个文件",
     "{} holds no codes": "{} 中没有兑换码",
+    "there was no restore": "没有恢复记录",
     "write one code a line": "请每行写一个兑换码",
     "{} is not a file": "{} 不是文件",
     "give a file, or an http address below a registered site": "请给出文件，或已登记站点下的 http 地址",

@@ -189,6 +189,8 @@ EXPECTED_ROLES = {
     ("GET", "/v1/redemptions/{id}"): "device operator owner",
     ("POST", "/v1/redemptions/{id}/resolution"): "operator",
     ("GET", "/v1/reconciliation"): "operator",
+    ("GET", "/v1/restores"): "operator",
+    ("POST", "/v1/restores/{id}/review"): "operator",
     ("PUT", "/v1/link/scheduler"): "link",
     ("PUT", "/v1/link/accounts/{id}"): "link",
     ("PUT", "/v1/link/devices/{id}"): "link",

@@ -73,6 +73,8 @@ LEDGER = {
     "GET /v1/redemptions/{id}": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "POST /v1/redemptions/{id}/resolution": OPERATOR,
     "GET /v1/reconciliation": OPERATOR,
+    "GET /v1/restores": OPERATOR,
+    "POST /v1/restores/{id}/review": OPERATOR,
     "PUT /v1/link/scheduler": {Role.LINK},
     "PUT /v1/link/accounts/{id}": {Role.LINK},
     "PUT /v1/link/devices/{id}": {Role.LINK},

@@ -314,6 +314,53 @@ def redemptions_resolve(context: Context, redemption_id: str, outcome: str) -> N
     context.out.members(answer if isinstance(answer, dict) else {"id": redemption_id, "state": outcome})
 
 
+@operator.group(invoke_without_command=True)
+@at_ledger
+@click.pass_context
+def restores(ctx: click.Context) -> None:
+    """Restores from backups, and what devices had that the ledger has not: list, reviewed."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(restores_list)
+
+
+@restores.command("list")
+@at_ledger
+@pass_context
+def restores_list(context: Context) -> None:
+    """List restores, and the batches that were missing."""
+    found = at_books(context, Ledger.restores)
+    if context.out.as_json:
+        context.out.value(found)
+        return
+    made = {"at": "Id", "backup_at": "Backup of", "entries": "Entries", "reviewed_at": "Reviewed"}
+    # The command that reviews a restore names it by its time, as it is.
+    context.out.rows([one | {"at": str(one.get("at"))} for one in found.get("restores") or []], made)
+    gaps = found.get("gaps") or []
+    if gaps:
+        context.out.line("Batches that devices had acknowledged, from the first missing up to the next:")
+        columns = {"device": "Device", "expected": "First missing", "seen": "Next", "noted_at": "Time"}
+        context.out.rows(gaps, columns)
+
+
+@restores.command("reviewed")
+@click.argument("at", type=int, required=False)
+@at_ledger
+@pass_context
+def restores_reviewed(context: Context, at: int | None) -> None:
+    """Say that you have looked at what a restore lost: redemptions go on. AT is its id; the newest where left out."""
+
+    async def work(ledger: Ledger) -> dict[str, Any]:
+        wanted = at
+        if wanted is None:
+            known = (await ledger.restores()).get("restores") or []
+            if not known:
+                raise ClientError("there was no restore")
+            wanted = int(known[0]["at"])
+        return await ledger.review_restore(wanted)
+
+    context.out.members(at_books(context, work))
+
+
 @operator.command()
 @at_ledger
 @pass_context

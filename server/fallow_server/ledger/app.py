@@ -16,6 +16,7 @@ from .escrow import Escrow
 from .fulfilment import Fulfilment
 from .reconciliation import Reconciliation
 from .redemptions import Redemptions
+from .restored import Restored
 from .rewards import Rewards
 from .settlement import Settlement
 from .statements import Statements
@@ -51,12 +52,13 @@ class LedgerService:
         self._loops: list[asyncio.Task[None]] = []
         self._trouble: str | None = None
         self.reconciliation = Reconciliation(database)
+        self._restored = Restored(database, clock)
         self.fulfilment = Fulfilment(rewards, database, clock)
         authenticator = LedgerAuthenticator(database, link_token_hash)
         self.api = Api(authenticator, trusted_proxies=config.trusted_proxies)
         CommonRoutes("ledger", database, keys, lambda: self._trouble).add_to(self.api)
         for part in (
-            Settlement(config, database, keys, clock, self._booked),
+            Settlement(config, database, keys, clock, self._booked, self._restored),
             Statements(database, keys, clock),
             Rewards(rewards, database, clock),
             Redemptions(database, clock, self.fulfilment),
@@ -64,12 +66,14 @@ class LedgerService:
             self._escrow,
             self._tariffs,
             self.reconciliation,
+            self._restored,
         ):
             part.add_routes(self.api)
 
     async def start(self) -> None:
         """Bring the database to its newest form, make the first tariff of a fresh ledger, start the loops."""
         await self._database.migrate("ledger")
+        await self._restored.load()
         await self._tariffs.ensure_first()
         await self.fulfilment.start()
         for name, loop in (("ledger-sweep", self._sweep_forever()), ("ledger-providers", self.fulfilment.run())):

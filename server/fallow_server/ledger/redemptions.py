@@ -182,12 +182,12 @@ async def _has_provider(connection: AsyncConnection, reward: str) -> bool:
 
 
 async def _check_reviewed(connection: AsyncConnection) -> None:
-    """:raises ApiProblem: 503 after a restore that nobody has looked at: what was redeemed after the backup is not in
+    """:raises ApiProblem: 409 after a restore that nobody has looked at: what was redeemed after the backup is not in
     these books, so its points and codes are here once more."""
     waiting = select(restores.c.at).where(restores.c.reviewed_at.is_(None)).limit(1)
     if (await connection.execute(waiting)).one_or_none() is not None:
         raise refusal(
-            503,
+            409,
             "under-review",
             "Redemptions rest until the operator has reviewed the books",
             fault="here",

@@ -29,6 +29,7 @@ from .config import LedgerConfig
 from .directory import device_key, scheduler_keys
 from .intake import Intake, Room
 from .journal import Account, AccountKind, PostingKind, transfer
+from .restored import Restored
 from .tables import accounts, batches, devices, forks, legacy_days, settlements
 from .tariffs import read_tariffs, terms_of
 from .verification import (
@@ -69,12 +70,14 @@ class Settlement:
         keys: SigningKeys,
         clock: Clock,
         on_booked: Callable[[], Awaitable[None]],
+        restored: Restored,
     ) -> None:
         self._config = config
         self._database = database
         self._keys = keys
         self._clock = clock
         self._on_booked = on_booked
+        self._restored = restored
         self._intake = Intake()
         self._verifying = asyncio.Semaphore(VERIFYING_MAX)
 
@@ -138,6 +141,8 @@ class Settlement:
             except OutOfOrder as error:
                 if error.slug == "chain-fork":
                     await self._keep_fork(signed)
+                elif batch.seq > error.seq:
+                    await self._restored.note_gap(batch.did, error.seq, batch.seq)
                 raise
         if booked:
             await self._on_booked()
@@ -154,6 +159,7 @@ class Settlement:
         owner: str = (await _device(connection, batch.did)).owner
         held = Account(AccountKind.HELD, owner)
         verified = [one for one in checked if isinstance(one, Verified)]
+        await self._restored.lend_again(books, verified)
         admission = await _admission(connection, books, batch.did, verified)
         await books.load([held])
         items, rows, earned = [], [], 0
