@@ -156,6 +156,10 @@ class Ledger(Api):
         """:param outcome: ``fulfilled``, ``voided`` or ``unknown``."""
         return await self.call("POST", path_of("v1", "redemptions", redemption_id, "resolution"), {"outcome": outcome})
 
+    async def reports(self, limit: int = 30) -> list[dict[str, Any]]:
+        """The daily reports, newest first; ``sound`` is false where the books did not reconcile."""
+        return await self.listing("/v1/reports", "reports", params={"limit": str(limit)})
+
     async def restores(self) -> dict[str, Any]:
         """``restores[]`` from backups, newest first, and ``gaps[]``: batches that devices had acknowledged."""
         return await self.mapping("GET", "/v1/restores")

@@ -244,6 +244,15 @@ ZH: dict[str, str] = {
     "Batches that devices had acknowledged, from the first missing up to the next:": (
         "设备曾获确认的批次，从首个缺失到下一个："
     ),
+    "The daily reports. Fails unless the newest is sound and of yesterday, so that it can watch from cron.": (
+        "每日报告。最新一份不健全或不是昨天的则失败，可用于 cron 监视。"
+    ),
+    "So many of them.": "显示多少份。",
+    "Day": "日期",
+    "Sound": "账目相符",
+    "Supply": "总发行",
+    "Unaccounted": "去向不明",
+    "Unknown": "结果未知",
     "Backup of": "备份时间",
     "Entries": "条目数",
     "Reviewed": "已确认",

@@ -37,7 +37,7 @@ from .fleet.sessions import Sessions
 from .http import Api
 from .ledger.app import LedgerService
 from .link import Link, LinkScheduler
-from .metrics import FleetCollector, Metrics
+from .metrics import FleetCollector, LedgerCollector, Metrics
 from .outbox import Outbox
 from .signing import SigningKeys
 from .state import StateDirectory
@@ -217,7 +217,9 @@ class ServerApp:
             )
             self._stack.push_async_callback(self.ledger.close)
             await self.ledger.start()
-            Metrics().add_to(self.ledger.api)
+            metrics = Metrics()
+            metrics.registry.register(LedgerCollector(self.ledger))
+            metrics.add_to(self.ledger.api)
             await self._serve(self.ledger.api, ledger_sockets)
         if config.with_scheduler:
             database = await self._open(urls.scheduler, "scheduler")

@@ -9,6 +9,7 @@ import io
 import json
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -773,3 +774,36 @@ def test_codes_come_from_a_file(fallow: Fallow, server: FakeServer, environ: dic
     assert json.loads(server.asked[-1][2]) == {"codes": ["A", "B"]}
     assert fallow("operator", "rewards", "stock", "r", "--codes", str(empty))[0] == cli.FAILED
     assert fallow("operator", "rewards", "stock", "r")[0] == cli.USAGE
+
+
+def test_reports_watch_the_books(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    yesterday = int(time.time()) // 86_400 - 1
+    report = {"day": yesterday, "sound": True, "supply": 10**9, "places": {"escrow": 10**9}, "unaccounted": 0,
+              "difference_count": 0, "redemptions": {"reserved": 0, "unknown": 1, "for_operator": 0}}  # fmt: skip
+    for reports, code, said in (
+        ([report], cli.OK, ""),
+        ([report | {"sound": False, "unaccounted": 7}, report], cli.FAILED, "do not reconcile"),
+        ([report | {"day": yesterday - 5}], cli.FAILED, "is old"),
+        ([], cli.FAILED, "no report yet"),
+    ):
+        server.json("GET /v1/reports", reports)
+        found, out, err = fallow("operator", "reports")
+        assert (found, said in err) == (code, True)
+        assert bool(reports) == ("1000" in out)
+        assert fallow("operator", "reports", "--json")[0] == code
+
+
+def test_restores_are_listed_and_reviewed(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    restore = {"at": 1_800_000_000, "backup_at": 1_799_990_000, "entries": 9, "hash": "a" * 64}
+    gap = {"device": DEVICE_ID, "expected": 3, "seen": 7, "noted_at": 1_800_000_001}
+    server.json("GET /v1/restores", {"restores": [restore], "gaps": [gap]})
+    out = fallow("operator", "restores")[1]
+    assert "1800000000" in out
+    assert DEVICE_ID in out
+    server.json("POST /v1/restores/1800000000/review", restore | {"reviewed_at": 1_800_000_002})
+    assert fallow("operator", "restores", "reviewed")[0] == cli.OK
+    assert fallow("operator", "restores", "reviewed", "1800000000")[0] == cli.OK
+    server.json("GET /v1/restores", {"restores": [], "gaps": []})
+    assert fallow("operator", "restores", "reviewed")[0] == cli.FAILED

@@ -190,6 +190,7 @@ EXPECTED_ROLES = {
     ("POST", "/v1/redemptions/{id}/resolution"): "operator",
     ("GET", "/v1/reconciliation"): "operator",
     ("GET", "/v1/restores"): "operator",
+    ("GET", "/v1/reports"): "operator",
     ("POST", "/v1/restores/{id}/review"): "operator",
     ("PUT", "/v1/link/scheduler"): "link",
     ("PUT", "/v1/link/accounts/{id}"): "link",

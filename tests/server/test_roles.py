@@ -74,6 +74,7 @@ LEDGER = {
     "POST /v1/redemptions/{id}/resolution": OPERATOR,
     "GET /v1/reconciliation": OPERATOR,
     "GET /v1/restores": OPERATOR,
+    "GET /v1/reports": OPERATOR,
     "POST /v1/restores/{id}/review": OPERATOR,
     "PUT /v1/link/scheduler": {Role.LINK},
     "PUT /v1/link/accounts/{id}": {Role.LINK},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import time
 from collections.abc import Callable, Coroutine
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
@@ -18,6 +20,7 @@ from .output import MICRO, heading_of, moment, points
 
 T = TypeVar("T")
 MICRO_POINTS_MAX = 2**53 - 1
+DAY_S = 86_400
 
 
 def at_books(context: Context, work: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
@@ -312,6 +315,43 @@ def redemptions_resolve(context: Context, redemption_id: str, outcome: str) -> N
     """Say how a redemption ended. Voided gives the points back."""
     answer = at_books(context, lambda ledger: ledger.resolve_redemption(redemption_id, outcome))
     context.out.members(answer if isinstance(answer, dict) else {"id": redemption_id, "state": outcome})
+
+
+@operator.command()
+@click.option("--days", type=click.IntRange(1, 100), default=7, help="So many of them.")
+@at_ledger
+@pass_context
+def reports(context: Context, days: int) -> None:
+    """The daily reports. Fails unless the newest is sound and of yesterday, so that it can watch from cron."""
+    found = at_books(context, lambda ledger: ledger.reports(days))
+    flat = [one | (one.get("redemptions") or {}) | (one.get("places") or {}) for one in found]
+    shown = [
+        {
+            "day": day_of(int(one.get("day", 0))),
+            "sound": bool(one.get("sound")),
+            **{name: points(int(one.get(name) or 0)) for name in ("supply", "escrow", "held", "vested", "redeemed")},
+            "unaccounted": points(int(one.get("unaccounted") or 0)),
+            "differences": one.get("difference_count", 0),
+            "unknown": one.get("unknown", 0),
+        }
+        for one in flat
+    ]
+    headings = {name: name.capitalize() for name in shown[0]} if shown else {}
+    if context.out.as_json:
+        context.out.value(found)
+    else:
+        context.out.rows(shown, headings)
+    if not found:
+        raise ClientError("there is no report yet", "the first is made when the ledger starts; look at its log")
+    if not found[0].get("sound"):
+        raise ClientError("the books do not reconcile", "stop redemptions and look at the differences")
+    if int(found[0].get("day", 0)) < int(time.time()) // DAY_S - 2:
+        raise ClientError("the newest report is old", "look at the ledger's log and clock")
+
+
+def day_of(day: int) -> str:
+    """``YYYY-MM-DD`` (UTC) of a count of days since 1970."""
+    return (datetime.date(1970, 1, 1) + datetime.timedelta(days=day)).isoformat()
 
 
 @operator.group(invoke_without_command=True)

@@ -16,6 +16,7 @@ from .escrow import Escrow
 from .fulfilment import Fulfilment
 from .reconciliation import Reconciliation
 from .redemptions import Redemptions
+from .reports import Reports
 from .restored import Restored
 from .rewards import Rewards
 from .settlement import Settlement
@@ -52,11 +53,12 @@ class LedgerService:
         self._loops: list[asyncio.Task[None]] = []
         self._trouble: str | None = None
         self.reconciliation = Reconciliation(database)
+        self.reports = Reports(database, clock, self.reconciliation)
         self._restored = Restored(database, clock)
         self.fulfilment = Fulfilment(rewards, database, clock)
         authenticator = LedgerAuthenticator(database, link_token_hash)
         self.api = Api(authenticator, trusted_proxies=config.trusted_proxies)
-        CommonRoutes("ledger", database, keys, lambda: self._trouble).add_to(self.api)
+        CommonRoutes("ledger", database, keys, lambda: self._trouble or self.reports.trouble).add_to(self.api)
         for part in (
             Settlement(config, database, keys, clock, self._booked, self._restored),
             Statements(database, keys, clock),
@@ -66,6 +68,7 @@ class LedgerService:
             self._escrow,
             self._tariffs,
             self.reconciliation,
+            self.reports,
             self._restored,
         ):
             part.add_routes(self.api)
@@ -76,7 +79,11 @@ class LedgerService:
         await self._restored.load()
         await self._tariffs.ensure_first()
         await self.fulfilment.start()
-        for name, loop in (("ledger-sweep", self._sweep_forever()), ("ledger-providers", self.fulfilment.run())):
+        for name, loop in (
+            ("ledger-sweep", self._sweep_forever()),
+            ("ledger-providers", self.fulfilment.run()),
+            ("ledger-reports", self.reports.run()),
+        ):
             self._loops.append(asyncio.create_task(loop, name=name))
 
     async def close(self) -> None:
