@@ -95,9 +95,11 @@ class Consumer:
                     self.acknowledged[jti] = confirmed
 
 
-async def prepared(network: FragileNetwork, tmp_path: Path) -> tuple[str, Manifest, str]:
+async def prepared(
+    network: FragileNetwork, tmp_path: Path, environment: dict[str, str] | None = None
+) -> tuple[str, Manifest, str]:
     """Two active devices that hold one object. Gives its id, its manifest and the publisher's account."""
-    await network.start_server(MANY_CONSUMERS)
+    await network.start_server(MANY_CONSUMERS | (environment or {}))
     async with Scheduler(network.scheduler_url, network.operator_token) as operator:
         owner = await operator.add_account("owner", "Ada")
         publisher = await operator.add_account("publisher", "Files")

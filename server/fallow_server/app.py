@@ -56,10 +56,11 @@ _log = logging.getLogger(__name__)
 
 class _ConnectionLog(logging.LoggerAdapter[logging.Logger]):
     """What aiohttp says of connections that speak no HTTP or vanish: for debugging only, as any stranger can make it
-    say so at will. Failures of our handlers are logged by :class:`~.http.Api`."""
+    say so at will. Its words name the caller's address, and are left out. Failures of our handlers are logged by
+    :class:`~.http.Api`."""
 
     def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
-        super().log(min(level, logging.DEBUG), msg, *args, **more)
+        super().log(min(level, logging.DEBUG), "a connection failed", **more)
 
 
 class Scheduler:
