@@ -115,7 +115,9 @@ async def break_them(processes: list[LedgerProcess], done: asyncio.Event) -> int
     return kills
 
 
-def test_four_processes_and_kill_9_give_each_redemption_once(tmp_path: Path) -> None:
+def test_four_processes_and_kill_9_give_each_redemption_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FALLOW_TEST_DATABASE_URL", raising=False)  # the processes share a SQLite file
+
     async def run() -> None:
         async with provider() as shop:
             processes, by_provider, by_code = await prepared(tmp_path, shop)

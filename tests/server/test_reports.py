@@ -97,6 +97,10 @@ def test_a_day_is_reported_once_and_as_it_was(tmp_path: Path) -> None:
         "UPDATE balances SET micro_points = micro_points + 1 WHERE account = 'escrow:publisher-1'",
         "UPDATE entries SET micro_points = micro_points + 1 WHERE seq = 2",
         "UPDATE settlements SET paid_bytes = paid_bytes - 1",
+        "UPDATE redemptions SET state = 'voided' WHERE state = 'fulfilled'",
+        "DELETE FROM redemptions WHERE state = 'reserved'",
+        "UPDATE redemptions SET micro_points = micro_points + 1 WHERE state = 'unknown'",
+        "UPDATE reward_codes SET redemption = NULL WHERE redemption IS NOT NULL",
     ],
 )
 def test_what_does_not_reconcile_is_an_alarm(tmp_path: Path, statement: str, caplog: pytest.LogCaptureFixture) -> None:

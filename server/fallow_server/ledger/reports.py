@@ -1,4 +1,5 @@
-"""The daily report: all points there are, where they lie, why they moved, and whether everything recomputes.
+"""The daily report: all points there are, where they lie, why they moved, and whether everything recomputes: the books
+from what devices sent (:mod:`.reconciliation`), and points spent and codes given from the redemptions.
 
 Made once for each day (UTC) that is over, and kept. What does not reconcile is an alarm: an error in the log, a
 figure for Prometheus, a health that says ``degraded``, and a command that fails.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from typing import Any
 
 from aiohttp import web
@@ -24,7 +26,7 @@ from .journal import AccountKind
 from .outward_tables import redemption_outbox, reports, restores
 from .paging import limit_of
 from .reconciliation import Reconciliation
-from .tables import balances, devices, entries, redemptions
+from .tables import balances, devices, entries, redemptions, reward_codes, rewards
 
 REPORTS_PER_PAGE_MAX = 100
 DIFFERENCES_SHOWN_MAX = 100
@@ -93,6 +95,7 @@ class Reports:
     async def _make(self, day: int) -> dict[str, Any]:
         checked = await self._reconciliation.run()
         async with self._database.read() as connection:
+            differences = [*checked.differences, *await _redemption_differences(connection)]
             places = await _places(connection)
             supply = -places.pop(AccountKind.MINT.value)
             told: dict[str, Any] = {
@@ -107,12 +110,12 @@ class Reports:
                 "settlements": checked.settlements,
                 "booked": checked.booked,
                 "recomputed": checked.recomputed,
-                "differences": checked.differences[:DIFFERENCES_SHOWN_MAX],
-                "difference_count": len(checked.differences),
+                "differences": differences[:DIFFERENCES_SHOWN_MAX],
+                "difference_count": len(differences),
             }
         # Supply and places are of one state of the database, and the sum of its entries was checked apart.
         told["unaccounted"] = abs(supply - sum(places.values())) + abs(checked.sum)
-        told["sound"] = told["unaccounted"] == 0 and not checked.differences and checked.booked == checked.recomputed
+        told["sound"] = told["unaccounted"] == 0 and not differences and checked.booked == checked.recomputed
         if told["sound"]:
             _log.info("day %d: %d µp in all, everything recomputes", day, told["supply"])
         else:
@@ -120,7 +123,7 @@ class Reports:
                 "THE BOOKS DO NOT RECONCILE: %d µp unaccounted for, %d differences, the first: %s",
                 told["unaccounted"],
                 told["difference_count"],
-                checked.differences[:1],
+                differences[:1],
             )
         return told
 
@@ -156,6 +159,38 @@ async def _open_redemptions(connection: AsyncConnection) -> dict[str, int]:
     for state, count, with_provider in await connection.execute(query):
         found[state] = count
         found["for_operator"] += count - with_provider
+    return found
+
+
+async def _redemption_differences(connection: AsyncConnection) -> list[dict[str, Any]]:
+    """Where points on their way or spent are not those of the redemptions, or a stock is not its unused codes."""
+    spent: dict[tuple[str, str], int] = defaultdict(int)
+    by_state = select(redemptions.c.owner, redemptions.c.state, func.sum(redemptions.c.micro_points))
+    for owner, state, micro_points in await connection.execute(
+        by_state.group_by(redemptions.c.owner, redemptions.c.state)
+    ):
+        if state != "voided":
+            kind = AccountKind.REDEEMED if state == "fulfilled" else AccountKind.REDEEMING
+            spent[kind.value, owner] += int(micro_points)
+    kinds = (AccountKind.REDEEMING.value, AccountKind.REDEEMED.value)
+    query = select(balances.c.kind, balances.c.holder, balances.c.micro_points).where(balances.c.kind.in_(kinds))
+    booked = {(row.kind, row.holder): row.micro_points for row in await connection.execute(query)}
+    found: list[dict[str, Any]] = []
+    for account in booked.keys() | spent.keys():
+        stored, expected = booked.get(account, 0), spent.get(account, 0)
+        if stored != expected:
+            found.append({"what": "redemptions", "where": ":".join(account), "stored": stored, "found": expected})
+    unused = func.count(reward_codes.c.code).filter(reward_codes.c.redemption.is_(None))
+    stocks = (
+        select(rewards.c.id, rewards.c.stock, unused.label("unused"))
+        .join(reward_codes, reward_codes.c.reward == rewards.c.id)
+        .group_by(rewards.c.id, rewards.c.stock)
+    )
+    found += [
+        {"what": "codes", "where": row.id, "stored": row.stock, "found": row.unused}
+        for row in await connection.execute(stocks)
+        if row.stock != row.unused
+    ]
     return found
 
 
