@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from ..background import uninterrupted
 from ..clock import Clock
 from ..common import CommonRoutes
 from ..database import Database
@@ -87,7 +88,7 @@ class LedgerService:
             self._loops.append(asyncio.create_task(loop, name=name))
 
     async def close(self) -> None:
-        """Stop the loops. What they were writing is rolled back and done by the next ones."""
+        """Stop the loops. What they are writing is written first."""
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -102,7 +103,7 @@ class LedgerService:
     async def _sweep_forever(self) -> None:
         while True:
             try:
-                await self.sweep()
+                await uninterrupted(self.sweep())
                 self._trouble = None
             except Exception as error:  # noqa: BLE001
                 # The outermost loop: a database that is away now is there again at one of the next rounds.

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..background import uninterrupted
 from ..clock import Clock
 from ..database import Database
 from .books import Books, open_books
@@ -88,8 +89,12 @@ class Fulfilment:
 
     async def work(self) -> int:
         """Ask about what is due now, some at once. :return: how many were asked."""
-        leased = await self._lease()
-        await asyncio.gather(*(self._attempt(one) for one in leased))
+        leased = await uninterrupted(self._lease())
+        # All are heard out, for what one provider says is not to be lost with another's order.
+        ended = await asyncio.gather(*(self._attempt(one) for one in leased), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
         return len(leased)
 
     async def _lease(self) -> list[_Leased]:
@@ -133,7 +138,7 @@ class Fulfilment:
 
     async def _attempt(self, leased: _Leased) -> None:
         outcome = await self._webhooks.ask(leased.webhook, leased.order, self._clock.now())
-        await self.conclude(leased.order.redemption, outcome)
+        await uninterrupted(self.conclude(leased.order.redemption, outcome))
 
     async def conclude(self, redemption: str, outcome: Outcome) -> None:
         """Write down what a provider said of a redemption."""

@@ -17,6 +17,7 @@ from fallow_wire.strict import dumps, loads_object
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..background import uninterrupted
 from ..clock import Clock
 from ..database import Database
 from ..http import Api, Role, json_response
@@ -78,12 +79,18 @@ class Reports:
             text: str | None = (await connection.execute(kept)).scalar_one_or_none()
         if text is None:
             made = await self._make(day)
-            row = {"day": day, "at": made["at"], "sound": int(made["sound"]), "report": dumps(made).decode()}
-            async with self._database.write() as connection:
-                await insert_new(connection, reports, row)  # another process may have made it meanwhile
-                text = (await connection.execute(kept)).scalar_one()
+            text = await uninterrupted(self._keep(made))
         self.last = loads_object(text, len(text.encode()))
         return self.last
+
+    async def _keep(self, made: dict[str, Any]) -> str:
+        """Keep a report unless another process has made one meanwhile. :return: the one that is kept."""
+        row = {"day": made["day"], "at": made["at"], "sound": int(made["sound"]), "report": dumps(made).decode()}
+        async with self._database.write() as connection:
+            await insert_new(connection, reports, row)
+            kept = select(reports.c.report).where(reports.c.day == made["day"])
+            text: str = (await connection.execute(kept)).scalar_one()
+        return text
 
     async def get_reports(self, request: web.Request) -> web.Response:
         """Newest first."""
