@@ -220,11 +220,12 @@ def test_a_restored_ledger_lends_no_more_than_there_is(tmp_path: Path) -> None:
 
 def test_gaps_are_bounded_and_only_grow(tmp_path: Path) -> None:
     async def script(made: World, state: StateDirectory) -> None:
-        for seq in (5, 3, 9):
+        for seq, passed_s, noted in ((5, 0, 5), (3, 60, 5), (9, 60, 9), (12, 59, 9), (12, 1, 12)):
+            made.clock.time += passed_s
             made.device.seq = seq - 1
             assert (await made.post(made.device.batch(made.item()))).status == 409
-        found = await made.good("GET", "/v1/restores", OPERATOR)
-        assert [(gap["expected"], gap["seen"]) for gap in found["gaps"]] == [(1, 9)]
+            found = await made.good("GET", "/v1/restores", OPERATOR)
+            assert [(gap["expected"], gap["seen"]) for gap in found["gaps"]] == [(1, noted)]
         assert found["restores"] == []
 
     with_ledger(tmp_path, script)

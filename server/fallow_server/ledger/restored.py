@@ -29,6 +29,8 @@ RESTORES_SHOWN = 20
 GAPS_SHOWN = 1000
 GAPS_PER_DEVICE_MAX = 16
 """A device that says of itself that it stands further costs no more rows than this."""
+GAP_NOTED_AGAIN_S = 60
+"""And no more often than this a write to the disk."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,15 +80,17 @@ class Restored:
     async def note_gap(self, device: str, expected: int, seen: int) -> None:
         """``device`` sent batch ``seen`` where the ledger expects ``expected``: it has acknowledgements of those
         between, or says so."""
+        mine = select(gaps).where(gaps.c.device == device)
+        async with self._database.read() as connection:
+            known = {row.expected: row for row in await connection.execute(mine)}
+        before, now = known.get(expected), self._clock.now()
+        if before is None and len(known) >= GAPS_PER_DEVICE_MAX:
+            return
+        if before is not None and (before.seen >= seen or now - before.noted_at < GAP_NOTED_AGAIN_S):
+            return
         async with self._database.write() as connection:
             await open_books(connection, self._clock)
-            mine = select(gaps).where(gaps.c.device == device)
-            known = {row.expected: row for row in await connection.execute(mine)}
-            before = known.get(expected)
-            if (before is None and len(known) >= GAPS_PER_DEVICE_MAX) or (before is not None and before.seen >= seen):
-                return
-            row = {"device": device, "expected": expected, "seen": seen, "noted_at": self._clock.now()}
-            await upsert(connection, gaps, [row])
+            await upsert(connection, gaps, [{"device": device, "expected": expected, "seen": seen, "noted_at": now}])
         _log.warning(
             "%s stands at batch %d, the ledger expects %d: the batches between are not here", device, seen, expected
         )
