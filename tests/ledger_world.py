@@ -21,7 +21,7 @@ from aiohttp import web
 from fallow_server.clock import Clock
 from fallow_server.database import Database
 from fallow_server.ledger.app import LedgerService
-from fallow_server.ledger.config import LedgerConfig
+from fallow_server.ledger.config import LedgerConfig, RewardsConfig
 from fallow_server.signing import SigningKeys
 from fallow_server.tokens import hash_token
 from fallow_wire.batches import FIRST_PREV, Ack, Batch, BatchItem, batch_hash
@@ -90,6 +90,7 @@ class World:
         self.clock = clock or FakeClock()
         self.url = f"sqlite+aiosqlite:///{directory / 'ledger.sqlite'}"
         self.config = LedgerConfig("http://ledger.test", hold_s, early_hold_s, sweep_interval_s=3600)
+        self.rewards = RewardsConfig(allow_private_addresses=True)
         self.device = Chain()
         self.tariff = ""
 
@@ -97,7 +98,7 @@ class World:
         path = self.directory / "ledger.keys"
         self.keys = SigningKeys.load(path) if path.exists() else SigningKeys.create(path)
         self.database = Database(self.url)
-        self.service = LedgerService(self.config, self.database, self.keys, self.clock, hash_token(LINK))
+        self.service = LedgerService(self.config, self.database, self.keys, self.clock, hash_token(LINK), self.rewards)
         await self.service.start()
         self._runner = web.AppRunner(self.service.api.application)
         await self._runner.setup()

@@ -393,6 +393,7 @@ async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession,
         ended, _ = await asyncio.wait((running, done), return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             task.result()
+        outbox.forget_kept()  # the next ledger may be another one
     finally:
         for task in (running, done):
             task.cancel()

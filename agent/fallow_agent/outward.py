@@ -11,6 +11,7 @@ there.
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -120,6 +121,12 @@ async def _refuse_redirect(
     session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestRedirectParams
 ) -> None:
     raise AddressRefused("redirects are not followed")
+
+
+def fault_of(error: Exception) -> str:
+    """What went wrong on the way to another device, without its address: that is a household's, and is for no log."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number and number > 0 else type(error).__name__
 
 
 def _parsed(text: str) -> Address | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from fallow_wire.errors import LocalError
 
-from .proofs.outbox import OUTBOX_TABLES
+from .proofs.outbox import KEPT_TABLE, OUTBOX_TABLES
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,10 @@ WAL_PAGES_MAX = 256
 BUSY_TIMEOUT_MS = 2000
 """The command line may read while the agent writes."""
 
-MIGRATIONS = ("CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;" + OUTBOX_TABLES,)
+MIGRATIONS = (
+    "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;" + OUTBOX_TABLES,
+    KEPT_TABLE,
+)
 """Scripts in order; a file holds the results of the first ``user_version`` of them. Released ones never change."""
 
 

@@ -9,7 +9,7 @@ import sys
 import click
 from fallow_wire.errors import FallowError
 
-from .commands import auditor, consumer, login, operator, owner, publisher, status
+from .commands import auditor, books, consumer, earnings, login, operator, owner, publisher, status
 from .commands.context import Context
 from .commands.output import clean
 from .errors import ApiError, ClientError, FetchFailed, Unreachable
@@ -24,7 +24,8 @@ def fallow() -> None:
     """Fallow puts the idle line of home devices to work, and pays their owners in points.
 
     \b
-    Owner:      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem
+    Owner:      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem,
+                redemptions, statements, settlement
     Publisher:  publish, objects, sites, tasks
     Consumer:   fetch
     Operator:   operator …
@@ -42,9 +43,12 @@ for command in (
     owner.pause,
     owner.resume,
     owner.leave,
-    owner.points_command,
-    owner.rewards,
-    owner.redeem,
+    earnings.points_command,
+    earnings.rewards,
+    earnings.redeem,
+    earnings.redemptions,
+    books.statements,
+    books.settlement,
     publisher.publish,
     publisher.objects,
     publisher.sites,

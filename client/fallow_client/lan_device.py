@@ -63,13 +63,15 @@ class ActivationState:
 
 @dataclass(frozen=True, slots=True)
 class Redemption:
-    """``state``: reserved, fulfilled, voided or unknown. ``code``: a voucher, where the reward is one."""
+    """``state``: reserved, fulfilled, voided or unknown. ``code``: a voucher, where the reward is one. ``reason``: what
+    its provider said."""
 
     id: Annotated[str, text(64, 1)]
     reward: Annotated[str, text(64, 1)]
     micro_points: Annotated[int, integer()]
     state: Annotated[str, text(32, 1)]
-    code: Annotated[str | None, text(128)] = None
+    code: Annotated[str | None, text(512)] = None
+    reason: Annotated[str | None, text(256)] = None
 
 
 def device_url(address: str) -> str:
@@ -187,6 +189,10 @@ class LanDevice(Api):
 
     async def rewards(self) -> list[Any]:
         return await self.listing("/v1/rewards", "rewards")
+
+    async def redemptions(self) -> list[Any]:
+        """The newest, newest first."""
+        return await self.listing("/v1/redemptions", "redemptions")
 
     async def redeem(self, reward: str, idempotency_key: str | None = None) -> Redemption:
         """:param idempotency_key: the same key again gives the same redemption; a new one is made where None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,11 @@ from .errors import BadAnswer
 from .transport import Api, path_of
 
 T = TypeVar("T")
+
+
+MINE = "me"
+"""Stands for the caller's own account where an account's id is wanted."""
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
 def new_key() -> dict[str, str]:
@@ -45,6 +51,28 @@ class Ledger(Api):
         """A month's movements of an account, its signature verified. :param month: such as ``2025-01``."""
         path = path_of("v1", "accounts", account_id, "statements", month)
         return await self._verified(path, Kind.STATEMENT, Statement)
+
+    async def months(self, account_id: str = MINE) -> list[dict[str, Any]]:
+        """The months of which there is a statement: ``month, complete``."""
+        return await self.listing(path_of("v1", "accounts", account_id, "statements"), "statements")
+
+    async def printed_statement(self, account_id: str, month: str, form: str, language: str) -> str:
+        """The statement as ``csv`` or ``html``; the signed one in it is verified.
+
+        :raises BadAnswer: it holds no statement of this month that the ledger signed.
+        """
+        path = path_of("v1", "accounts", account_id, "statements", month)
+        text = str(await self.call("GET", path, params={"format": form, "lang": language}))
+        tokens = _TOKEN.findall(text)
+        if not tokens:
+            raise BadAnswer(self.base_url + path, "it holds no signed statement")
+        try:
+            statement = verify(max(tokens, key=len), Kind.STATEMENT, Statement, (await self.keys()).get).value
+        except PeerError as error:
+            raise BadAnswer(self.base_url + path, error.detail) from error
+        if statement.month != month or account_id not in (MINE, statement.account):
+            raise BadAnswer(self.base_url + path, "it is another statement")
+        return text
 
     async def settlement(self, jti: str) -> dict[str, Any]:
         """Every input, factor and the result."""
@@ -89,9 +117,35 @@ class Ledger(Api):
     async def rewards(self) -> list[dict[str, Any]]:
         return await self.listing("/v1/rewards", "rewards")
 
-    async def add_reward(self, title: str, micro_points: int, stock: int | None = None) -> dict[str, Any]:
-        body: dict[str, Any] = {"title": title, "micro_points": micro_points}
-        return await self.mapping("POST", "/v1/rewards", body if stock is None else body | {"stock": stock})
+    async def add_reward(
+        self,
+        title: str,
+        micro_points: int,
+        stock: int | None = None,
+        *,
+        codes: list[str] | None = None,
+        webhook: str | None = None,
+        terms: str | None = None,
+    ) -> dict[str, Any]:
+        """:param codes: vouchers; they are the stock. :param webhook: the provider's address; its secret is in the
+        answer, once."""
+        body = {
+            "title": title,
+            "micro_points": micro_points,
+            "stock": stock,
+            "codes": codes,
+            "webhook": webhook,
+            "terms": terms,
+        }
+        given = {name: value for name, value in body.items() if value is not None}
+        return await self.mapping("POST", "/v1/rewards", given)
+
+    async def add_stock(self, reward: str, *, codes: list[str] | None = None, more: int | None = None) -> Any:
+        body: dict[str, Any] = {"more": more} if codes is None else {"codes": codes}
+        return await self.mapping("POST", path_of("v1", "rewards", reward, "stock"), body)
+
+    async def withdraw_reward(self, reward: str) -> None:
+        await self.call("DELETE", path_of("v1", "rewards", reward))
 
     async def redeem(self, reward: str, key: dict[str, str] | None = None) -> dict[str, Any]:
         return await self.mapping("POST", "/v1/redemptions", {"reward": reward}, headers=key or new_key())
@@ -106,6 +160,18 @@ class Ledger(Api):
     async def export(self, file: Path) -> None:
         """The books, written to ``file`` whole or not at all; compressed where its name ends in ``.gz``."""
         await self.download("/v1/export", file, compressed=file.suffix == ".gz")
+
+    async def reports(self, limit: int = 30) -> list[dict[str, Any]]:
+        """The daily reports, newest first; ``sound`` is false where the books did not reconcile."""
+        return await self.listing("/v1/reports", "reports", params={"limit": str(limit)})
+
+    async def restores(self) -> dict[str, Any]:
+        """``restores[]`` from backups, newest first, and ``gaps[]``: batches that devices had acknowledged."""
+        return await self.mapping("GET", "/v1/restores")
+
+    async def review_restore(self, at: int) -> dict[str, Any]:
+        """Say that what the restore of ``at`` (Unix seconds) lost was looked at: redemptions go on."""
+        return await self.mapping("POST", path_of("v1", "restores", str(at), "review"))
 
     async def reconciliation(self) -> dict[str, Any]:
         """``sum, accounts, settlements, booked, recomputed, differences``."""

@@ -169,6 +169,22 @@ ZH: dict[str, str] = {
     "Origin": "源站",
     "Bytes done": "已完成",
     "Reason": "原因",
+    "Month": "月份",
+    "Complete": "已结束",
+    "Terms": "条款",
+    "Webhook": "供应方地址",
+    "Webhook secret": "供应方密钥",
+    "Service": "服务",
+    "Tier": "类别",
+    "Data": "数据量",
+    "Rate": "单价",
+    "Quality": "质量系数",
+    "Scarcity": "稀缺系数",
+    "Weight": "信任权重",
+    "With a downloader who signs receipts": "若下载者签名回执",
+    "With receipts for all that was sent": "若全部数据都有回执",
+    "Written to {file}; its signature was verified.": "已写入 {file}；签名已校验。",
+    "Withdrawn.": "已下架。",
     "File": "文件",
     "Was there": "原已存在",
     "Time": "用时",
@@ -233,8 +249,40 @@ ZH: dict[str, str] = {
     "The devices: list, unbind.": "设备：列出、解绑。",
     "Put AMOUNT points into a publisher's escrow.": "为发布者的托管账户充入 AMOUNT 积分。",
     "The points formula: show, set.": "积分公式：查看、设定。",
-    "What points can be redeemed for: list, add.": "积分可以兑换什么：列出、添加。",
+    "What points can be redeemed for: list, add, stock, withdraw.": "积分可以兑换什么：列出、添加、补货、下架。",
+    "Add to the stock of a reward.": "为奖励补货。",
+    "Offer a reward no longer. What was redeemed before goes on.": "下架一项奖励。此前的兑换继续办理。",
+    "What you redeemed, newest first, with codes.": "您的兑换记录（最新在前）及兑换码。",
+    "Your monthly statements, signed by the ledger; without MONTH, which there are.": (
+        "由账本签名的月度对账单；不给 MONTH 时列出有哪些月份。"
+    ),
+    "How the points of one delivery (its ticket's id) came about, and what they would have been otherwise.": (
+        "一次传输（凭证编号）的积分如何得出，以及在其他情况下会是多少。"
+    ),
     "Redemptions: list, resolve.": "兑换：列出、处理。",
+    "Restores from backups, and what devices had that the ledger has not: list, reviewed.": (
+        "从备份的恢复，以及设备有而账本没有的内容：列出、确认。"
+    ),
+    "List restores, and the batches that were missing.": "列出历次恢复和缺失的批次。",
+    "Say that you have looked at what a restore lost: redemptions go on. AT is its id; the newest where left out.": (
+        "确认已核对某次恢复所丢失的内容：兑换继续。AT 为其编号；省略则为最近一次。"
+    ),
+    "Batches that devices had acknowledged, from the first missing up to the next:": (
+        "设备曾获确认的批次，从首个缺失到下一个："
+    ),
+    "The daily reports. Fails unless the newest is sound and of yesterday, so that it can watch from cron.": (
+        "每日报告。最新一份不健全或不是昨天的则失败，可用于 cron 监视。"
+    ),
+    "So many of them.": "显示多少份。",
+    "Day": "日期",
+    "Sound": "账目相符",
+    "Supply": "总发行",
+    "Unaccounted": "去向不明",
+    "Unknown": "结果未知",
+    "Backup of": "备份时间",
+    "Reviewed": "已确认",
+    "First missing": "首个缺失",
+    "Next": "下一个",
     "Recompute the books. Fails unless all accounts sum to zero and nothing differs.": (
         "重新核算账目。所有账户之和不为零或存在差异时失败。"
     ),
@@ -255,8 +303,8 @@ ZH: dict[str, str] = {
     "Offer a reward for PRICE points.": "以 PRICE 积分提供一项奖励。",
     "List redemptions.": "列出兑换。",
     "Say how a redemption ended. Voided gives the points back.": "记录兑换结果。作废会退回积分。",
-    "Owner:      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem": (
-        "主人：      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem"
+    "Owner:      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem,": (
+        "主人：      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem,"
     ),
     "Publisher:  publish, objects, sites, tasks": "发布者：    publish, objects, sites, tasks",
     "Consumer:   fetch": "使用者：    fetch",
@@ -306,6 +354,16 @@ ZH: dict[str, str] = {
     "File or directory to write to; - for standard output.": "写入的文件或目录；- 表示标准输出。",
     "No progress bar.": "不显示进度条。",
     "How many there are; no limit where left out.": "数量；省略则不限。",
+    "Voucher codes, one a line; they are the stock.": "兑换码，每行一个；数量即库存。",
+    "Further voucher codes, one a line.": "追加的兑换码，每行一个。",
+    "So many more.": "追加的数量。",
+    "The https address of the provider that fulfils it; its secret is shown once.": (
+        "负责兑现的供应方的 https 地址；密钥只显示一次。"
+    ),
+    "What owners are to know before they redeem it.": "主人兑换前应知道的条款。",
+    "The account, for operators; yours where left out.": "账户（供运营者使用）；省略则为您自己的。",
+    "How to write it.": "输出格式。",
+    "File to write to.": "写入的文件。",
     "Show this message and exit.": "显示此帮助并退出。",
     "Show the version and exit.": "显示版本并退出。",
 }

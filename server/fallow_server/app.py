@@ -38,7 +38,7 @@ from .garbage import collect_less
 from .http import Api
 from .ledger.app import LedgerService
 from .link import Link, LinkScheduler
-from .metrics import FleetCollector, Metrics
+from .metrics import FleetCollector, LedgerCollector, Metrics
 from .outbox import Outbox
 from .signing import SigningKeys
 from .state import StateDirectory
@@ -57,10 +57,11 @@ _log = logging.getLogger(__name__)
 
 class _ConnectionLog(logging.LoggerAdapter[logging.Logger]):
     """What aiohttp says of connections that speak no HTTP or vanish: for debugging only, as any stranger can make it
-    say so at will. Failures of our handlers are logged by :class:`~.http.Api`."""
+    say so at will. Its words name the caller's address, and are left out. Failures of our handlers are logged by
+    :class:`~.http.Api`."""
 
     def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
-        super().log(min(level, logging.DEBUG), msg, *args, **more)
+        super().log(min(level, logging.DEBUG), "a connection failed", **more)
 
 
 class Scheduler:
@@ -214,10 +215,13 @@ class ServerApp:
                 keys,
                 self._clock,
                 hash_token(self._state.link_token()),
+                config.rewards,
             )
             self._stack.push_async_callback(self.ledger.close)
             await self.ledger.start()
-            Metrics().add_to(self.ledger.api)
+            metrics = Metrics()
+            metrics.registry.register(LedgerCollector(self.ledger))
+            metrics.add_to(self.ledger.api)
             await self._serve(self.ledger.api, ledger_sockets)
         if config.with_scheduler:
             database = await self._open(urls.scheduler, "scheduler")

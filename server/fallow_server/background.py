@@ -5,9 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
+
+
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Do ``work`` to its end even when the caller is cancelled meanwhile, which shows after it.
+
+    For transactions of loops that are cancelled: a connection that is cut off in the middle of one would keep
+    SQLite's only writing lock for as long as the process lives.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 class Background:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime
 import logging
 import os
 import sys
@@ -18,6 +19,7 @@ from fallow_wire.errors import FallowError, LocalError
 
 from .accounts.accounts import Accounts, IssuedAccount, NewAccount
 from .app import ServerApp
+from .backup import back_up, restore, tell_everything
 from .clock import Clock
 from .config import DEFAULT_STATE_DIR, LEDGER_PORT, SCHEDULER_PORT, ServerConfig, as_toml, load
 from .database import Database
@@ -75,6 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _run(_init(config))
         elif command == "operator-token":
             _run(_operator_token(config))
+        elif command == "backup":
+            _backup(config, options.directory, with_keys=not options.without_keys)
+        elif command == "restore":
+            _run(_restore(config, options.directory, replace=options.replace))
+        elif command == "tell-ledger":
+            _run(_tell_ledger(config))
         else:
             if options.init:
                 _run(_init(config))
@@ -111,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-private-addresses",
         action="store_true",
         default=absent,
-        help="devices and origins may have private addresses: for laboratories and LANs, never for a public server",
+        help="devices, origins and providers may have private addresses: for laboratories, never for a public server",
     )
     serving.add_argument("--init", action="store_true", default=absent, help="first do what `init` does")
 
@@ -130,6 +138,17 @@ def _parser() -> argparse.ArgumentParser:
         "init", parents=[common, serving], help="make keys and the operator's account; run again, it changes nothing"
     )
     commands.add_parser("operator-token", parents=[common], help="issue a new token for the operator, if it was lost")
+    backup = commands.add_parser(
+        "backup", parents=[common], help="copy databases, keys and settings into DIR, while the server runs"
+    )
+    backup.add_argument("directory", type=Path, metavar="DIR", help="a new directory")
+    backup.add_argument("--without-keys", action="store_true", help="leave out the keys and the link token")
+    restoring = commands.add_parser("restore", parents=[common], help="put a backup back; the server must be stopped")
+    restoring.add_argument("directory", type=Path, metavar="DIR", help="what `backup` made")
+    restoring.add_argument("--replace", action="store_true", help="move databases and keys that are there aside")
+    commands.add_parser(
+        "tell-ledger", parents=[common], help="tell the ledger of all accounts and devices again, after it was restored"
+    )
     commands.add_parser("settings", parents=[common, serving], help="show all settings with the values in force")
     return parser
 
@@ -151,7 +170,7 @@ def _flags(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         if hasattr(options, name):
             found.setdefault(section, {})[name] = getattr(options, name)
     if hasattr(options, "allow_private_addresses"):
-        for section in ("dial_back", "catalogue"):
+        for section in ("dial_back", "catalogue", "rewards"):
             found.setdefault(section, {})["allow_private_addresses"] = True
     return found
 
@@ -215,6 +234,67 @@ async def _operator_token(config: ServerConfig) -> None:
         await database.close()
     print(f"a new token of {issued.id} (shown this once; older ones go on working):\n\n  {issued.token}\n")
     print(f"to revoke all tokens of the account: fallow operator accounts revoke {issued.id}, then run this again")
+
+
+def _backup(config: ServerConfig, directory: Path, *, with_keys: bool) -> None:
+    made = back_up(StateDirectory(config), directory, version("fallow"), Clock().now(), with_keys=with_keys)
+    print(f"made {directory}: {', '.join(made.files)}")
+    if made.ledger is not None:
+        print(f"the ledger's chain ends at entry {made.ledger.entries} in it, {made.ledger.hash}")
+    if with_keys:
+        print(
+            "It holds the signing keys: whoever has it can issue tickets and sign statements in your name. Keep it as\n"
+            "safe as the server, or make it with --without-keys and keep one copy of the keys elsewhere."
+        )
+    else:
+        print(
+            "It holds no keys: without a copy of *.keys and link.token from elsewhere it cannot be restored.\n"
+            "Its databases still hold unused codes and providers' secrets."
+        )
+    if config.with_scheduler:
+        print(f"Publishers' files are not in it: copy {config.state_dir / 'blobs'} too; a file there never changes.")
+
+
+async def _restore(config: ServerConfig, directory: Path, *, replace: bool) -> None:
+    state = StateDirectory(config)
+    if not state.path.exists():
+        state.create_directory()
+    held = state.lock()
+    try:
+        manifest, missing = await restore(state, directory, Clock().now(), replace=replace)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+    print(f"restored {directory}, made at {moment_of(manifest.made_at)} by version {manifest.version}")
+    if manifest.ledger is None:
+        return
+    print(f"the ledger's chain ends at entry {manifest.ledger.entries}; what was booked after that is not here:")
+    if missing is None:
+        print("  there was no readable ledger before that could tell what it was")
+    else:
+        for kind, (count, micro_points) in missing.postings.items():
+            print(f"  {kind}: {count}, {micro_points} µp")
+        print(f"  {missing.batches} batches of proofs, of {missing.devices} devices")
+    print(
+        "Devices hand over again what they keep (two days), as soon as they meet the ledger; `fallow operator\n"
+        "restores` shows how far. Deposits, tariffs and rewards made since must be made again. Redemptions rest:\n"
+        "codes that were given since are free here once more. Compare with your providers, withdraw such rewards,\n"
+        "then run `fallow operator restores reviewed`."
+    )
+    if not config.with_scheduler:
+        print("On the scheduler's machine, run: fallow-server tell-ledger")
+
+
+async def _tell_ledger(config: ServerConfig) -> None:
+    file = StateDirectory(config).path / "scheduler.sqlite"
+    if not file.exists():
+        raise LocalError(f"{file} is not there; run this where the scheduler runs")
+    told = await tell_everything(file)
+    print(f"{told} accounts and devices will be told; a running scheduler begins within seconds")
+
+
+def moment_of(unix_s: int) -> str:
+    return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).isoformat(" ", "seconds")
 
 
 async def _accounts(state: StateDirectory) -> tuple[Database, Accounts]:

@@ -25,7 +25,7 @@ from .delivery.config import Config as DeliveryConfig
 from .fleet.dial_back import DialBackConfig
 from .fleet.policy import PolicyConfig
 from .fleet.sessions import SessionConfig
-from .ledger.config import LedgerConfig
+from .ledger.config import LedgerConfig, RewardsConfig
 from .link import LinkConfig
 from .tasks.config import Config as TasksConfig
 
@@ -88,6 +88,7 @@ class ServerConfig:
     delivery: DeliveryConfig = field(default_factory=lambda: DeliveryConfig("", ""))
     tasks: TasksConfig = field(default_factory=TasksConfig)
     ledger: LedgerConfig = field(default_factory=lambda: LedgerConfig(""))
+    rewards: RewardsConfig = field(default_factory=RewardsConfig)
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:

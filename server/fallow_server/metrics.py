@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from .fleet.live import Fleet
 from .http import Api, Role
+from .ledger.app import LedgerService
 from .link import Link
 
 
@@ -37,6 +38,32 @@ class Metrics:
 
     async def show(self, request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class LedgerCollector(Collector):
+    """The ledger's last daily report, and what providers contradicted, read when asked."""
+
+    def __init__(self, ledger: LedgerService) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterable[Metric]:
+        report = self._ledger.reports.last
+        contradicted = self._ledger.fulfilment.contradicted
+        yield GaugeMetricFamily(
+            "fallow_redemptions_contradicted", "Providers' answers against what was resolved.", contradicted
+        )
+        if report is None:
+            return
+        values = {
+            "fallow_books_sound": ("1 when everything recomputed in the last daily report.", int(report["sound"])),
+            "fallow_books_unaccounted_micro_points": ("Should be 0.", report["unaccounted"]),
+            "fallow_books_differences": ("Should be 0.", report["difference_count"]),
+            "fallow_books_reported_at": ("When the last daily report was made, Unix seconds.", report["at"]),
+            "fallow_supply_micro_points": ("All points that were ever deposited.", report["supply"]),
+            "fallow_redemptions_unknown": ("Of which nobody knows what became.", report["redemptions"]["unknown"]),
+        }
+        for name, (text, value) in values.items():
+            yield GaugeMetricFamily(name, text, value)
 
 
 class FleetCollector(Collector):

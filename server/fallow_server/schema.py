@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import MetaData
+from sqlalchemy import BigInteger, Integer, MetaData
 
 # Named constraints, so that migrations can change them on SQLite and PostgreSQL alike.
 _NAMES = {
@@ -15,3 +15,6 @@ _NAMES = {
 
 scheduler_metadata = MetaData(naming_convention=_NAMES)
 ledger_metadata = MetaData(naming_convention=_NAMES)
+
+WHOLE = BigInteger().with_variant(Integer(), "sqlite")
+"""A whole number of 64 bits, under the one name for it that SQLite's strict tables know."""

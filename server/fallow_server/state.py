@@ -39,8 +39,7 @@ class StateDirectory:
         """
         try:
             if not self.path.exists():
-                self.path.mkdir(parents=True)
-                self.path.chmod(0o700)
+                self.create_directory()
             elif not any(self.path.iterdir()):
                 self.path.chmod(0o700)
             elif self.path.stat().st_mode & 0o077:
@@ -56,6 +55,10 @@ class StateDirectory:
                 f"{error.filename or self.path}: {error.strerror}; name another with --state-dir"
             ) from None
         return made
+
+    def create_directory(self) -> None:
+        self.path.mkdir(parents=True)
+        self.path.chmod(0o700)
 
     def check(self) -> None:
         """:raises LocalError: unless ``fallow-server init`` has run here, or when this user may not write here."""

@@ -301,3 +301,29 @@ def test_a_fill_is_counted_when_it_arrives_and_once(tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert max(ahead) > MIB // 16  # in the kernel, unread, and ours already
+
+
+def test_what_is_told_of_another_device_names_no_address(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def refusing(request: web.Request) -> web.Response:
+        return web.Response(status=403)
+
+    async def run() -> None:
+        store = new_store(tmp_path)
+        ticket = make_ticket(DEVICE, OTHER, obj=SIGNED.object_id, svc="fill", max_bytes=len(DATA))
+        token = signed_ticket(ticket, SCHEDULER)
+        async with source(refusing) as url, filler(store) as mine:
+            port = url.rpartition(":")[2].removesuffix("/object")
+            with pytest.raises(FillFailed) as failed:
+                await mine.fill(task(Source(url, token), Source(url, "no ticket")), SIGNED, lambda done: None)
+            assert DEVICE.public.device_id() in failed.value.detail
+            closed = "http://127.0.0.1:1/object"
+            with pytest.raises(FillFailed):
+                await mine.fill(task(Source(closed, token)), SIGNED, lambda done: None)
+        said = "\n".join(record.getMessage() for record in caplog.records if record.name == filling.__name__)
+        assert "Connection refused" in said
+        for told in (failed.value.detail, said):
+            assert "127.0.0.1" not in told
+            assert port not in told
+
+    with caplog.at_level("INFO"):
+        asyncio.run(run())

@@ -79,6 +79,7 @@ class Ledger:
         application.router.add_get("/v1/accounts/owner-1", self.account)
         application.router.add_get("/v1/accounts/owner-1/entries", self.listing)
         application.router.add_get("/v1/rewards", self.rewards)
+        application.router.add_get("/v1/redemptions", self.redemptions)
         application.router.add_post("/v1/redemptions", self.redeem)
         return application
 
@@ -96,6 +97,11 @@ class Ledger:
         self.seen(request)
         after = int(request.query["after"])
         return web.json_response({"entries": [e for e in self.entries if e["seq"] > after]})
+
+    async def redemptions(self, request: web.Request) -> web.Response:
+        self.seen(request)
+        assert request.query["order"] == "newest"
+        return web.json_response([{"id": "x", "state": "fulfilled", "code": "COFFEE"}])
 
     async def rewards(self, request: web.Request) -> web.Response:
         self.seen(request)
@@ -233,6 +239,7 @@ def test_phones_only(tmp_path: Path) -> None:
         ("GET", "/v1/events?token=guess"),
         ("GET", "/v1/points"),
         ("GET", "/v1/rewards"),
+        ("GET", "/v1/redemptions"),
         ("POST", "/v1/redemptions"),
     ]
 
@@ -312,6 +319,7 @@ def test_redemptions_are_passed_on_with_their_key(tmp_path: Path) -> None:
             status, body, _ = await world.call("POST", "/v1/redemptions", {"reward": "r1"}, token, Idempotency_Key="k")
             assert (status, body["state"]) == (201, "reserved")
         assert world.ledger.keys == ["k", "k"]
+        assert (await world.call("GET", "/v1/redemptions", token=token))[1][0]["code"] == "COFFEE"
         status, body, headers = await world.call(
             "POST", "/v1/redemptions", {"reward": "r2"}, token, Idempotency_Key="l"
         )

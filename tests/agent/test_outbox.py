@@ -24,7 +24,7 @@ from fallow_wire.errors import LocalError, PeerError
 from fallow_wire.ids import uuid7
 from fallow_wire.jws import Kind, verify
 from fallow_wire.keys import PrivateKey
-from fallow_wire.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, RECEIPT_BYTES_MAX, TICKET_BYTES_MAX
+from fallow_wire.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, PROOF_AGE_S_MAX, RECEIPT_BYTES_MAX, TICKET_BYTES_MAX
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -221,6 +221,65 @@ def test_the_chain_goes_on_where_the_ledger_stands(outbox: Outbox) -> None:
     assert sealed.jtis == (served(1).jti, served(2).jti)
 
 
+def handed_over(outbox: Outbox, *numbers: int, at: int = 0) -> SealedBatch:
+    """One batch of these tickets, acknowledged."""
+    for number in numbers:
+        outbox.save(served(number))
+        outbox.seal(served(number).jti)
+    sealed = outbox.next_batch(KEY)
+    assert sealed is not None
+    outbox.acknowledge(replace(ack_of(sealed), iat=at))
+    return sealed
+
+
+def test_a_ledger_that_forgot_gets_again_what_it_had_acknowledged(outbox: Outbox) -> None:
+    first, *_ = [handed_over(outbox, *numbers) for numbers in ((1, 2), (3,), (4, 5))]
+    outbox.save(served(6))
+    outbox.seal(served(6).jti)
+    waiting = outbox.next_batch(KEY)
+    assert waiting is not None
+    assert (outbox.waiting(), outbox.kept()) == (1, 5)
+    before = {item.ticket: item for item in batch_of(waiting).items}
+    outbox.resume_from(DID, 2, first.hash)
+    assert (outbox.waiting(), outbox.kept()) == (4, 2)
+    again = outbox.next_batch(KEY)
+    assert again is not None
+    assert (again.seq, batch_of(again).prev) == (2, first.hash)
+    assert set(again.jtis) == {served(number).jti for number in (3, 4, 5, 6)}
+    # Word for word, or the ledger would take them for something else.
+    claims = {item.ticket: item for item in batch_of(again).items}
+    assert claims[f"ticket-{6}"] == before[f"ticket-{6}"]
+    assert claims["ticket-4"] == served(4).claim()
+    outbox.acknowledge(ack_of(again))
+    assert (outbox.waiting(), outbox.kept()) == (0, 6)
+
+
+def test_a_device_that_forgot_hands_over_nothing_twice(outbox: Outbox) -> None:
+    handed_over(outbox, 1)
+    outbox.resume_from(DID, 9, "a" * 64)
+    assert (outbox.waiting(), outbox.kept(), outbox.next_batch(KEY)) == (0, 1, None)
+
+
+def test_what_was_acknowledged_is_kept_within_bounds(tmp_path: Path) -> None:
+    outbox = Outbox(connect(tmp_path / "agent.sqlite"), OutboxConfig(kept_max=3))
+    for number in range(1, 6):
+        handed_over(outbox, number, at=number)
+    assert outbox.kept() == 3
+    handed_over(outbox, 6, at=PROOF_AGE_S_MAX + 5)  # what is older than the 5th no ledger would take any more
+    assert outbox.kept() == 2
+    outbox.forget_kept()
+    assert outbox.kept() == 0
+
+
+def test_what_was_refused_is_not_kept(outbox: Outbox) -> None:
+    outbox.save(served(1))
+    outbox.seal(served(1).jti)
+    sealed = outbox.next_batch(KEY)
+    assert sealed is not None
+    outbox.acknowledge(ack_of(sealed, AckItem("refused", 0, sealed.jtis[0], "too-old")))
+    assert outbox.kept() == 0
+
+
 def test_another_device_key_begins_its_own_chain(outbox: Outbox) -> None:
     outbox.save(served(1))
     outbox.seal(served(1).jti)
@@ -276,6 +335,8 @@ class OutboxMachine(RuleBasedStateMachine):
         self.sent: dict[str, str] = {}
         self.waiting: SealedBatch | None = None
         self.chain = (0, FIRST_PREV)
+        self.acknowledged: list[SealedBatch] = []
+        """Of the chain as it is now."""
 
     def teardown(self) -> None:
         self.connection.close()
@@ -323,7 +384,21 @@ class OutboxMachine(RuleBasedStateMachine):
     def acknowledge(self) -> None:
         assert self.waiting is not None
         self.outbox.acknowledge(ack_of(self.waiting))
+        self.acknowledged.append(self.waiting)
         self.waiting = None
+
+    @precondition(lambda self: self.acknowledged)
+    @rule(data=st.data())
+    def the_ledger_is_restored(self, data: st.DataObject) -> None:
+        first = data.draw(st.integers(0, len(self.acknowledged) - 1))
+        forgotten = [*self.acknowledged[first:], *([self.waiting] if self.waiting else [])]
+        prev = batch_of(self.acknowledged[first]).prev
+        self.outbox.resume_from(DID, self.acknowledged[first].seq, prev)
+        self.chain = (self.acknowledged[first].seq - 1, prev)
+        self.acknowledged, self.waiting = self.acknowledged[:first], None
+        for batch in forgotten:
+            for jti in batch.jtis:
+                del self.sent[jti]
 
     @rule()
     def die(self) -> None:

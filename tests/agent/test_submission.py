@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from fallow_agent.backoff import Backoff
 from fallow_agent.proofs import submission as submission_module
-from fallow_agent.proofs.outbox import OUTBOX_TABLES, Outbox, OutboxUnavailable, ServedTicket
+from fallow_agent.proofs.outbox import KEPT_TABLE, OUTBOX_TABLES, Outbox, OutboxUnavailable, ServedTicket
 from fallow_agent.proofs.submission import BatchRefused, LedgerUnavailable, Submission
 from fallow_wire.batches import Ack, AckItem, Batch, Head, batch_hash
 from fallow_wire.fields import encode
@@ -27,7 +27,7 @@ HEAD = Head(1, "0" * 64, NOW)
 
 def outbox_with(tickets: int) -> Outbox:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(OUTBOX_TABLES)
+    connection.executescript(OUTBOX_TABLES + KEPT_TABLE)
     outbox = Outbox(connection)
     seal(outbox, tickets)
     return outbox

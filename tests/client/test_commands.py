@@ -9,6 +9,7 @@ import io
 import json
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -708,3 +709,159 @@ def test_activate_means_the_dormant_device(
     _, _, err = fallow("activate", stdin="n\n")
     assert "the terms were not accepted" in err
     assert server.calls() == ["GET /v1/device"]
+
+
+# ------------------------------------------------------------------ redemptions and statements
+
+
+def known_device(environ: dict[str, str], server: FakeServer) -> None:
+    server.json("GET /v1/device", {"device_id": DEVICE_ID, "name": "n", "model": "m", "version": "1", "state": "active",
+                                   "setup_code_required": True, "terms_version": "1"})  # fmt: skip
+    path = settings_path(environ)
+    save_settings(path, load_settings(path).with_device(DEVICE_ID, KnownDevice(server.url, "lan-token")))
+
+
+def test_a_lost_answer_is_asked_for_again_under_the_same_key(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fallow_client.commands import earnings
+
+    monkeypatch.setattr(earnings, "REDEEM_WAITS_S", (0.0, 0.0))
+    known_device(environ, server)
+    away = {"type": "ledger-away", "title": "The ledger cannot be asked now"}
+    server.problem("POST /v1/redemptions", 503, **away)
+    code, _, err = fallow("redeem", "r1")
+    assert code == cli.FAILED
+    keys = [headers["Idempotency-Key"] for call, headers, _ in server.asked if call == "POST /v1/redemptions"]
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+    assert f"fallow redeem r1 --key {keys[0]}" in err
+    server.json("POST /v1/redemptions", {"id": "x", "reward": "r1", "micro_points": 1, "state": "reserved"}, 201)
+    code, out, _ = fallow("redeem", "r1", "--key", keys[0])
+    assert code == cli.OK
+    assert server.asked[-1][1]["Idempotency-Key"] == keys[0]
+    assert "reserved" in out
+
+
+def test_a_refusal_is_not_asked_again(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    known_device(environ, server)
+    server.problem("POST /v1/redemptions", 409, type="out-of-stock", title="This reward is used up")
+    code, _, err = fallow("redeem", "r1", LANG="zh_CN.UTF-8")
+    assert code == cli.REFUSED
+    assert "该奖励已兑完" in err
+    assert server.calls().count("POST /v1/redemptions") == 1
+
+
+def test_redemptions_show_their_codes(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    known_device(environ, server)
+    redeemed = {"id": "x", "micro_points": 2_000_000, "state": "fulfilled", "code": "COFFEE", "created_at": 1}
+    server.json("GET /v1/redemptions", [redeemed])
+    _, out, _ = fallow("redemptions")
+    assert "COFFEE" in out
+    assert "已兑现" in fallow("redemptions", LANG="zh_CN.UTF-8")[1]
+
+
+def statement_of(server: FakeServer, signer: Any, published: Any) -> str:
+    from fallow_wire.batches import Head
+    from fallow_wire.fields import encode
+    from fallow_wire.jws import Kind, sign
+    from fallow_wire.keys import JwkSet
+    from fallow_wire.statements import Statement
+
+    statement = Statement("own-1", "2026-10", 1, 2, True, {"held": 1}, {"held": 1}, (), (), Head(1, "a" * 64, 1), 3)
+    token = sign(Kind.STATEMENT, statement, signer)
+    server.json("GET /.well-known/jwks.json", encode(JwkSet((published.public.jwk(with_kid=True),))))
+    server.answers["GET /v1/accounts/me/statements/2026-10"] = (200, "text/html", f"<p>{token}</p>".encode())
+    return token
+
+
+def test_a_statement_is_written_only_with_the_ledgers_signature(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str], tmp_path: Path
+) -> None:
+    from support import key
+
+    logged_in(environ, server)
+    token = statement_of(server, key(1), key(1))
+    file = tmp_path / "october.html"
+    code, out, _ = fallow("statements", "2026-10", "--format", "html", "-o", str(file))
+    assert (code, file.read_text()) == (cli.OK, f"<p>{token}</p>")
+    assert "verified" in out
+    code, _, err = fallow("statements", "2026-10", "--format", "html", "-o", str(tmp_path / "none" / "x"))
+    assert (code, "-o" in err) == (cli.FAILED, True)
+    for text in (b"<p>nothing signed</p>", token.replace("a", "b").encode()):
+        server.answers["GET /v1/accounts/me/statements/2026-10"] = (200, "text/html", text)
+        code, _, err = fallow("statements", "2026-10", "--format", "html")
+        assert code == cli.FAILED
+    statement_of(server, key(2), key(1))
+    assert fallow("statements", "2026-10", "--format", "html")[0] == cli.FAILED
+    server.json("GET /v1/accounts/me/statements", [{"month": "2026-10", "complete": True}])
+    assert "2026-10" in fallow("statements")[1]
+
+
+def test_a_settlement_is_told_with_what_it_would_have_been(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str]
+) -> None:
+    logged_in(environ, server)
+    factors = {"bytes": 2**30, "rate": 10**6, "quality": 1000, "scarcity": 1000, "weight": 500}
+    other = {"if": "countersigned", "micro_points": 10**6, "more_permille": 1000}
+    server.json(
+        "GET /v1/settlements/j",
+        {"booked_at": 1, "device": DEVICE_ID, "service": "object", "tier": "legacy", "factors": factors,
+         "micro_points": 500_000, "otherwise": [other], "not_told": []},
+    )  # fmt: skip
+    _, out, _ = fallow("settlement", "j")
+    assert "1 (+100.0 %)" in out
+    assert "若下载者签名回执" in fallow("settlement", "j", LANG="zh_CN.UTF-8")[1]
+
+
+def test_codes_come_from_a_file(fallow: Fallow, server: FakeServer, environ: dict[str, str], tmp_path: Path) -> None:
+    logged_in(environ, server)
+    server.json("POST /v1/rewards", {"id": "r"}, 201)
+    server.json("POST /v1/rewards/r/stock", {"id": "r", "stock": 4})
+    codes, empty = tmp_path / "codes", tmp_path / "empty"
+    codes.write_text("A\n\n B \n")
+    empty.write_text("\n")
+    assert fallow("operator", "rewards", "add", "Coffee", "2", "--codes", str(codes), "--terms", "t")[0] == cli.OK
+    assert json.loads(server.asked[-1][2]) == {
+        "title": "Coffee",
+        "micro_points": 2 * 10**6,
+        "codes": ["A", "B"],
+        "terms": "t",
+    }
+    assert fallow("operator", "rewards", "stock", "r", "--codes", str(codes))[0] == cli.OK
+    assert json.loads(server.asked[-1][2]) == {"codes": ["A", "B"]}
+    assert fallow("operator", "rewards", "stock", "r", "--codes", str(empty))[0] == cli.FAILED
+    assert fallow("operator", "rewards", "stock", "r")[0] == cli.USAGE
+
+
+def test_reports_watch_the_books(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    yesterday = int(time.time()) // 86_400 - 1
+    report = {"day": yesterday, "sound": True, "supply": 10**9, "places": {"escrow": 10**9}, "unaccounted": 0,
+              "difference_count": 0, "redemptions": {"reserved": 0, "unknown": 1, "for_operator": 0}}  # fmt: skip
+    for reports, code, said in (
+        ([report], cli.OK, ""),
+        ([report | {"sound": False, "unaccounted": 7}, report], cli.FAILED, "do not reconcile"),
+        ([report | {"day": yesterday - 5}], cli.FAILED, "is old"),
+        ([], cli.FAILED, "no report yet"),
+    ):
+        server.json("GET /v1/reports", reports)
+        found, out, err = fallow("operator", "reports")
+        assert (found, said in err) == (code, True)
+        assert bool(reports) == ("1000" in out)
+        assert fallow("operator", "reports", "--json")[0] == code
+
+
+def test_restores_are_listed_and_reviewed(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    restore = {"at": 1_800_000_000, "backup_at": 1_799_990_000, "entries": 9, "hash": "a" * 64}
+    gap = {"device": DEVICE_ID, "expected": 3, "seen": 7, "noted_at": 1_800_000_001}
+    server.json("GET /v1/restores", {"restores": [restore], "gaps": [gap]})
+    out = fallow("operator", "restores")[1]
+    assert "1800000000" in out
+    assert DEVICE_ID in out
+    server.json("POST /v1/restores/1800000000/review", restore | {"reviewed_at": 1_800_000_002})
+    assert fallow("operator", "restores", "reviewed")[0] == cli.OK
+    assert fallow("operator", "restores", "reviewed", "1800000000")[0] == cli.OK
+    server.json("GET /v1/restores", {"restores": [], "gaps": []})
+    assert fallow("operator", "restores", "reviewed")[0] == cli.FAILED

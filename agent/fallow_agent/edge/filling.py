@@ -27,7 +27,7 @@ from fallow_agent.clock import Clock
 from fallow_agent.line.marking import LowerEffort
 from fallow_agent.line.pacer import WIRE_PERMILLE
 from fallow_agent.line.tcp_info import received_by
-from fallow_agent.outward import Outward
+from fallow_agent.outward import Outward, fault_of
 
 from .content import ContentStore
 from .fill import Fill, Gone, NoSpace
@@ -99,6 +99,7 @@ class _Supplier:
         self.bad: str | None = None
         self._key = key
         self._ticket: Ticket | None = None
+        self._device = "a device" if source.ticket is not None else ""
         self._n = 0
         self._bytes = 0
         self._ms = 0
@@ -114,14 +115,15 @@ class _Supplier:
             except PeerError as error:
                 self.bad = f"its ticket cannot be read: {error.detail}"
             else:
+                self._device = ticket.aud
                 self._ticket = ticket if ticket.cnf is not None else None
                 if ticket.cnf is not None and PublicKey.from_jwk(ticket.cnf.jwk) != key.public:
                     self.bad = "its ticket is another device's"
 
     @property
     def name(self) -> str:
-        """Without the ticket, for logs."""
-        return f"{self.url.scheme}://{self.url.authority}"
+        """For logs and for the scheduler: another device by its id, as its address is a household's."""
+        return self._device or f"{self.url.scheme}://{self.url.authority}"
 
     def chunks_max(self, chunk_size: int) -> int:
         """Chunks to ask for at once."""
@@ -273,7 +275,7 @@ class Filler:
                     progress(fill.bytes_held())
                 self.wire_bytes()  # the connection may be closed before it is looked at again
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise _SourceAway(str(error) or type(error).__name__) from None
+            raise _SourceAway(fault_of(error)) from None
 
     async def _read_chunk(self, response: aiohttp.ClientResponse, length: int) -> bytearray:
         data = bytearray()
@@ -320,7 +322,7 @@ class Filler:
                 if response.status != 204:
                     _log.info("%s did not take the last receipt: %d", supplier.name, response.status)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            _log.info("%s did not take the last receipt: %s", supplier.name, error)
+            _log.info("%s did not take the last receipt: %s", supplier.name, fault_of(error))
 
     def _time_left_s(self, task: Task) -> float | None:
         return None if task.deadline is None else max(0.0, task.deadline - self._clock.now())

@@ -97,6 +97,7 @@ class LanApi:
             ("GET", "/v1/status", self.status),
             ("GET", "/v1/points", self.points),
             ("GET", "/v1/rewards", self.rewards),
+            ("GET", "/v1/redemptions", self.redemptions),
             ("POST", "/v1/redemptions", self.redeem),
         ):
             router.add_route(method, path, self._for_phones(handler))
@@ -247,6 +248,9 @@ class LanApi:
 
     async def rewards(self, request: web.Request) -> web.Response:
         return _passed_on(*await self._points.rewards())
+
+    async def redemptions(self, request: web.Request) -> web.Response:
+        return _passed_on(*await self._points.redemptions())
 
     async def redeem(self, request: web.Request) -> web.Response:
         key = request.headers.get("Idempotency-Key", "")

@@ -18,6 +18,7 @@ LEDGER_S_MAX = 10.0
 LEDGER_BODY_BYTES_MAX = 256 * 1024
 ENTRIES_SHOWN = 50
 ENTRIES_A_PAGE = 200
+REDEMPTIONS_SHOWN = 50
 PAGES_A_CALL = 5
 """A long history is caught up with over several calls, so that one call stays short."""
 
@@ -71,6 +72,11 @@ class Points:
     async def rewards(self) -> tuple[int, Any]:
         access = self._need()
         return await self._call(access, "GET", "/v1/rewards")
+
+    async def redemptions(self) -> tuple[int, Any]:
+        """The newest redemptions, newest first, with what became of them."""
+        access = self._need()
+        return await self._call(access, "GET", f"/v1/redemptions?order=newest&limit={REDEMPTIONS_SHOWN}")
 
     async def redeem(self, body: dict[str, Any], idempotency_key: str) -> tuple[int, Any]:
         """The ledger's answer as it is: status and JSON. A repeated key is answered the same by the ledger."""

@@ -2,13 +2,16 @@
 
 A ticket passes through these states and no others::
 
-    (unknown) --save--> open --seal--> sealed --next_batch--> batched --acknowledge--> gone
-                          |               ^                      |
-                          |               +----- resume_from ----+    (the ledger expects another place in the chain)
-                          +--seal, nothing served--> gone
+    (unknown) --save--> open --seal--> sealed --next_batch--> batched --acknowledge--> kept --in time--> gone
+                          |               ^                      |                       |
+                          |               +----- resume_from ----+-----------------------+
+                          +--seal, nothing served--> gone      (the ledger expects another place in the chain)
 
 From ``seal`` on its ``jti`` is *spent* until the ticket has expired, so that it cannot be served again and enter a
 second batch.
+
+What was acknowledged is kept for as long as the ledger would take it again: one that was restored from a backup has
+forgotten it, and says so by the place in the chain that it expects.
 
 Durability, and gentleness to flash: the database is in WAL mode with ``synchronous=NORMAL``. ``save``, ``seal`` and
 ``acknowledge`` only write to the page cache; they survive a killed process, and a power cut may cost what happened
@@ -30,7 +33,7 @@ from fallow_wire.errors import FallowError, LocalError, PeerError
 from fallow_wire.fields import encode
 from fallow_wire.jws import Kind, sign
 from fallow_wire.keys import PrivateKey
-from fallow_wire.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
+from fallow_wire.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, PROOF_AGE_S_MAX
 from fallow_wire.strict import dumps
 
 OUTBOX_TABLES = """
@@ -59,6 +62,29 @@ OUTBOX_TABLES = """
 """
 """A script for the database's migrations. The chain's state is never deleted: it belongs to the key, not the owner."""
 
+KEPT_TABLE = """
+    CREATE TABLE outbox_kept (
+        jti TEXT PRIMARY KEY,
+        did TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        acknowledged_at INTEGER NOT NULL,
+        token TEXT NOT NULL,
+        countersigned INTEGER NOT NULL,
+        max_bytes INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        ms INTEGER NOT NULL,
+        started_at INTEGER NOT NULL,
+        ended_at INTEGER NOT NULL,
+        receipt TEXT,
+        receipt_n INTEGER NOT NULL,
+        receipt_bytes INTEGER NOT NULL,
+        spans TEXT NOT NULL
+    );
+    CREATE INDEX outbox_kept_by_place ON outbox_kept (did, seq);
+"""
+"""The second script: tickets that the ledger has acknowledged, with the batch that they went in."""
+
 # The payload, before base64url makes it a third longer; the rest is room for header, signature, did, seq and prev.
 _BATCH_ITEM_BYTES_MAX = BATCH_BYTES_MAX * 3 // 4 - 1024
 _MUTABLE = ("bytes", "ms", "ended_at", "started_at", "receipt", "receipt_n", "receipt_bytes", "spans")
@@ -72,6 +98,7 @@ _COLUMNS = (
 class OutboxConfig:
     """What the outbox holds at most. At a limit new tickets are refused; no proof is ever dropped to make room.
 
+    ``kept_max``: acknowledged tickets, some 4 MB; the oldest go first, as nothing is owed for them.
     ``tickets_max``: some 2 KB each, so 20 MB of flash; days of service of a home line while the ledger is away.
     ``spent_max``: some 60 bytes each; ten spent tickets a second through the longest life of a ticket.
     ``spent_grace_s``: spent tickets are remembered for so long after they expired, should the clock be set back.
@@ -80,6 +107,7 @@ class OutboxConfig:
     tickets_max: int = 10_000
     spent_max: int = 10_000
     spent_grace_s: int = 300
+    kept_max: int = 2_000
 
 
 class OutboxUnavailable(FallowError):
@@ -239,7 +267,7 @@ class Outbox:
         return sealed
 
     def acknowledge(self, ack: Ack) -> None:
-        """Let go of the batch that ``ack`` answers and count what was refused.
+        """Let go of the batch that ``ack`` answers and count what was refused; what was booked is kept for a while.
 
         The signature of the ack is the caller's to verify; see :mod:`submission`. An ack of an earlier batch, come
         twice, changes nothing.
@@ -254,6 +282,7 @@ class Outbox:
             raise PeerError("the ack is for another batch")
         with self._transaction():
             self._connection.execute("DELETE FROM outbox_batch WHERE did = ?", (ack.did,))
+            self._keep(ack)
             self._connection.execute("DELETE FROM outbox_tickets WHERE state = 'batched'")
             for item in ack.items:
                 if item.result == "refused":
@@ -266,11 +295,23 @@ class Outbox:
         """Continue the chain where the ledger stands: the next batch gets ``seq`` and ``prev``.
 
         For a device whose database was lost, a ledger restored from a backup, or a change of ledger. The waiting
-        batch, which the ledger has not taken, is dissolved; its tickets go into the next one.
+        batch, which the ledger has not taken, is dissolved; its tickets go into the next one. So do those of batches
+        from ``seq`` on that were acknowledged and are kept still: the ledger has forgotten them. It books none twice.
         """
         with self._transaction(durable=True):
             self._dissolve()
+            self._connection.execute(
+                f"INSERT OR IGNORE INTO outbox_tickets (state, {_COLUMNS}) SELECT 'sealed', {_COLUMNS} FROM outbox_kept"
+                " WHERE did = ? AND seq >= ? ORDER BY seq, rowid",
+                (did, seq),
+            )
+            self._connection.execute("DELETE FROM outbox_kept WHERE did = ? AND seq >= ?", (did, seq))
             self._connection.execute("INSERT OR REPLACE INTO outbox_chain VALUES (?, ?, ?)", (did, seq - 1, prev))
+
+    def forget_kept(self) -> None:
+        """No longer keep what was acknowledged: the device leaves its owner."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM outbox_kept")
 
     # -------------------------------------------------------------- status
 
@@ -284,11 +325,28 @@ class Outbox:
         found = self._one(statement)
         return found[0] if found else None
 
+    def kept(self) -> int:
+        """Acknowledged tickets that could be handed over again."""
+        return self._count("SELECT count(*) FROM outbox_kept")
+
     def refused(self) -> dict[str, int]:
         """Items that the ledger refused, by reason."""
         return dict(self._connection.execute("SELECT reason, items FROM outbox_refused ORDER BY reason"))
 
     # -------------------------------------------------------------- inside
+
+    def _keep(self, ack: Ack) -> None:
+        """Keep what ``ack`` booked of the waiting batch, and forget what no ledger would take any more."""
+        booked = [(item.jti,) for item in ack.items if item.result == "booked"]
+        self._connection.executemany(
+            f"INSERT OR REPLACE INTO outbox_kept (did, seq, acknowledged_at, {_COLUMNS})"
+            f" SELECT ?, ?, ?, {_COLUMNS} FROM outbox_tickets WHERE state = 'batched' AND jti = ?",
+            [(ack.did, ack.seq, ack.iat, *jti) for jti in booked],
+        )
+        self._connection.execute(
+            "DELETE FROM outbox_kept WHERE acknowledged_at < ? OR rowid <= (SELECT max(rowid) - ? FROM outbox_kept)",
+            (ack.iat - PROOF_AGE_S_MAX, self._config.kept_max),
+        )
 
     def _dissolve(self) -> None:
         self._connection.execute("DELETE FROM outbox_batch")

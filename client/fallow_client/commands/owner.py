@@ -1,4 +1,4 @@
-"""For owners: find, activate and steer devices on this LAN, read points, redeem them."""
+"""For owners: find, activate and steer devices on this LAN."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fallow_wire.fields import decode
 from fallow_wire.lan import Limits
 
 from ..discovery import find_devices
-from ..errors import ApiError, ClientError, SettingsError
+from ..errors import ClientError, SettingsError
 from ..lan_device import LanDevice
 from ..messages import TERMS
 from ..scheduler import Claim
 from .context import Context, at_device, json_option, pass_context, profile_option, scheduler_option
-from .output import human_bps, human_bytes, moment, points
+from .output import human_bps, human_bytes, moment
 
 ACTIVATION_S = 90
 _HOURS = re.compile(r"(?P<days>[0-6](?:[-,][0-6])*)@(?P<h1>\d{1,2}):(?P<m1>\d\d)-(?P<h2>\d{1,2}):(?P<m2>\d\d)\Z")
@@ -318,56 +318,3 @@ def leave(context: Context, yes: bool) -> None:
             return answer
 
     context.out.members(context.run(work()))
-
-
-@click.command("points")
-@at_device
-@pass_context
-def points_command(context: Context) -> None:
-    """Your points, as the ledger has them."""
-
-    async def work() -> dict[str, Any]:
-        async with await context.device() as device:
-            return await device.points()
-
-    found = context.run(work())
-    names = {"held": "Held back for now", "vested": "Yours to redeem", "redeeming": "Being redeemed"}
-    names["redeemed"] = "Redeemed"
-    pairs = [(heading, points(int(found.get(name) or 0))) for name, heading in names.items()]
-    context.out.pairs(found, [*pairs, ("Age of these figures", f"{found.get('age_s', 0)} s")])
-
-
-@click.command()
-@at_device
-@pass_context
-def rewards(context: Context) -> None:
-    """What points can be redeemed for."""
-
-    async def work() -> list[Any]:
-        async with await context.device() as device:
-            return await device.rewards()
-
-    columns = {"id": "Reward", "title": "Title", "micro_points": "Points", "stock": "Left"}
-    context.out.rows(context.run(work()), columns)
-
-
-@click.command()
-@click.argument("reward")
-@click.option("--key", help="Idempotency key: the same key again redeems nothing twice.")
-@at_device
-@pass_context
-def redeem(context: Context, reward: str, key: str | None) -> None:
-    """Redeem REWARD (its id) with your points."""
-
-    async def work() -> None:
-        async with await context.device() as device:
-            try:
-                found = await device.redeem(reward, key)
-            except ApiError as error:
-                if error.problem.status == 404 or error.problem.type == "malformed":
-                    raise ClientError(f"there is no reward {reward}", "fallow rewards lists them") from error
-                raise
-        pairs = [("Redemption", found.id), ("Points", points(found.micro_points)), ("State", found.state)]
-        context.out.pairs(found, [*pairs, ("Code", found.code)] if found.code else pairs)
-
-    context.run(work())

@@ -8,6 +8,7 @@ came from it, and a private one only where the operator allows private addresses
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass
 
 from fallow_wire.session import ServicePort
@@ -30,6 +31,12 @@ class Target:
     def url(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"http://{host}:{self.port}"
+
+
+def fault_of(error: Exception) -> str:
+    """What went wrong on the way to an address, without the address: it is a household's, and is for no log."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number and number > 0 else type(error).__name__
 
 
 def parse_address(text: str) -> Address | None:

@@ -22,7 +22,7 @@ from fallow_wire.keys import PublicKey
 from fallow_wire.session import DialBack, DialBackAnswer, TaskStatus, dial_back_input
 
 from ..clock import Clock
-from .addresses import Target, dial_back_targets
+from .addresses import Target, dial_back_targets, fault_of
 from .live import Fleet, LiveDevice
 
 _ANSWER_BYTES_MAX = 1024
@@ -171,7 +171,7 @@ class DialBacks:
             key = PublicKey(device.public_key)
             key.verify(from_base64url(answer.signature), dial_back_input(nonce))
         except (aiohttp.ClientError, ConnectionError, TimeoutError, PeerError, ValueError) as error:
-            _log.info("%s does not answer at %s: %s", device.device_id, target.url(), error or type(error).__name__)
+            _log.info("%s does not answer at port %d: %s", device.device_id, target.port, fault_of(error))
             return False
         return answer.device_id == device.device_id
 

@@ -78,13 +78,12 @@ class _Connection:
     may lose its code. Here only the frame is sent, and the handler reads on until the device has answered it.
     """
 
-    __slots__ = ("_config", "_goodbye", "_name", "_transport", "socket")
+    __slots__ = ("_config", "_goodbye", "_transport", "socket")
 
     def __init__(self, config: SessionConfig, socket: web.WebSocketResponse, request: web.Request) -> None:
         self._config = config
         self._transport = request.transport
         self._goodbye: asyncio.Task[None] | None = None
-        self._name = caller_address(request)
         self.socket = socket
 
     @property
@@ -108,7 +107,7 @@ class _Connection:
         """Begin to close; :meth:`ended` completes it in the handler."""
         if self._goodbye is None:
             goodbye = self._say_goodbye(code, reason)
-            self._goodbye = asyncio.create_task(goodbye, name=f"close session of {self._name}")
+            self._goodbye = asyncio.create_task(goodbye, name="close a session")
 
     async def _say_goodbye(self, code: int, reason: str) -> None:
         try:

@@ -1,10 +1,11 @@
-"""The ledger's composition root: builds its parts, wires them, runs the sweep, closes."""
+"""The ledger's composition root: builds its parts, wires them, runs their loops, closes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 
+from ..background import uninterrupted
 from ..clock import Clock
 from ..common import CommonRoutes
 from ..database import Database
@@ -12,11 +13,15 @@ from ..http import Api
 from ..signing import SigningKeys
 from .audits import Audits
 from .clawback import Clawbacks
-from .config import LedgerConfig
+from .config import LedgerConfig, RewardsConfig
 from .directory import Directory, LedgerAuthenticator
 from .escrow import Escrow
 from .export import Export
+from .fulfilment import Fulfilment
 from .reconciliation import Reconciliation
+from .redemptions import Redemptions
+from .reports import Reports
+from .restored import Restored
 from .reviews import Reviews
 from .rewards import Rewards
 from .roots import Roots
@@ -36,8 +41,15 @@ class LedgerService:
     """
 
     def __init__(
-        self, config: LedgerConfig, database: Database, keys: SigningKeys, clock: Clock, link_token_hash: str
+        self,
+        config: LedgerConfig,
+        database: Database,
+        keys: SigningKeys,
+        clock: Clock,
+        link_token_hash: str,
+        rewards: RewardsConfig | None = None,
     ) -> None:
+        rewards = rewards or RewardsConfig()
         self._config = config
         self._database = database
         self._keys = keys
@@ -46,16 +58,20 @@ class LedgerService:
         self._tariffs = Tariffs(database, keys, clock)
         self._reviews = Reviews(database, clock)
         self._roots = Roots(database, keys, clock)
-        self._sweeping: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
         self._trouble: str | None = None
         self.reconciliation = Reconciliation(database)
+        self.reports = Reports(database, clock, self.reconciliation)
+        self._restored = Restored(database, clock)
+        self.fulfilment = Fulfilment(rewards, database, clock)
         authenticator = LedgerAuthenticator(database, link_token_hash)
         self.api = Api(authenticator, trusted_proxies=config.trusted_proxies)
-        CommonRoutes("ledger", database, keys, lambda: self._trouble).add_to(self.api)
+        CommonRoutes("ledger", database, keys, lambda: self._trouble or self.reports.trouble).add_to(self.api)
         for part in (
-            Settlement(config, database, keys, clock, self._booked),
+            Settlement(config, database, keys, clock, self._booked, self._restored),
             Statements(database, keys, clock),
-            Rewards(database, clock),
+            Rewards(rewards, database, clock),
+            Redemptions(database, clock, self.fulfilment),
             Clawbacks(database, clock),
             Directory(database),
             self._escrow,
@@ -65,22 +81,32 @@ class LedgerService:
             Audits(database, clock),
             Export(database, keys, clock),
             self.reconciliation,
+            self.reports,
+            self._restored,
         ):
             part.add_routes(self.api)
 
     async def start(self) -> None:
-        """Bring the database to its newest form, make the first tariff of a fresh ledger, start the sweep."""
+        """Bring the database to its newest form, make the first tariff of a fresh ledger, start the loops."""
         await self._database.migrate("ledger")
         await self._roots.keep_keys()
+        await self._restored.load()
         await self._tariffs.ensure_first()
-        self._sweeping = asyncio.create_task(self._sweep_forever(), name="ledger-sweep")
+        await self.fulfilment.start()
+        for name, loop in (
+            ("ledger-sweep", self._sweep_forever()),
+            ("ledger-providers", self.fulfilment.run()),
+            ("ledger-reports", self.reports.run()),
+        ):
+            self._loops.append(asyncio.create_task(loop, name=name))
 
     async def close(self) -> None:
-        """Stop the sweep. What it was writing is rolled back and done by the next one."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
-            self._sweeping = None
+        """Stop the loops. What they are writing is written first."""
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._loops.clear()
+        await self.fulfilment.close()
 
     async def sweep(self) -> None:
         """What time alone makes due: held points mature, unused reservations return, days get a root and a look."""
@@ -92,7 +118,7 @@ class LedgerService:
     async def _sweep_forever(self) -> None:
         while True:
             try:
-                await self.sweep()
+                await uninterrupted(self.sweep())
                 self._trouble = None
             except Exception as error:  # noqa: BLE001
                 # The outermost loop: a database that is away now is there again at one of the next rounds.

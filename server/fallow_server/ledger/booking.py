@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,10 +92,12 @@ def book(
     key: PrivateKey,
     signed: Signed[Batch],
     checked: Sequence[Verified | Refused],
+    lend_again: Callable[[Books, Sequence[Verified]], None],
 ) -> Booked:
     """Book what of ``checked`` (an outcome for each item of the batch) is to be booked.
 
     :param key: signs the ack.
+    :param lend_again: reserves what items need that a restored ledger has forgotten.
     :raises OutOfOrder: the batch neither comes next nor came before.
     """
     batch = signed.value
@@ -110,9 +112,9 @@ def book(
     since = earning_since(rows, device.owner, books.now)
     matures_at, late_at = hold_until(config, books.now, since)
     line_bytes_max = config.line_bps_max * HOUR_S // 8
-    admission = _admission(
-        rows, books, batch.did, [one for one in checked if isinstance(one, Verified)], held, line_bytes_max
-    )
+    verified = [one for one in checked if isinstance(one, Verified)]
+    lend_again(books, verified)
+    admission = _admission(rows, books, batch.did, verified, held, line_bytes_max)
     items: list[AckItem] = []
     settled: list[Row] = []
     earned: Counter[int] = Counter()

@@ -42,6 +42,12 @@ async def upsert(connection: AsyncConnection, table: Table, rows: list[dict[str,
     await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
 
 
+async def insert_new(connection: AsyncConnection, table: Table, row: dict[str, Any]) -> None:
+    """Insert ``row`` unless there is one under its primary key."""
+    dialect_insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+    await connection.execute(dialect_insert(table).values(row).on_conflict_do_nothing())
+
+
 class Books:
     """One writing transaction. Made by :func:`open_books` or :func:`begin_books`; nothing is written before it is
     saved. :meth:`load_now` and :meth:`save_now` are for functions of :class:`Rows`, the others for coroutines."""

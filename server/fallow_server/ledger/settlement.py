@@ -28,6 +28,7 @@ from .books import open_books
 from .config import LedgerConfig
 from .directory import device_key
 from .intake import Intake, Room
+from .restored import Restored
 from .tables import devices, forks
 from .verification import (
     Known,
@@ -62,12 +63,14 @@ class Settlement:
         keys: SigningKeys,
         clock: Clock,
         on_booked: Callable[[], Awaitable[None]],
+        restored: Restored,
     ) -> None:
         self._config = config
         self._database = database
         self._keys = keys
         self._clock = clock
         self._on_booked = on_booked
+        self._restored = restored
         self._intake = Intake()
         self._verifying = asyncio.Semaphore(min(VERIFYING_MAX, len(os.sched_getaffinity(0))))
 
@@ -123,11 +126,15 @@ class Settlement:
                         return earlier
                     raise checked
                 booked = await self._database.transact(
-                    lambda rows: book(rows, self._clock, self._config, self._keys.current, signed, checked)
+                    lambda rows: book(
+                        rows, self._clock, self._config, self._keys.current, signed, checked, self._restored.lend_again
+                    )
                 )
             except OutOfOrder as error:
                 if error.slug == "chain-fork":
                     await self._keep_fork(signed)
+                elif signed.value.seq > error.seq:
+                    await self._restored.note_gap(signed.value.did, error.seq, signed.value.seq)
                 raise
         if booked.earned:
             await self._on_booked()

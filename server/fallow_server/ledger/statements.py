@@ -9,9 +9,10 @@ from typing import Any
 from aiohttp import web
 from fallow_wire.batches import Batch
 from fallow_wire.errors import Malformed
-from fallow_wire.fields import encode
+from fallow_wire.fields import encode, one_of
 from fallow_wire.jws import Kind, parse, sign, split
 from fallow_wire.statements import ServiceLine, Statement, StatementLine
+from fallow_wire.tariff import Factors, Tariff
 from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,14 +20,23 @@ from ..clock import Clock
 from ..database import Database
 from ..http import Api, Principal, Role, json_response, principal, refusal
 from ..signing import SigningKeys
-from .books import entry_of, read_head
+from .books import entry_of, insert_new, read_head
+from .counterfactuals import NOT_TOLD, counterfactuals
 from .directory import may_see
 from .journal import AccountKind
+from .outward_tables import statements
 from .paging import limit_of, number
+from .printing import LANGUAGES, as_csv, as_page
 from .settlement import JWT
-from .tables import accounts, balances, batches, entries, settlements
+from .tables import accounts, balances, batches, entries, settlements, tariffs
 
 ENTRIES_PER_PAGE_MAX = 1000
+MINE = "me"
+"""Stands for the caller's own account where an account's id is wanted."""
+FORMATS = ("jwt", "csv", "html")
+SETTLED_S = 60
+"""A month is complete when it has been over for so long: what was begun in it is committed by then."""
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])\Z")
 
 OWNER_BALANCES = (AccountKind.HELD, AccountKind.VESTED, AccountKind.REDEEMING, AccountKind.REDEEMED)
@@ -45,6 +55,7 @@ class Statements:
         readers = (Role.OWNER, Role.DEVICE, Role.PUBLISHER, Role.OPERATOR)
         api.add("GET", "/v1/accounts/{id}", self.get_account, *readers)
         api.add("GET", "/v1/accounts/{id}/entries", self.get_entries, *readers)
+        api.add("GET", "/v1/accounts/{id}/statements", self.get_months, *readers)
         api.add("GET", "/v1/accounts/{id}/statements/{month}", self.get_statement, *readers)
         api.add("GET", "/v1/settlements/{jti}", self.get_settlement, *readers)
         api.add("GET", "/v1/head", self.get_head, Role.ANYONE)
@@ -87,37 +98,90 @@ class Statements:
                 raise refusal(404, "not-found", "There is no settlement of this ticket")
             stored = select(batches.c.token).where(batches.c.device == row.device, batches.c.seq == row.batch_seq)
             token = (await connection.execute(stored)).scalar_one()
-        return json_response(settlement_json(row, token))
+            signed = (await connection.execute(select(tariffs.c.token).where(tariffs.c.id == row.tariff))).scalar_one()
+        tariff = parse(split(signed, Kind.TARIFF), Tariff)
+        return json_response(settlement_json(row, token) | _otherwise(row, tariff))
 
     async def get_head(self, request: web.Request) -> web.Response:
         async with self._database.read() as connection:
             head = await read_head(connection, self._clock.now())
         return _signed(sign(Kind.HEAD, head, self._keys.current))
 
-    async def get_statement(self, request: web.Request) -> web.Response:
+    async def get_months(self, request: web.Request) -> web.Response:
+        """The months of which there is a statement: from the account's first entry on."""
         account, now = _account(request), self._clock.now()
-        month = request.match_info["month"]
+        async with self._database.read() as connection:
+            await _role(connection, account)
+            first = (
+                await connection.execute(
+                    select(entries.c.at).where(entries.c.holder == account).order_by(entries.c.seq).limit(1)
+                )
+            ).scalar_one_or_none()
+        months = [] if first is None else months_between(first, now)
+        return json_response([{"month": month, "complete": _is_complete(month, now)} for month in months])
+
+    async def get_statement(self, request: web.Request) -> web.Response:
+        """As the ledger signed it; for people as a table or a page."""
+        account, month = _account(request), request.match_info["month"]
+        form: str = one_of(*FORMATS)(request.query.get("format", "jwt"), "format", True)
+        language: str = one_of(*LANGUAGES)(request.query.get("lang") or _language(request), "lang", True)
+        token = await self._statement(account, month)
+        if form == "jwt":
+            return _signed(token)
+        statement = parse(split(token, Kind.STATEMENT), Statement)
+        name = f'inline; filename="fallow-{account}-{month}.{form}"'
+        headers = {"Cache-Control": "no-store", "Content-Disposition": name}
+        if form == "csv":
+            text = as_csv(statement, token)
+            return web.Response(text=text, content_type="text/csv", charset="utf-8", headers=headers)
+        headers["Content-Security-Policy"] = PAGE_POLICY
+        text = as_page(statement, token, language)
+        return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
+
+    async def _statement(self, account: str, month: str) -> str:
+        """Signed. That of a month that is over is signed once, and the same text ever after."""
+        now = self._clock.now()
         from_at, until_at = month_span(month)
         if from_at > now:
             raise refusal(404, "not-found", "This month has not begun")
+        kept = select(statements.c.token).where(statements.c.account == account, statements.c.month == month)
         async with self._database.read() as connection:
             await _role(connection, account)
-            opening = await _balances_before(connection, account, from_at)
-            closing = await _balances_before(connection, account, until_at)
+            token: str | None = (await connection.execute(kept)).scalar_one_or_none()
+            if token is not None:
+                return token
             statement = Statement(
                 account=account,
                 month=month,
                 from_at=from_at,
                 until_at=until_at,
-                complete=until_at <= now,
-                opening=opening,
-                closing=closing,
+                complete=_is_complete(month, now),
+                opening=await _balances_before(connection, account, from_at),
+                closing=await _balances_before(connection, account, until_at),
                 lines=await _lines(connection, account, from_at, until_at),
                 services=await _services(connection, account, from_at, until_at),
                 head=await read_head(connection, now),
                 iat=now,
             )
-        return _signed(sign(Kind.STATEMENT, statement, self._keys.current))
+        token = sign(Kind.STATEMENT, statement, self._keys.current)
+        if not statement.complete:
+            return token
+        async with self._database.write() as connection:
+            await insert_new(connection, statements, {"account": account, "month": month, "token": token})
+            first: str = (await connection.execute(kept)).scalar_one()
+        return first
+
+
+def _is_complete(month: str, now: int) -> bool:
+    return month_span(month)[1] + SETTLED_S <= now
+
+
+def months_between(first: int, last: int) -> list[str]:
+    """``YYYY-MM`` (UTC) of each month from that of ``first`` to that of ``last``, Unix seconds."""
+    start, end = (datetime.datetime.fromtimestamp(at, datetime.UTC) for at in (first, last))
+    count = (end.year - start.year) * 12 + end.month - start.month
+    numbers = range(start.month - 1, start.month + count)
+    return [f"{start.year + number // 12:04d}-{number % 12 + 1:02d}" for number in numbers]
 
 
 def month_span(month: str) -> tuple[int, int]:
@@ -167,13 +231,26 @@ def settlement_json(row: Any, batch_token: str) -> dict[str, Any]:
     return {name: value for name, value in shown.items() if value is not None}
 
 
+def _otherwise(row: Any, tariff: Tariff) -> dict[str, Any]:
+    factors = Factors(row.paid_bytes, row.rate, row.quality, row.scarcity, row.weight)
+    served = min(row.claimed_bytes, row.allowed_bytes)
+    return {"otherwise": counterfactuals(row.tier, factors, served, tariff), "not_told": NOT_TOLD}
+
+
+def _language(request: web.Request) -> str:
+    """What a browser asks for first."""
+    return "zh" if request.headers.get("Accept-Language", "").lower().startswith("zh") else "en"
+
+
 def _account(request: web.Request) -> str:
-    """The account that the path names.
+    """The account that the path names; :data:`MINE` is the caller's own.
 
     :raises ApiProblem: 403 when it is not the caller's to see, whether there is such an account or not.
     """
     caller: Principal = principal(request)
     account = request.match_info["id"]
+    if account == MINE:
+        return caller.account
     if not may_see(caller, account):
         raise refusal(403, "forbidden", "This account is another's")
     return account

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlalchemy
 from sqlalchemy import CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint, text
 
+from ..schema import WHOLE
 from ..schema import ledger_metadata as metadata
 
 BigInteger = sqlalchemy.BigInteger().with_variant(Integer(), "sqlite")
@@ -302,7 +303,8 @@ copies = Table(
 
 # ------------------------------------------------------------------ rewards
 
-# stock is null where there is no end to it, and counts the unused codes where there are codes.
+# stock is null where there is no end to it, and counts the unused codes where there are codes. A withdrawn reward is
+# no longer offered; what was redeemed before goes on.
 rewards = Table(
     "rewards",
     metadata,
@@ -312,6 +314,8 @@ rewards = Table(
     Column("stock", BigInteger),
     Column("has_codes", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("terms", Text),
+    Column("withdrawn_at", WHOLE),
     CheckConstraint("micro_points > 0", name="costs"),
     CheckConstraint("stock IS NULL OR stock >= 0", name="in_stock"),
 )
@@ -324,6 +328,7 @@ reward_codes = Table(
     Column("redemption", Text, unique=True),
 )
 
+# reason: what the provider said when it refused, or why its answer is not there yet.
 redemptions = Table(
     "redemptions",
     metadata,
@@ -335,6 +340,7 @@ redemptions = Table(
     Column("code", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
+    Column("reason", Text),
     CheckConstraint("state IN ('reserved', 'fulfilled', 'voided', 'unknown')", name="state"),
 )
 
