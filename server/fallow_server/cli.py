@@ -281,7 +281,7 @@ async def _restore(config: ServerConfig, directory: Path, *, replace: bool) -> N
         "codes that were given since are free here once more. Compare with your providers, withdraw such rewards,\n"
         "then run `fallow operator restores reviewed`."
     )
-    if not config.with_scheduler:
+    if not (state.path / "scheduler.sqlite").exists():
         print("On the scheduler's machine, run: fallow-server tell-ledger")
 
 

@@ -168,15 +168,19 @@ def test_a_settlement_says_what_it_would_have_been_otherwise(tmp_path: Path) -> 
             world.item(wholly, claimed=GIB, confirmed=GIB),
         )
 
-        async def otherwise(jti: str) -> Any:
+        async def settled(jti: str) -> Any:
             found = await world.good("GET", f"/v1/settlements/{jti}", OWNER)
             assert [one["if"] for one in found["not_told"]] == ["reachable-port"]
             assert all(one["why"] for one in found["not_told"])
-            return found["otherwise"]
+            return found
 
-        assert await otherwise(legacy.jti) == [{"if": "countersigned", "micro_points": POINT, "more_permille": 1000}]
-        assert await otherwise(partly.jti) == [{"if": "all-confirmed", "micro_points": POINT, "more_permille": 1000}]
-        assert await otherwise(wholly.jti) == []
+        unsigned = await settled(legacy.jti)
+        more = (POINT - unsigned["micro_points"]) * 1000 // unsigned["micro_points"]
+        told = {"if": "countersigned", "micro_points": POINT, "more_permille": more}
+        assert unsigned["otherwise"] == [told]
+        told = {"if": "all-confirmed", "micro_points": POINT, "more_permille": 1000}
+        assert (await settled(partly.jti))["otherwise"] == [told]
+        assert (await settled(wholly.jti))["otherwise"] == []
 
     in_world(tmp_path, script)
 
