@@ -263,7 +263,7 @@ async def check_books(network: Network, accounts: Accounts, story: Story, settle
         wrong = []
         for one in settled:
             tariff, factors = tariffs[one["tariff"]], Factors(**one["factors"])
-            rates = (tariff.rates[one["service"]], tariff.weights[one["tier"]])
+            rates = (tariff.rates[one["service"]], tariff.weight(one["tier"], one.get("audits", 0)))
             if (factors.rate, factors.weight) != rates or factors.micro_points() != one["micro_points"]:
                 wrong.append(one["jti"])
         story.check("points = tariff × bytes, recomputed here for every settlement", not wrong, ", ".join(wrong))

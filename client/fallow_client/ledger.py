@@ -157,6 +157,10 @@ class Ledger(Api):
         """:param outcome: ``fulfilled``, ``voided`` or ``unknown``."""
         return await self.call("POST", path_of("v1", "redemptions", redemption_id, "resolution"), {"outcome": outcome})
 
+    async def add_audit(self, audit: dict[str, Any]) -> dict[str, Any]:
+        """:param audit: ``device, jti, bytes, agreed, reason``; the first one of a ticket stands."""
+        return await self.mapping("POST", "/v1/audits", audit)
+
     async def export(self, file: Path) -> None:
         """The books, written to ``file`` whole or not at all; compressed where its name ends in ``.gz``."""
         await self.download("/v1/export", file, compressed=file.suffix == ".gz")

@@ -309,6 +309,11 @@ ZH: dict[str, str] = {
     "Publisher:  publish, objects, sites, tasks": "发布者：    publish, objects, sites, tasks",
     "Consumer:   fetch": "使用者：    fetch",
     "Operator:   operator …": "运营者：    operator …",
+    "The origin served all of it.": "全部由源站提供。",
+    "So many chunks.": "抓取多少个分块。",
+    "Fetch chunks of WHAT as a consumer without receipts would, and tell the ledger what devices brought.": (
+        "像不签收据的使用者那样抓取 WHAT 的分块，并把设备的表现告知账本。"
+    ),
     "Auditor:    verify": "审计者：    verify",
     "Compute a ledger again, offline: chain, sums, and every settlement from its stored inputs.": (
         "离线重新核算账本：哈希链、合计，以及依据所存输入的每一笔结算。"

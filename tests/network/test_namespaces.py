@@ -217,8 +217,8 @@ def test_from_the_phone_to_a_consumer_on_the_internet(
         held = call(ISP, "GET", f"{LEDGER}/v1/accounts/{owner['id']}", token=owner["token"])[1]["held"]
         return int(held)
 
-    # Legacy weight: half of the rate of 1 point per GiB.
-    assert until(settled) == content.stat().st_size * 10**6 * 500 // (2**30 * 1000)
+    # Legacy weight: half of the rate of 1 point per GiB, and a tenth of that before any audit.
+    assert until(settled) == content.stat().st_size * 10**6 * 50 // (2**30 * 1000)
     shown = call(PHONE, "GET", f"{LAN_URL}/v1/points", token=answer["lan_token"])
     assert shown[0] == 200
     assert device.startswith("fd-")

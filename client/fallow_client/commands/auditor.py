@@ -1,15 +1,21 @@
-"""``fallow verify``: anybody who has the books can compute them again."""
+"""``fallow verify`` computes the books again, ``fallow operator canary`` tells what devices bring."""
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import click
+from fallow_wire.fields import encode
 
 from ..audit.run import audit
+from ..canary import Found, fetch_one, manifest_of
 from ..errors import ClientError
+from ..ledger import Ledger
+from ..locations import location_of
+from ..scheduler import Scheduler
 from .context import Context, at_ledger, pass_context
-from .operator import at_books
+from .operator import at_books, operator
 from .output import points
 
 SHOWN_MAX = 20
@@ -66,3 +72,39 @@ def verify(context: Context, file: Path, download: bool, jwks: Path | None, head
             f"the books differ in {report.differing} places from what can be computed",
             "keep this file and ask the operator",
         )
+
+
+CANARY_COUNT_MAX = 1000
+"""In one run; a cron job runs again."""
+
+
+@operator.command("canary")
+@click.argument("what")
+@click.option("--count", type=click.IntRange(1, CANARY_COUNT_MAX), default=1, show_default=True, help="So many chunks.")
+@at_ledger
+@pass_context
+def canary(context: Context, what: str, count: int) -> None:
+    """Fetch chunks of WHAT as a consumer without receipts would, and tell the ledger what devices brought.
+
+    WHAT is an object's address. Run it from places that devices do not know to be yours, such as a phone's hotspot:
+    legacy service of a device is worth more after audits that agree, and nothing found wrong is forgotten.
+
+    \b
+    Example:
+      fallow operator canary http://cdn.example:32550/o/<id>/debian.iso --count 20
+    """
+    location = location_of(what)
+
+    async def work(ledger: Ledger) -> list[Found]:
+        found = []
+        async with Scheduler(location.scheduler) as scheduler:
+            signed = await manifest_of(scheduler, location.object_id)
+            for _ in range(count):
+                one = await fetch_one(scheduler, location, signed, random.SystemRandom())
+                if one is not None:
+                    await ledger.add_audit(encode(one))
+                    found.append(one)
+        return found
+
+    columns = {"device": "Device", "bytes": "Size", "agreed": "Verified", "reason": "Reason"}
+    context.out.rows(at_books(context, work), columns, empty="The origin served all of it.")

@@ -218,6 +218,7 @@ def settlement_json(row: Any, batch_token: str) -> dict[str, Any]:
         "allowed_bytes": row.allowed_bytes,
         "confirmed_bytes": row.confirmed_bytes,
         "tariff": row.tariff,
+        "audits": row.audits,
         "factors": {
             "bytes": row.paid_bytes,
             "rate": row.rate,
