@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 
 USAGE_SAVE_S = 60.0
 """A kill forgets at most a minute of counted bytes; flash is spared."""
+USAGE_SAVE_BYTES = 10_000_000
+"""With less on the wire an hour is soon enough: echoes alone would else cost a write a minute, for ever."""
+USAGE_SAVE_S_MAX = 3600.0
 RETRY_PAUSED_S = 300
 RETRY_WINDOW_S_MAX = 3600
 OFFERED = ("object", "fill")
@@ -74,7 +77,9 @@ class Controls:
     def count(self, more: Used) -> None:
         """Add to today and the month; written to the disk now and then."""
         self._usage = self._usage.add(self.local_time(), more)
-        if self._usage != self._saved and self._clock.monotonic() - self._saved_at >= USAGE_SAVE_S:
+        elapsed, before = self._clock.monotonic() - self._saved_at, self._saved
+        grown = self._usage.month_bytes - before.month_bytes >= USAGE_SAVE_BYTES or self._usage.day != before.day
+        if elapsed >= (USAGE_SAVE_S if grown else USAGE_SAVE_S_MAX):
             self.save()
 
     def save(self) -> None:

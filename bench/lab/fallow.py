@@ -27,6 +27,7 @@ spare_percent_min = 0
 spare_percent_min = 0
 """
 AGENT_SETTINGS = """
+# As on a device of its own; what the shared computer would disturb is switched off here.
 [lan]
 mdns = false
 

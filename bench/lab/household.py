@@ -37,7 +37,7 @@ OBJECT_S = 16
 """The object is as large as the line carries in so long: of two downloads that share it, neither ends within a window.
 Once both have ended, the scheduler may learn only by the next heartbeat that the line is free again."""
 DOWNLOADS = 2
-READY_SHARE, READY_S, READY_WAITS = 0.75, 0.5, 3
+READY_SHARE, READY_S, READY_WAITS = 0.80, 0.5, 3
 """Fallow has the line again when it sends this share of the capacity over so long. It is waited for so many times the
 recovery that others get; where it does not come, the load begins all the same, and the report says so."""
 READY_S_MIN = 2.0
