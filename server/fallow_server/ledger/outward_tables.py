@@ -1,4 +1,8 @@
-"""Tables of what leaves the ledger: orders to providers, signed statements, reports, and restores from backups."""
+"""Tables of what leaves the ledger: orders to providers, signed statements, reports, and restores from backups.
+
+Triggers refuse every UPDATE and DELETE of reward_webhooks, statements and reports; of restores only ``reviewed_at`` is
+set, once.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +42,7 @@ statements = Table(
     Column("account", Text, primary_key=True),
     Column("month", Text, primary_key=True),
     Column("token", Text, nullable=False),
+    CheckConstraint("length(month) = 7", name="month"),
     sqlite_strict=True,
 )
 
@@ -49,6 +54,7 @@ reports = Table(
     Column("at", WHOLE, nullable=False),
     Column("sound", WHOLE, nullable=False),
     Column("report", Text, nullable=False),
+    CheckConstraint("sound IN (0, 1)", name="sound"),
     sqlite_strict=True,
 )
 
@@ -61,6 +67,8 @@ restores = Table(
     Column("entries", WHOLE, nullable=False),
     Column("hash", Text, nullable=False),
     Column("reviewed_at", WHOLE),
+    CheckConstraint("entries >= 0", name="counted"),
+    CheckConstraint("length(hash) = 64", name="hashed"),
     sqlite_strict=True,
 )
 
@@ -73,5 +81,6 @@ gaps = Table(
     Column("expected", WHOLE, primary_key=True, autoincrement=False),
     Column("seen", WHOLE, nullable=False),
     Column("noted_at", WHOLE, nullable=False),
+    CheckConstraint("seen > expected AND expected >= 1", name="ahead"),
     sqlite_strict=True,
 )

@@ -9,6 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from fallow_server.migrations.guards import forbid_changes, forbid_update
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -34,7 +36,6 @@ CHECKS = {
 """By table and name."""
 WITHOUT_ROWID = ("settlements",)
 """Keyed by ticket ids, which rise with time: one tree less to write for each ticket."""
-IMMUTABLE = ("entries", "settlements", "batches", "tariffs")
 HOLD_S_BEFORE = 14 * 86_400
 """What was booked before this revision was held so long unless the operator had chosen otherwise."""
 
@@ -127,9 +128,10 @@ def upgrade() -> None:
     # A redemption is resolved at most once, and a reversal is posted at most once, whatever the code believes.
     where = sa.text(ONCE)
     op.create_index("uq_entries_once", "entries", ["ref"], unique=True, sqlite_where=where, postgresql_where=where)
-    for table in ("clawbacks", "earners", "audits"):
-        _forbid(table, postgresql)
-    _keep_resolved(postgresql)
+    forbid_changes("clawbacks", "earners", "audits")
+    forbid_update(
+        "redemptions_resolved", "redemptions", "OLD.state IN ('fulfilled', 'voided') AND NEW.state <> OLD.state"
+    )
 
 
 ONCE = "kind IN ('fulfilment', 'voiding', 'clawback') AND micro_points > 0"
@@ -179,32 +181,3 @@ def _rebuild(table: str) -> None:
     for part in parts:
         if part.type != "table":
             op.execute(part.sql)
-
-
-def _forbid(table: str, postgresql: bool) -> None:
-    if postgresql:
-        op.execute(
-            f"CREATE TRIGGER {table}_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table} is immutable'); END"
-        )
-
-
-def _keep_resolved(postgresql: bool) -> None:
-    """A redemption that is fulfilled or voided stays so."""
-    if postgresql:
-        op.execute(
-            "CREATE TRIGGER redemptions_resolved BEFORE UPDATE ON redemptions FOR EACH ROW "
-            "WHEN (OLD.state IN ('fulfilled', 'voided') AND NEW.state <> OLD.state) EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    op.execute(
-        "CREATE TRIGGER redemptions_resolved BEFORE UPDATE ON redemptions "
-        "WHEN OLD.state IN ('fulfilled', 'voided') AND NEW.state <> OLD.state "
-        "BEGIN SELECT RAISE(ABORT, 'redemptions is immutable once resolved'); END"
-    )

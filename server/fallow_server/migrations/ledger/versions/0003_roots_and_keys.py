@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from fallow_server.migrations.guards import forbid_changes
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -31,15 +33,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("day", name=op.f("pk_roots")),
         sqlite_strict=True,
     )
-    for table in ("ledger_keys", "roots"):
-        if op.get_bind().dialect.name == "postgresql":
-            op.execute(
-                f"CREATE TRIGGER {table}_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-                "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
-            )
-            continue
-        for change in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is immutable'); END"
-            )
+    forbid_changes("ledger_keys", "roots")

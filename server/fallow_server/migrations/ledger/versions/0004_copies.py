@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from fallow_server.migrations.guards import keep_copies
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -40,20 +42,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("origin", "key", name=op.f("pk_copies")),
         sqlite_strict=True,
     )
-    if op.get_bind().dialect.name != "sqlite":
-        return
-    for table, (keys, others) in COPIED.items():
-        op.execute(
-            f"INSERT INTO copies (origin, key, content) "
-            f"SELECT '{table}', {_array(keys)}, {_array(keys + others)} FROM {table}"
-        )
-        remove = f"DELETE FROM copies WHERE origin = '{table}' AND key = {_array(keys, 'OLD.')};"
-        add = f"INSERT INTO copies VALUES ('{table}', {_array(keys, 'NEW.')}, {_array(keys + others, 'NEW.')});"
-        changed = ", ".join(keys + others)
-        for event, body in (("INSERT", add), (f"UPDATE OF {changed}", remove + " " + add), ("DELETE", remove)):
-            name = f"{table}_copy_{event.split()[0].lower()}"
-            op.execute(f"CREATE TRIGGER {name} AFTER {event} ON {table} BEGIN {body} END")
-
-
-def _array(columns: tuple[str, ...], row: str = "") -> str:
-    return f"json_array({', '.join(row + column for column in columns)})"
+    keep_copies(COPIED)

@@ -5,13 +5,28 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from fallow_server.migrations.guards import forbid_changes, forbid_delete, forbid_update, keep_copies
+
 revision = "0010"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
 
 WHOLE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-IMMUTABLE = ("statements", "reports")
+COPIED = {
+    "gaps": (("device", "expected"), ("seen", "noted_at")),
+    "redemption_outbox": (("redemption",), ("due_at", "attempts")),
+    "redemptions": (
+        ("id",),
+        ("owner", "reward", "micro_points", "state", "code", "created_at", "changed_at", "reason"),
+    ),
+    "reports": (("day",), ("at", "sound", "report")),
+    "restores": (("at",), ("backup_at", "entries", "hash", "reviewed_at")),
+    "reward_webhooks": (("reward",), ("url", "secret")),
+    "rewards": (("id",), ("title", "micro_points", "stock", "has_codes", "created_at", "terms", "withdrawn_at")),
+    "statements": (("account", "month"), ("token",)),
+}
+"""As of 0004, with the columns that are added here."""
 
 
 def upgrade() -> None:
@@ -41,6 +56,7 @@ def upgrade() -> None:
         sa.Column("account", sa.Text(), nullable=False),
         sa.Column("month", sa.Text(), nullable=False),
         sa.Column("token", sa.Text(), nullable=False),
+        sa.CheckConstraint("length(month) = 7", name=op.f("ck_statements_month")),
         sa.PrimaryKeyConstraint("account", "month", name=op.f("pk_statements")),
         sqlite_strict=True,
     )
@@ -50,6 +66,7 @@ def upgrade() -> None:
         sa.Column("at", WHOLE, nullable=False),
         sa.Column("sound", WHOLE, nullable=False),
         sa.Column("report", sa.Text(), nullable=False),
+        sa.CheckConstraint("sound IN (0, 1)", name=op.f("ck_reports_sound")),
         sa.PrimaryKeyConstraint("day", name=op.f("pk_reports")),
         sqlite_strict=True,
     )
@@ -60,6 +77,8 @@ def upgrade() -> None:
         sa.Column("entries", WHOLE, nullable=False),
         sa.Column("hash", sa.Text(), nullable=False),
         sa.Column("reviewed_at", WHOLE, nullable=True),
+        sa.CheckConstraint("entries >= 0", name=op.f("ck_restores_counted")),
+        sa.CheckConstraint("length(hash) = 64", name=op.f("ck_restores_hashed")),
         sa.PrimaryKeyConstraint("at", name=op.f("pk_restores")),
         sqlite_strict=True,
     )
@@ -69,22 +88,16 @@ def upgrade() -> None:
         sa.Column("expected", WHOLE, autoincrement=False, nullable=False),
         sa.Column("seen", WHOLE, nullable=False),
         sa.Column("noted_at", WHOLE, nullable=False),
+        sa.CheckConstraint("seen > expected AND expected >= 1", name=op.f("ck_gaps_ahead")),
         sa.PrimaryKeyConstraint("device", "expected", name=op.f("pk_gaps")),
         sqlite_strict=True,
     )
-    for table in IMMUTABLE:
-        _forbid_changes(table)
-
-
-def _forbid_changes(table: str) -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER {table}_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table} is immutable'); END"
-        )
+    forbid_changes("reward_webhooks", "statements", "reports")
+    forbid_delete("restores")
+    forbid_update(
+        "restores_reviewed",
+        "restores",
+        "OLD.reviewed_at IS NOT NULL OR NEW.at <> OLD.at OR NEW.backup_at <> OLD.backup_at "
+        "OR NEW.entries <> OLD.entries OR NEW.hash <> OLD.hash",
+    )
+    keep_copies(COPIED)
