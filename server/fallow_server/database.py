@@ -62,8 +62,16 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that sees one state of the database. Writing in it fails on SQLite."""
+        """A transaction for queries; on PostgreSQL each sees the newest state. Writing in it fails on SQLite."""
         async with self._reader.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """:meth:`read` where all queries see one state of the database."""
+        async with self.read() as connection:
+            if not self.is_sqlite:
+                await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield connection
 
     @asynccontextmanager

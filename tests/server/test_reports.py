@@ -71,6 +71,21 @@ def test_the_report_accounts_for_every_point(tmp_path: Path) -> None:
     in_world(tmp_path, script)
 
 
+def test_the_report_tells_of_reversals(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        ticket = world.ticket(max_bytes=GIB)
+        await world.prove(world.item(ticket, confirmed=GIB, claimed=GIB))
+        path = f"/v1/settlements/{ticket.jti}/clawback"
+        await world.good("POST", path, OPERATOR, {"reason": "made up"}, once="c")
+        world.clock.time += DAY_S
+        made = await world.service.reports.make_due()
+        assert made["sound"]
+        assert made["moved"] == {"deposit": 10**9, "reservation": 10**8, "settlement": POINT, "clawback": POINT}
+        assert (made["places"]["held"], made["places"]["escrow"]) == (0, 9 * 10**8 + POINT)
+
+    in_world(tmp_path, script, hold_s=14 * DAY_S)
+
+
 def test_a_day_is_reported_once_and_as_it_was(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         await a_day_of_everything(world)

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fallow_server.ledger.statements import month_span
 from fallow_wire.batches import Head
 from fallow_wire.errors import PeerError
 from fallow_wire.journal import ChainHead, Entry, first_break
 from fallow_wire.jws import Kind, verify
-from fallow_wire.statements import Statement
+from fallow_wire.statements import Statement, month_span
 from fallow_wire.tariff import Factors, Tariff, paid_bytes
 from fallow_wire.tickets import Ticket, verify_receipt, verify_ticket
 from ledger_world import DEVICE, MIB, OPERATOR, OTHER, OWNER, PUBLISHER, SCHEDULER, Chain, World, in_world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,6 +12,7 @@ from .errors import Malformed
 from .fields import boolean, integer, items, mapping, matching, one_of, record, word
 
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])\Z")
+_MONTH_SPANNED = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +66,17 @@ class Statement:
             n: left for n, left in self.closing.items() if left
         }:
             raise Malformed("the statement's lines do not lead from opening to closing")
+
+
+def month_span(month: str) -> tuple[int, int]:
+    """Start and end of ``YYYY-MM`` in UTC, Unix seconds; the end is the start of the next month.
+
+    :raises Malformed: for other text.
+    """
+    found = _MONTH_SPANNED.match(month)
+    if found is None:
+        raise Malformed("month: YYYY-MM is wanted")
+    year, index = int(found[1]), int(found[2])
+    start = datetime.datetime(year, index, 1, tzinfo=datetime.UTC)
+    end = datetime.datetime(year + index // 12, index % 12 + 1, 1, tzinfo=datetime.UTC)
+    return int(start.timestamp()), int(end.timestamp())

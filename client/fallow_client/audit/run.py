@@ -14,6 +14,7 @@ from .copies import check_copies
 from .proofs import check_proofs
 from .report import Report
 from .source import COLUMNS, ledger_key, opened, trusted_keys
+from .told import check_told
 
 DAMAGE = (sqlite3.Error, UnicodeDecodeError, IndexError, TypeError)
 """What a damaged file raises: pages or text that cannot be read, a column without its name, a value of another type."""
@@ -35,6 +36,7 @@ def audit(path: Path, jwks: Path | None = None, head: tuple[int, str] | None = N
             keys = named if trusted is None else trusted
             check_books(database, report, keys)
             check_proofs(database, report, keys)
+            check_told(database, report, keys)
             check_copies(database, report)
             if head is not None:
                 found = database.execute("SELECT hash FROM entries WHERE seq = ?", head[:1]).fetchone()

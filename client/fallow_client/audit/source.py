@@ -26,7 +26,7 @@ LINE_BYTES_MAX = BATCH_BYTES_MAX + MIB
 """The longest line is that of a batch and its ack."""
 SQLITE_MAGIC = b"SQLite format 3\0"
 GZIP_MAGIC = b"\x1f\x8b"
-INDEXES = ("entries (seq)", "entries (ref)", "settlements (device, batch_seq)", "settlements (jti)")
+INDEXES = ("entries (seq)", "entries (ref)", "entries (holder)", "settlements (device, batch_seq)", "settlements (jti)")
 """What the audit looks rows up by, in an export's database; the ledger's own has them already."""
 COLUMNS = {
     "ledger_keys": "kid x",
@@ -47,6 +47,9 @@ COLUMNS = {
     "line_hours": "line hour bytes",
     "audits": "jti device bytes agreed reason at",
     "redemptions": "id owner reward micro_points state created_at changed_at",
+    "statements": "account month token",
+    "reports": "day at sound report",
+    "restores": "at backup_at entries hash reviewed_at",
 }
 
 

@@ -4,8 +4,8 @@ JSON, one value a line. The first names the ledger and its signed head, then com
 ``{"table": …, "row": {…}}``, and the last line counts them, so that a cut stream cannot pass for a whole one. All is of
 one state of the database. ``fallow verify`` computes everything again from it.
 
-No secrets and no names leave: neither tokens nor their hashes, neither voucher codes nor account names. Consumers
-appear as the tickets' daily pseudonyms.
+No secrets and no names leave: neither tokens nor their hashes, neither voucher codes nor providers' addresses, secrets
+and answers, nor account names. Consumers and lines appear as the tickets' daily pseudonyms.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..clock import Clock
 from ..database import Database
 from ..http import Api, Role
 from ..signing import SigningKeys
-from . import tables
+from . import outward_tables, tables
 from .books import read_head
 
 PAGE_ROWS = 500
@@ -48,7 +48,10 @@ EXPORTED: dict[Table, frozenset[str]] = {
     tables.audits: frozenset(),
     tables.legacy_days: frozenset(),
     tables.line_hours: frozenset(),
-    tables.redemptions: frozenset({"code"}),
+    tables.redemptions: frozenset({"code", "reason"}),
+    outward_tables.statements: frozenset(),
+    outward_tables.reports: frozenset(),
+    outward_tables.restores: frozenset(),
 }
 """Each with the columns that stay here."""
 
@@ -66,9 +69,7 @@ class Export:
         headers = {"Content-Type": EXPORT_MEDIA_TYPE, "Cache-Control": "no-store"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
-        async with self._database.read() as connection:
-            if not self._database.is_sqlite:
-                await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        async with self._database.snapshot() as connection:
             lines = bytearray()
             async for line in self._lines(connection):
                 lines += dumps(line) + b"\n"

@@ -84,9 +84,7 @@ class Reconciliation:
     async def run(self) -> Report:
         """Reads everything, in one state of the database, page by page."""
         report = Report()
-        async with self._database.read() as connection:
-            if not self._database.is_sqlite:
-                await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        async with self._database.snapshot() as connection:
             sums = await _check_entries(connection, report)
             await _check_balances(connection, report, sums)
             await _check_settlements(connection, report)

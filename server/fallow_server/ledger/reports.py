@@ -21,7 +21,7 @@ from ..background import uninterrupted
 from ..clock import Clock
 from ..database import Database
 from ..http import Api, Role, json_response
-from .books import insert_new
+from .books import insert_new, read_head
 from .config import DAY_S
 from .journal import AccountKind
 from .outward_tables import redemption_outbox, reports, restores
@@ -101,13 +101,14 @@ class Reports:
 
     async def _make(self, day: int) -> dict[str, Any]:
         checked = await self._reconciliation.run()
-        async with self._database.read() as connection:
+        async with self._database.snapshot() as connection:
             differences = [*checked.differences, *await _redemption_differences(connection)]
             places = await _places(connection)
             supply = -places.pop(AccountKind.MINT.value)
             told: dict[str, Any] = {
                 "day": day,
                 "at": self._clock.now(),
+                "entries": (await read_head(connection, self._clock.now())).entries,
                 "supply": supply,
                 "places": places,
                 "moved": await _moved(connection, day * DAY_S, (day + 1) * DAY_S),

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import re
 from typing import Any
 
 from aiohttp import web
 from fallow_wire.batches import Batch
-from fallow_wire.errors import Malformed
 from fallow_wire.fields import encode, one_of
 from fallow_wire.jws import Kind, parse, sign, split
-from fallow_wire.statements import ServiceLine, Statement, StatementLine
+from fallow_wire.statements import ServiceLine, Statement, StatementLine, month_span
 from fallow_wire.tariff import Factors, Tariff
 from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,7 +35,6 @@ FORMATS = ("jwt", "csv", "html")
 SETTLED_S = 60
 """A month is complete when it has been over for so long: what was begun in it is committed by then."""
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-_MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])\Z")
 
 OWNER_BALANCES = (AccountKind.HELD, AccountKind.VESTED, AccountKind.REDEEMING, AccountKind.REDEEMED)
 PUBLISHER_BALANCES = (AccountKind.ESCROW, AccountKind.RESERVED)
@@ -182,20 +179,6 @@ def months_between(first: int, last: int) -> list[str]:
     count = (end.year - start.year) * 12 + end.month - start.month
     numbers = range(start.month - 1, start.month + count)
     return [f"{start.year + number // 12:04d}-{number % 12 + 1:02d}" for number in numbers]
-
-
-def month_span(month: str) -> tuple[int, int]:
-    """Start and end of ``YYYY-MM`` in UTC, Unix seconds; the end is the start of the next month.
-
-    :raises Malformed: for other text.
-    """
-    found = _MONTH.match(month)
-    if found is None:
-        raise Malformed("month: YYYY-MM is wanted")
-    year, index = int(found[1]), int(found[2])
-    start = datetime.datetime(year, index, 1, tzinfo=datetime.UTC)
-    end = datetime.datetime(year + index // 12, index % 12 + 1, 1, tzinfo=datetime.UTC)
-    return int(start.timestamp()), int(end.timestamp())
 
 
 def settlement_json(row: Any, batch_token: str) -> dict[str, Any]:
