@@ -317,7 +317,7 @@ def fill(file: Path, until_entries: int, draw: random.Random) -> None:
     columns = [row[1] for row in connection.execute("PRAGMA table_info(settlements)")]
     entries, stored_hash = connection.execute("SELECT entries, hash FROM chain_head").fetchone()
     seq_of: dict[str, int] = dict(connection.execute("SELECT device, max(seq) FROM batches GROUP BY device"))
-    now, milliseconds = int(time.time()), time.time_ns() // 10**6 - 10**9
+    now, milliseconds = int(time.time()), time.time_ns() // 10**6 - 60 * 86_400_000
     milliseconds += entries // 2
 
     def blocks() -> Iterator[tuple[list[Any], list[Any], tuple[Any, ...]]]:
@@ -340,7 +340,8 @@ def fill(file: Path, until_entries: int, draw: random.Random) -> None:
                     "jti": jti, "device": device, "batch_seq": seq, "item": place, "digest": draw.randbytes(32).hex(),
                     "owner": owner, "publisher": "publisher-1", "service": "object", "tier": "countersigned",
                     "issued_at": now, "claimed_bytes": 5 << 20, "allowed_bytes": 10 << 20, "confirmed_bytes": 5 << 20,
-                    "confirmed_ms": 900, "paid_bytes": 5 << 20, "tariff": "t" * 64, "rate": 10**6, "quality": 1000,
+                    "confirmed_ms": 900, "consumer": "c" * 22,
+                    "object": "o" * 64, "paid_bytes": 5 << 20, "tariff": "t" * 64, "rate": 10**6, "quality": 1000,
                     "scarcity": 1000, "weight": 1000, "micro_points": 4882, "entry_seq": entries - 1, "booked_at": now,
                     "matures_at": now, "seal": "s" * 64,
                 }  # fmt: skip

@@ -106,15 +106,15 @@ def test_statements_lead_from_opening_to_closing(tmp_path: Path) -> None:
         assert (november.complete, december.complete) == (True, False)
         assert november.opening == {}
         assert november.closing == december.opening == {"held": 0, "vested": POINT}
-        assert december.closing == {"held": 0, "vested": POINT + POINT // 2, "redeeming": POINT}
+        assert december.closing == {"held": 0, "vested": POINT + POINT // 20, "redeeming": POINT}
         shown = {(one.service, one.tier): (one.settlements, one.bytes, one.micro_points) for one in december.services}
-        assert shown == {("object", "countersigned"): (1, GIB, POINT), ("object", "legacy"): (1, GIB, POINT // 2)}
+        assert shown == {("object", "countersigned"): (1, GIB, POINT), ("object", "legacy"): (1, GIB, POINT // 20)}
         lines = {(one.balance, one.kind, one.direction): (one.entries, one.micro_points) for one in december.lines}
-        assert lines["held", "settlement", "in"] == (2, POINT + POINT // 2)
+        assert lines["held", "settlement", "in"] == (2, POINT + POINT // 20)
         assert lines["vested", "redemption", "out"] == (1, POINT)
         publishers = await read("publisher-1", "2023-12", PUBLISHER)
         assert publishers.opening["escrow"] == 9 * 10**8
-        assert sum(one.micro_points for one in publishers.services) == POINT + POINT // 2
+        assert sum(one.micro_points for one in publishers.services) == POINT + POINT // 20
         assert (await read(OTHER, "2023-12", OTHER)).lines == ()
         for month, status in (("2024-01", 404), ("2023-13", 400), ("2023-1", 400), ("x", 400), ("1969-01", 400)):
             assert (await world.call("GET", f"/v1/accounts/owner/statements/{month}", OWNER)).status == status

@@ -22,7 +22,7 @@ from ..clock import Clock
 from ..database import Database
 from ..http import Api, Role, json_response, refusal
 from ..signing import SigningKeys
-from .books import open_books, upsert
+from .books import open_books
 from .paging import limit_of
 from .tables import entries, ledger_keys, roots
 from .verification import DAY_S
@@ -67,8 +67,9 @@ class Roots:
             first = await _first_open_day(connection, books.now // DAY_S)
             for day in range(first, min(books.now // DAY_S, first + ROOTS_PER_SWEEP)):
                 head = await _head_before(connection, (day + 1) * DAY_S)
-                row = {"day": day, "entries": head.entries, "hash": head.hash}
-                await upsert(connection, roots, [row | {"token": sign(Kind.HEAD, head, self._keys.current)}])
+                row: dict[str, Any] = {"day": day, "entries": head.entries, "hash": head.hash}
+                row["token"] = sign(Kind.HEAD, head, self._keys.current)
+                await connection.execute(insert(roots), [row])
                 made += 1
         return made
 
