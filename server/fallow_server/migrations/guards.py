@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from alembic import op
 
@@ -28,6 +29,20 @@ def forbid_changes(*tables: str) -> None:
                 f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table} is immutable'); END"
             )
+
+
+@contextmanager
+def changeable(table: str) -> Iterator[None]:
+    """Lift what :func:`forbid_changes` forbids for ``table``, for a migration that completes its rows."""
+    if on_postgresql():
+        op.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_immutable")
+        yield
+        op.execute(f"ALTER TABLE {table} ENABLE TRIGGER {table}_immutable")
+        return
+    for change in ("update", "delete"):
+        op.execute(f"DROP TRIGGER {table}_no_{change}")
+    yield
+    forbid_changes(table)
 
 
 def forbid_update(name: str, table: str, condition: str) -> None:

@@ -8,8 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from fallow_wire.batches import Batch
+from fallow_wire.journal import settlement_seal
+from fallow_wire.jws import Kind, parse, split
+from fallow_wire.tickets import Receipt, Ticket
 
-from fallow_server.migrations.guards import forbid_changes, forbid_update
+from fallow_server.migrations.guards import changeable, forbid_changes, forbid_update
 
 revision = "0002"
 down_revision = "0001"
@@ -62,9 +66,8 @@ def upgrade() -> None:
         for table, columns in ADDED.items():
             for column in columns:
                 op.add_column(table, column)
-        op.execute("ALTER TABLE settlements DISABLE TRIGGER settlements_immutable")
-        op.execute(f"UPDATE settlements SET matures_at = booked_at + {HOLD_S_BEFORE}")
-        op.execute("ALTER TABLE settlements ENABLE TRIGGER settlements_immutable")
+        with changeable("settlements"):
+            op.execute(f"UPDATE settlements SET matures_at = booked_at + {HOLD_S_BEFORE}")
         op.alter_column("settlements", "matures_at", server_default=None)
         for name in ("consumer", "object", "seal"):
             op.alter_column("settlements", name, server_default=None)
@@ -75,6 +78,7 @@ def upgrade() -> None:
         for table in sa.inspect(op.get_bind()).get_table_names():
             if not table.startswith("alembic_version"):
                 _rebuild(table)
+    _complete_settlements()
     _create(
         "clawbacks",
         _text("jti"),
@@ -135,6 +139,38 @@ def upgrade() -> None:
 
 
 ONCE = "kind IN ('fulfilment', 'voiding', 'clawback') AND micro_points > 0"
+
+
+def _complete_settlements() -> None:
+    """What of a settlement was not stored yet, from the batch that it is in: ``fallow verify`` wants it everywhere."""
+    connection = op.get_bind()
+    of_batch = "device = :device AND batch_seq = :seq"
+    query = sa.text(f"SELECT jti, item, owner, tier, matures_at FROM settlements WHERE {of_batch}")
+    stored = sa.text("SELECT token FROM batches WHERE device = :device AND seq = :seq")
+    change = sa.text(
+        "UPDATE settlements SET confirmed_ms = :ms, consumer = :consumer, object = :object, audits = :audits, "
+        "seal = :seal WHERE jti = :jti"
+    )
+    with changeable("settlements"):
+        for device, seq in connection.execute(sa.text("SELECT device, seq FROM batches")).all():
+            batch = {"device": device, "seq": seq}
+            rows = connection.execute(query, batch).all()
+            if not rows:
+                continue
+            items = parse(split(connection.execute(stored, batch).scalar_one(), Kind.BATCH), Batch).items
+            for row in rows:
+                item = items[row.item]
+                ticket = parse(split(item.ticket, Kind.TICKET), Ticket)
+                receipt = None if item.receipt is None else parse(split(item.receipt, Kind.RECEIPT), Receipt)
+                completed = {
+                    "jti": row.jti,
+                    "ms": None if receipt is None else receipt.ms,
+                    "consumer": ticket.sub,
+                    "object": ticket.obj,
+                    "audits": 0 if row.tier == "legacy" else None,
+                    "seal": settlement_seal(row.jti, row.owner, row.matures_at, None),
+                }
+                connection.execute(change, completed)
 
 
 def _number(name: str, *, nullable: bool = False) -> sa.Column[int]:
