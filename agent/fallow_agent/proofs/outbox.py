@@ -36,12 +36,7 @@ from fallow_wire.keys import PrivateKey
 from fallow_wire.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, PROOF_AGE_S_MAX
 from fallow_wire.strict import dumps
 
-OUTBOX_TABLES = """
-    CREATE TABLE outbox_tickets (
-        id INTEGER PRIMARY KEY,
-        jti TEXT NOT NULL UNIQUE,
-        state TEXT NOT NULL CHECK (state IN ('open', 'sealed', 'batched')),
-        token TEXT NOT NULL,
+_PROOF = """token TEXT NOT NULL,
         countersigned INTEGER NOT NULL,
         max_bytes INTEGER NOT NULL,
         expires_at INTEGER NOT NULL,
@@ -52,7 +47,15 @@ OUTBOX_TABLES = """
         receipt TEXT,
         receipt_n INTEGER NOT NULL,
         receipt_bytes INTEGER NOT NULL,
-        spans TEXT NOT NULL
+        spans TEXT NOT NULL"""
+"""Columns of a proof."""
+
+OUTBOX_TABLES = f"""
+    CREATE TABLE outbox_tickets (
+        id INTEGER PRIMARY KEY,
+        jti TEXT NOT NULL UNIQUE,
+        state TEXT NOT NULL CHECK (state IN ('open', 'sealed', 'batched')),
+        {_PROOF}
     );
     CREATE INDEX outbox_tickets_by_state ON outbox_tickets (state);
     CREATE TABLE outbox_spent (jti TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) WITHOUT ROWID;
@@ -62,24 +65,13 @@ OUTBOX_TABLES = """
 """
 """A script for the database's migrations. The chain's state is never deleted: it belongs to the key, not the owner."""
 
-KEPT_TABLE = """
+KEPT_TABLE = f"""
     CREATE TABLE outbox_kept (
         jti TEXT PRIMARY KEY,
         did TEXT NOT NULL,
         seq INTEGER NOT NULL,
         acknowledged_at INTEGER NOT NULL,
-        token TEXT NOT NULL,
-        countersigned INTEGER NOT NULL,
-        max_bytes INTEGER NOT NULL,
-        expires_at INTEGER NOT NULL,
-        bytes INTEGER NOT NULL,
-        ms INTEGER NOT NULL,
-        started_at INTEGER NOT NULL,
-        ended_at INTEGER NOT NULL,
-        receipt TEXT,
-        receipt_n INTEGER NOT NULL,
-        receipt_bytes INTEGER NOT NULL,
-        spans TEXT NOT NULL
+        {_PROOF}
     );
     CREATE INDEX outbox_kept_by_place ON outbox_kept (did, seq);
 """
