@@ -15,6 +15,7 @@ import pytest
 from fallow_client.lan_device import LanDevice
 from fallow_client.ledger import Ledger
 from fallow_client.scheduler import Scheduler
+from fallow_server.delivery.pseudonym import line_of
 from fallow_wire.encoding import from_base64url
 from fragile_network import WAIT_S, Consumer, FragileNetwork, prepared
 from network import BIN, Line, Process, until
@@ -57,12 +58,14 @@ class Watched(FragileNetwork):
 
 
 def forms(address: str) -> list[bytes]:
-    """An address as text, as it is packed, and what else programs make of one."""
+    """An address and its line (/24, /56) as text, as they are packed, and what else programs make of one."""
     ip = ipaddress.ip_address(address)
     number = str(int(ip)).encode()
+    line = [f"{address.rpartition('.')[0]}."] if ip.version == 4 else [ip.exploded[:17], ip.packed[:7].hex()]
     texts = {address.encode(), ip.exploded.encode(), ip.packed.hex().encode(), number}
     return [
         *texts,
+        *(text.encode() for text in (*line, line_of(address), line_of(address).partition("/")[0])),
         *(base64.b64encode(text)[:-4] for text in (address.encode(), ip.packed) if len(text) > 8),
         ip.packed,
     ]
