@@ -807,10 +807,12 @@ def test_a_settlement_is_told_with_what_it_would_have_been(
     server.json(
         "GET /v1/settlements/j",
         {"booked_at": 1, "device": DEVICE_ID, "service": "object", "tier": "legacy", "factors": factors,
-         "micro_points": 500_000, "otherwise": [other], "not_told": []},
+         "micro_points": 500_000, "otherwise": [other], "not_told": [], "matures_at": 2, "late_at": 3,
+         "reversed": {"micro_points": 250_000, "reason": "made up", "at": 2}},
     )  # fmt: skip
     _, out, _ = fallow("settlement", "j")
     assert "1 (+100.0 %)" in out
+    assert "0.25: made up" in out
     assert "若下载者签名回执" in fallow("settlement", "j", LANG="zh_CN.UTF-8")[1]
 
 

@@ -104,6 +104,9 @@ def test_a_clawback_gives_back_to_the_publisher_what_is_still_held_once(tmp_path
         assert (await world.account(OWNER))["vested"] == POINT
         kinds = [entry["kind"] for entry in await world.good("GET", f"/v1/accounts/{OWNER}/entries", OWNER)]
         assert kinds == ["settlement", "settlement", "clawback", "vesting", "vesting", "clawback"]
+        told = await world.good("GET", f"/v1/settlements/{second.jti}", OWNER)
+        assert told["reversed"] == {"micro_points": POINT, "reason": "the receipts were forged", "at": start + 100}
+        assert (told["matures_at"], told["late_at"]) == (start + 100, start + 500)
 
     in_world(tmp_path, script, hold_s=100, early_hold_s=500)
 

@@ -114,7 +114,12 @@ def settlement(context: Context, jti: str) -> None:
         ("Scarcity", f"{factors.get('scarcity', '–')} ‰"),
         ("Weight", f"{factors.get('weight', '–')} ‰"),
         ("Points", points(int(found.get("micro_points", 0)))),
+        ("Redeemable from", moment(int(found.get("matures_at", 0)))),
     ]
+    if "late_at" in found:
+        pairs.append(("Half of it from", moment(int(found["late_at"]))))
+    if reversal := found.get("reversed"):
+        pairs.append(("Taken back", f"{points(int(reversal.get('micro_points', 0)))}: {reversal.get('reason', '')}"))
     for other in found.get("otherwise") or []:
         heading = OTHERWISE.get(str(other.get("if")), str(other.get("if")))
         change = ""

@@ -26,7 +26,7 @@ from .outward_tables import statements
 from .paging import limit_of, number
 from .printing import LANGUAGES, as_csv, as_page
 from .settlement import JWT
-from .tables import accounts, balances, batches, entries, settlements, tariffs
+from .tables import accounts, balances, batches, clawbacks, entries, settlements, tariffs
 
 ENTRIES_PER_PAGE_MAX = 1000
 MINE = "me"
@@ -96,8 +96,11 @@ class Statements:
             stored = select(batches.c.token).where(batches.c.device == row.device, batches.c.seq == row.batch_seq)
             token = (await connection.execute(stored)).scalar_one()
             signed = (await connection.execute(select(tariffs.c.token).where(tariffs.c.id == row.tariff))).scalar_one()
+            clawback = select(clawbacks.c.micro_points, clawbacks.c.reason, clawbacks.c.at)
+            reversal = (await connection.execute(clawback.where(clawbacks.c.jti == row.jti))).one_or_none()
         tariff = parse(split(signed, Kind.TARIFF), Tariff)
-        return json_response(settlement_json(row, token) | _otherwise(row, tariff))
+        shown = settlement_json(row, token) | _otherwise(row, tariff)
+        return json_response(shown if reversal is None else shown | {"reversed": dict(reversal._mapping)})
 
     async def get_head(self, request: web.Request) -> web.Response:
         async with self._database.read() as connection:
@@ -142,7 +145,7 @@ class Statements:
         if from_at > now:
             raise refusal(404, "not-found", "This month has not begun")
         kept = select(statements.c.token).where(statements.c.account == account, statements.c.month == month)
-        async with self._database.read() as connection:
+        async with self._database.snapshot() as connection:
             await _role(connection, account)
             token: str | None = (await connection.execute(kept)).scalar_one_or_none()
             if token is not None:
@@ -211,6 +214,8 @@ def settlement_json(row: Any, batch_token: str) -> dict[str, Any]:
         },
         "micro_points": row.micro_points,
         "entry_seq": row.entry_seq,
+        "matures_at": row.matures_at,
+        "late_at": row.late_at,
     }
     return {name: value for name, value in shown.items() if value is not None}
 
