@@ -19,7 +19,6 @@ reward_webhooks = Table(
     Column("reward", Text, primary_key=True),
     Column("url", Text, nullable=False),
     Column("secret", Text, nullable=False),
-    sqlite_strict=True,
 )
 
 # Redemptions that a provider is to be asked about; written in the transaction that reserves, gone with the one that
@@ -32,7 +31,6 @@ redemption_outbox = Table(
     Column("attempts", WHOLE, nullable=False),
     CheckConstraint("attempts >= 0", name="counted"),
     Index("ix_redemption_outbox_due_at", "due_at"),
-    sqlite_strict=True,
 )
 
 # A month's statement as it was first signed, once the month was over.
@@ -43,7 +41,6 @@ statements = Table(
     Column("month", Text, primary_key=True),
     Column("token", Text, nullable=False),
     CheckConstraint("length(month) = 7", name="month"),
-    sqlite_strict=True,
 )
 
 # The daily reports; day counts from 1970 (UTC), report is JSON.
@@ -55,7 +52,6 @@ reports = Table(
     Column("sound", WHOLE, nullable=False),
     Column("report", Text, nullable=False),
     CheckConstraint("sound IN (0, 1)", name="sound"),
-    sqlite_strict=True,
 )
 
 # Each restore from a backup: when, of what time the backup was, and where the chain ended in it.
@@ -69,7 +65,6 @@ restores = Table(
     Column("reviewed_at", WHOLE),
     CheckConstraint("entries >= 0", name="counted"),
     CheckConstraint("length(hash) = 64", name="hashed"),
-    sqlite_strict=True,
 )
 
 # Devices that stood further in their chain than the ledger: batches from ``expected`` up to but not including ``seen``
@@ -82,5 +77,4 @@ gaps = Table(
     Column("seen", WHOLE, nullable=False),
     Column("noted_at", WHOLE, nullable=False),
     CheckConstraint("seen > expected AND expected >= 1", name="ahead"),
-    sqlite_strict=True,
 )

@@ -14,6 +14,7 @@ from fallow_wire.jws import Kind, parse, split
 from fallow_wire.tickets import Receipt, Ticket
 
 from fallow_server.migrations.guards import changeable, forbid_changes, forbid_update
+from fallow_server.schema import WHOLE
 
 revision = "0002"
 down_revision = "0001"
@@ -174,7 +175,7 @@ def _complete_settlements() -> None:
 
 
 def _number(name: str, *, nullable: bool = False) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=nullable)
+    return sa.Column(name, WHOLE, nullable=nullable)
 
 
 def _text(name: str, *, nullable: bool = False) -> sa.Column[str]:

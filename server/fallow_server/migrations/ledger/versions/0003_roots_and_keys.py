@@ -6,13 +6,12 @@ import sqlalchemy as sa
 from alembic import op
 
 from fallow_server.migrations.guards import forbid_changes
+from fallow_server.schema import WHOLE
 
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
-
-NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
@@ -25,8 +24,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "roots",
-        sa.Column("day", NUMBER, autoincrement=False, nullable=False),
-        sa.Column("entries", NUMBER, nullable=False),
+        sa.Column("day", WHOLE, autoincrement=False, nullable=False),
+        sa.Column("entries", WHOLE, nullable=False),
         sa.Column("hash", sa.Text(), nullable=False),
         sa.Column("token", sa.Text(), nullable=False),
         sa.CheckConstraint("length(hash) = 64", name=op.f("ck_roots_hashed")),

@@ -6,13 +6,13 @@ import sqlalchemy as sa
 from alembic import op
 
 from fallow_server.migrations.guards import forbid_changes, forbid_delete, forbid_update, keep_copies
+from fallow_server.schema import WHOLE
 
 revision = "0010"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-WHOLE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 COPIED = {
     "gaps": (("device", "expected"), ("seen", "noted_at")),
     "redemption_outbox": (("redemption",), ("due_at", "attempts")),
