@@ -86,7 +86,14 @@ async def fetch_one(
                     return Found(ticket.aud, ticket.jti, 0, False, "more bytes than were asked for")
         signed.manifest.verify_chunk(index, bytes(data))
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return Found(ticket.aud, ticket.jti, 0, False, reason_of(error)[:REASON_CHARS_MAX])
+        return Found(ticket.aud, ticket.jti, 0, False, _fault_of(error, target))
     except PeerError as error:
         return Found(ticket.aud, ticket.jti, 0, False, error.detail[:REASON_CHARS_MAX])
     return Found(ticket.aud, ticket.jti, length, True)
+
+
+def _fault_of(error: Exception, target: str) -> str:
+    """For the ledger, which keeps no device's address."""
+    reason = reason_of(error)
+    named = (urlsplit(target).hostname or "") in reason
+    return type(error).__name__ if named else reason[:REASON_CHARS_MAX]

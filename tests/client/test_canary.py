@@ -79,6 +79,13 @@ def test_a_right_chunk_agrees() -> None:
     assert found.bytes in (2**20, 5)
 
 
+def no_http(request: web.Request, _: bytes) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.write(b"no HTTP\r\n\r\n")
+    request.transport.close()
+    return web.Response()
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -87,6 +94,7 @@ def test_a_right_chunk_agrees() -> None:
         (lambda _, chunk: web.Response(status=206, body=chunk + b"x"), "more bytes"),
         (lambda _, chunk: web.Response(status=404), "404"),
         (lambda _, chunk: web.Response(status=200, body=chunk), "200"),
+        (no_http, "ClientResponseError"),
     ],
 )
 def test_anything_else_does_not(answer: Answer, reason: str) -> None:
@@ -95,6 +103,7 @@ def test_anything_else_does_not(answer: Answer, reason: str) -> None:
     assert (found.agreed, found.bytes) == (False, 0)
     assert found.reason
     assert reason in found.reason
+    assert "127.0.0.1" not in found.reason, "the ledger keeps no address of a device"
 
 
 @pytest.mark.parametrize("answer", [None, lambda *_: web.Response(status=503), lambda *_: web.Response(status=429)])
