@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sqlite3
 from pathlib import Path
 
 import alembic.command
 import pytest
 from fallow_client.audit.run import audit
-from fallow_server.database import Database, migration_config
-from ledger_world import MIB, OPERATOR, OWNER, World, in_world
-from sqlalchemy import Connection, create_engine
+from fallow_client.ledger import Ledger
+from fallow_server.database import migration_config
+from ledger_world import MIB, OPERATOR, OWNER, World, in_world, world
+from sqlalchemy import Connection, MetaData, Table, delete, insert, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-pytestmark = pytest.mark.skipif("FALLOW_TEST_DATABASE_URL" in os.environ, reason="makes the old SQLite file itself")
 DAY_S = 86_400
 HOLD_S = 14 * DAY_S
+Rows = dict[str, list[tuple[object, ...]]]
 
 
 async def busy(world: World) -> None:
@@ -34,84 +34,87 @@ async def busy(world: World) -> None:
     assert fork.type == "chain-fork"
 
 
-def to_the_first(file: Path, old: Path) -> None:
-    """The rows of ``file`` as the first migration's tables hold them."""
-
-    def upgrade(connection: Connection) -> None:
-        alembic.command.upgrade(migration_config("ledger", connection), "0001")
-
-    engine = create_engine(f"sqlite:///{old}")
-    with engine.begin() as made:
-        upgrade(made)
-    engine.dispose()
-    connection = sqlite3.connect(old)
-    connection.execute("ATTACH ? AS newer", (str(file),))
-    connection.execute("DELETE FROM chain_head")
-    query = "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'alembic%'"
-    for (table,) in connection.execute(query).fetchall():
-        columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
-        connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}")
-        assert connection.execute(f"SELECT count(*) FROM main.{table}").fetchone()[0], f"{table} has no rows"
-    connection.commit()
-    connection.close()
+def first_tables(connection: Connection) -> list[Table]:
+    """Those of the first migration, which are made here."""
+    alembic.command.upgrade(migration_config("ledger", connection), "0001")
+    found = MetaData()
+    found.reflect(connection, only=lambda name, _: not name.startswith("alembic_version"))
+    return list(found.sorted_tables)
 
 
-def rows_of(file: Path, tables_of: Path) -> dict[str, list[object]]:
-    """The rows of ``file``, in tables and columns that ``tables_of`` has."""
-    with sqlite3.connect(tables_of) as connection:
-        query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'alembic%'"
-        names = [row[0] for row in connection.execute(query)]
-        columns = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in names}
-    with sqlite3.connect(file) as connection:
-        return {
-            name: connection.execute(f"SELECT {', '.join(some)} FROM {name} ORDER BY 1, 2").fetchall()
-            for name, some in columns.items()
-        }
+async def rows_of(connection: AsyncConnection, tables: list[Table]) -> Rows:
+    """All rows, in the columns of ``tables``."""
+    return {
+        table.name: sorted((tuple(row) for row in await connection.execute(select(table))), key=repr)
+        for table in tables
+    }
+
+
+async def empty(world: World) -> None:
+    """A database without tables, in the place of the one that ``world`` has closed."""
+    if world.database.is_sqlite:
+        (world.directory / "ledger.sqlite").unlink()
+        return
+    engine = create_async_engine(world.url)
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP SCHEMA public CASCADE"))
+        await connection.execute(text("CREATE SCHEMA public"))
+    await engine.dispose()
+
+
+async def make_old(newer: World, world: World) -> tuple[list[Table], Rows]:
+    """The database of ``world`` as the first migration made it, with what ``newer`` holds."""
+    engine = create_async_engine(world.url)
+    async with engine.begin() as connection:
+        tables = await connection.run_sync(first_tables)
+        async with newer.database.read() as reader:
+            rows = await rows_of(reader, tables)
+        for table in tables:
+            assert rows[table.name], f"{table.name} has no rows"
+            if table.name == "chain_head":
+                await connection.execute(delete(table))
+            names = [column.name for column in table.columns]
+            await connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows[table.name]])
+    await engine.dispose()
+    return tables, rows
+
+
+async def goes_on(world: World, tables: list[Table], rows: Rows) -> None:
+    async with world.database.read() as connection:
+        assert await rows_of(connection, tables) == rows
+    for table in ("settlements", "entries", "batches", "tariffs"):
+        with pytest.raises(DBAPIError, match="immutable"):
+            async with world.database.write() as writer:
+                await writer.execute(text(f"DELETE FROM {table}"))
+    await world.prove(world.item())
+    world.clock.time += HOLD_S
+    await world.service.sweep()
+    await world.reconciled()
+    assert (await world.account(OWNER))["held"] == 0
+    assert (await world.service.reports.make_due())["sound"]
 
 
 def test_an_old_ledger_goes_on(tmp_path: Path) -> None:
     made, state = tmp_path / "made", tmp_path / "state"
     for directory in (made, state):
         directory.mkdir()
-    ended: list[World] = []
+    file = tmp_path / "export"
 
-    async def make(world: World) -> None:
-        await busy(world)
-        ended.append(world)
+    async def script(before: World) -> None:
+        await busy(before)
+        (state / "ledger.keys").write_bytes((made / "ledger.keys").read_bytes())
+        (state / "ledger.keys").chmod(0o600)
+        async with world(state, hold_s=HOLD_S, populate=False) as after:
+            await after.close()
+            await empty(after)
+            tables, rows = await make_old(before, after)
+            after.clock, after.device, after.tariff = before.clock, before.device, before.tariff
+            await after.open()
+            await goes_on(after, tables, rows)
+            async with Ledger(after.address, OPERATOR) as ledger:
+                await ledger.export(file)
 
-    in_world(made, make, hold_s=HOLD_S)
-    old, new = tmp_path / "old.sqlite", state / "ledger.sqlite"
-    to_the_first(made / "ledger.sqlite", old)
-    new.write_bytes(old.read_bytes())
-    (state / "ledger.keys").write_bytes((made / "ledger.keys").read_bytes())
-    (state / "ledger.keys").chmod(0o600)
-
-    async def migrate() -> None:
-        database = Database(f"sqlite+aiosqlite:///{new}")
-        await database.migrate("ledger")
-        await database.close()
-
-    asyncio.run(migrate())
-    assert rows_of(new, old) == rows_of(old, old)
-    with sqlite3.connect(new) as connection:
-        for table in ("settlements", "entries", "batches", "tariffs"):
-            with pytest.raises(sqlite3.IntegrityError, match="immutable"):
-                connection.execute(f"DELETE FROM {table}")
-
-    async def go_on() -> None:
-        before = ended[0]
-        world = World(state, before.clock, HOLD_S)
-        world.device, world.tariff = before.device, before.tariff
-        await world.open()
-        await world.prove(world.item())
-        world.clock.time += HOLD_S
-        await world.service.sweep()
-        await world.reconciled()
-        assert (await world.account(OWNER))["held"] == 0
-        assert (await world.service.reports.make_due())["sound"]
-        await world.close()
-
-    asyncio.run(go_on())
-    report = audit(new)
+    in_world(made, script, hold_s=HOLD_S)
+    report = audit(file)
     assert report.differences == []
     assert report.settlements == 6
