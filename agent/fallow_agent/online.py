@@ -34,7 +34,7 @@ from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
 from .line.capacity import ROUTER
 from .line.delay_probe import DelayProbe
-from .line.household import BY_QUEUE, Household
+from .line.household import COUNTERS, Household
 from .line.meter import Meter
 from .line.pacer import Pacer
 from .line.reader import LineReader
@@ -134,7 +134,7 @@ class Online:
         self._delay = DelayProbe(
             lambda: URL(scheduler).host,
             clock,
-            patient=lambda: household.seen_by == BY_QUEUE,
+            patient=lambda: household.seen_by != COUNTERS,
             at_edge=lambda: household.position == ROUTER,
         )
         self._survey = survey = Survey(config.line, household, self._own_bytes, clock=clock, settings=settings)

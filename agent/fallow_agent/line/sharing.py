@@ -22,7 +22,7 @@ from .budget import YIELD_SHARE, upload_budget_bps
 from .contrast import Contrast, Seen
 from .delay import DelayReading
 from .harm import Harm, Step
-from .household import BY_QUEUE
+from .household import COUNTERS
 from .pacer import Pacer
 from .reader import LineReader
 from .survey import Survey
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 STEP_S = 0.1
 """While somebody is served or filled: the household gets its line back within two of them."""
 UNSEEN_STEP_S = 0.05
-"""The same where only a queue tells of the household: it tells late, so that no more time is to be lost."""
+"""The same where a queue tells of the household first: it tells late, so that no more time is to be lost."""
 IDLE_STEP_S = 1.0
 """While nobody is: the line is watched, and the processor left alone."""
 SAVE_S = 3600.0
@@ -181,7 +181,7 @@ class Sharing:
                 self.save()
             self._used.clear()
             if self.in_use(now):
-                await asyncio.sleep(UNSEEN_STEP_S if self._reader.household.seen_by == BY_QUEUE else STEP_S)
+                await asyncio.sleep(STEP_S if self._reader.household.seen_by == COUNTERS else UNSEEN_STEP_S)
             else:
                 try:
                     async with asyncio.timeout(IDLE_STEP_S):
