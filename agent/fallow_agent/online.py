@@ -32,13 +32,14 @@ from .host.environment import EnvironmentReader
 from .host.headroom import FULL, Headroom
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
+from .line import FORECAST
 from .line.capacity import ROUTER
 from .line.delay_probe import DelayProbe
 from .line.household import COUNTERS, Household
 from .line.meter import Meter
 from .line.pacer import Pacer
 from .line.reader import LineReader
-from .line.sharing import FORECAST, Sharing
+from .line.sharing import Sharing
 from .line.survey import Survey
 from .outward import is_private
 from .policy import PolicyInForce

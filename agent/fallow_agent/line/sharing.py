@@ -17,7 +17,7 @@ from fallow_wire.session import Line
 from ..clock import Clock
 from ..controls import Controls
 from ..store import Settings
-from . import harm
+from . import FORECAST, HARM, harm
 from .budget import YIELD_SHARE, upload_budget_bps
 from .contrast import Contrast, Seen
 from .delay import DelayReading
@@ -40,8 +40,6 @@ SAVE_S = 3600.0
 ELAPSED_S_MAX = 5.0
 REST_SHARE = 0.02
 """Of the upload capacity: what devices of a sleeping home exchange."""
-FORECAST, HARM = "forecast", "harm"
-"""Names of settings."""
 
 
 class Delay(Protocol):

@@ -17,6 +17,7 @@ from ..host.environment import local_address
 from ..host.netifd import wan_device
 from ..host.routes import default_routes, home_router
 from ..store import Settings
+from . import OBSERVED
 from .capacity import ROUTER, TRAIN, UNKNOWN, Capacity, Estimate, LineConfig, capacity_of
 from .household import Household, position
 from .meter import Rates, wan_of
@@ -29,8 +30,6 @@ _log = logging.getLogger(__name__)
 LOOK_S = 30.0
 """How often routes, address, network daemon and SQM are looked at: a line that failed over may cost money."""
 OPENWRT = Path("/etc/openwrt_release")
-OBSERVED = "observed"
-"""Name of the setting."""
 
 
 class Survey:
