@@ -144,6 +144,7 @@ ZH: dict[str, str] = {
     "Measuring the upload …": "正在测量上行……",
     "Upload": "上行",
     "Download": "下行",
+    "Speed test": "测速",
     "Measured at": "测量时间",
     "The household meanwhile": "测量期间家人用网",
     "nobody else used it": "没有其他使用",

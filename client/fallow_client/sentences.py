@@ -97,7 +97,6 @@ ZH_SENTENCES: dict[str, str] = {
     "somebody used the line, so this is no measure of it": "测量期间有人用网，因此结果不能代表线路速率",
     "try again when nobody does, in ten minutes": "请在十分钟后、无人用网时重试",
     "the speed test does not end": "测速没有结束",
-    "look again later: fallow status --json": "请稍后运行 fallow status --json 查看",
     "the speed test was lost": "测速已丢失",
     "start it again": "请重新开始",
     "the books do not reconcile": "账目不平",

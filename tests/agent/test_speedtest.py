@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from fallow_agent.line.speedtest import (
     result_of,
     stored,
 )
+from fallow_agent.line.tcp_info import carried_by
 from fallow_agent.line.train import Spoilt
 from fallow_agent.store import DATABASE_FILE, Settings, open_database
 from fallow_wire.lan import Limits
@@ -147,6 +149,25 @@ Json = st.recursive(
 def test_what_cannot_be_read_is_measured_again(value: Any) -> None:
     found = restored(value)
     assert found is None or found.counts
+
+
+def test_the_kernel_says_what_has_arrived_read_or_not() -> None:
+    size = 50_000
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as sender,
+        listening.accept()[0] as receiver,
+    ):
+        sender.sendall(bytes(size))
+        while True:
+            sent, came = carried_by(sender), carried_by(receiver)
+            assert sent is not None
+            assert came is not None
+            # Some kernels count the opening packet as one byte.
+            if came.down_bytes == size and size <= sent.up_bytes <= size + 1:
+                break
+        assert max(sent.down_bytes, came.up_bytes) <= 1
+    assert carried_by(sender) is None
 
 
 # ------------------------------------------------------------------ a real agent against a real server

@@ -38,7 +38,7 @@ CONNECT_S = 10.0
 DRAIN_S = 5.0
 """For what waits in the sockets after an upload. Deep queues take seconds; beyond, nobody waits for the answer."""
 PIECE_BYTES = 64 * 1024
-PIECES = 16
+"""Sent over and over: what compresses on the way looks back 32 KiB, and memory is dear on a router."""
 UP, DOWN = "up", "down"
 
 
@@ -198,7 +198,9 @@ class SpeedtestProbe:
         self.status = {"state": RUNNING, "direction": direction}
         await asyncio.sleep(SETTLE_S)
         self._streams = streams = Streams()
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=speedtest.RUN_S + DRAIN_S)
+        # Of an upload, nothing is heard before its end.
+        read_s = CONNECT_S + speedtest.RUN_S + DRAIN_S
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=read_s)
         try:
             async with aiohttp.ClientSession(
                 connector=_Connector(streams.add),
@@ -226,7 +228,8 @@ class SpeedtestProbe:
         tasks = [loop.create_task(work, name=f"speedtest-{direction}-{n}") for n, work in enumerate(works)]
         opening = loop.create_task(_opened(streams), name="speedtest-opening")
         try:
-            await _first_of(opening, *tasks)
+            if not await _first_of(opening, *tasks, timeout_s=2 * CONNECT_S):
+                raise TimeoutError("it cannot be connected to in time")
             course = Course(self._clock.monotonic())
             while (left_s := course.left_s(self._clock.monotonic())) > 0:
                 if await _first_of(*tasks, timeout_s=min(left_s, TICK_S)):
@@ -284,11 +287,11 @@ class SpeedtestProbe:
 
 
 async def _noise(enough: asyncio.Event) -> AsyncIterator[bytes]:
-    pieces = [os.urandom(PIECE_BYTES) for _ in range(PIECES)]
-    for number in range(STREAM_BYTES_MAX // PIECE_BYTES):
+    piece = os.urandom(PIECE_BYTES)
+    for _ in range(STREAM_BYTES_MAX // PIECE_BYTES):
         if enough.is_set():
             return
-        yield pieces[number % PIECES]
+        yield piece
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:

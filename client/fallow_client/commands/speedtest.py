@@ -65,7 +65,7 @@ async def _speedtest(context: Context, insist: bool) -> dict[str, Any]:
                 told = direction
                 click.echo(context.say(_DIRECTIONS[direction]), err=True)
             await asyncio.sleep(POLL_S)
-    raise ClientError("the speed test does not end", "look again later: fallow status --json")
+    raise ClientError("the speed test does not end", "look again later: fallow status")
 
 
 def _result(device: LanDevice, found: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ UP, DOWN = "up", "down"
 @dataclass(frozen=True, slots=True)
 class SpeedtestConfig:
     """``at_once_max``: tests of all devices together, for they share this machine's line; 0 turns them off.
-    ``interval_s``: from one test of a device to its next."""
+    ``interval_s``: from one test of a device to its next, ``SPEEDTEST_S_MAX`` at least."""
 
     at_once_max: int = 2
     interval_s: int = 600
