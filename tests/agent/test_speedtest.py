@@ -270,6 +270,8 @@ def test_a_whole_test_is_counted_kept_and_believed_through_a_restart(
         await world.until(lambda: world.agent._controls.usage.month_bytes >= before + up + down)
         await world.until(lambda: world.agent.status()["line"]["capacity_source"] != "unknown")
         assert online._survey.capacity.up_bps == found["up_bps"]
+        harm = online._sharing._harm
+        assert harm.shared_s + sum(day.shared_s for day in harm.days) == 0, "the owner's own use is not our record's"
 
     async def second(world: World) -> None:
         online = await world.online()
