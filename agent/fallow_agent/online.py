@@ -40,6 +40,8 @@ from .line.meter import Meter
 from .line.pacer import Pacer
 from .line.reader import LineReader
 from .line.sharing import Sharing
+from .line.speedtest import SPEEDTEST
+from .line.speedtest_probe import SpeedtestProbe
 from .line.survey import Survey
 from .outward import is_private
 from .policy import PolicyInForce
@@ -62,7 +64,8 @@ RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
 WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
-_LOOPS = ("session", "tasks", "submission", "line", "delay", "trains", "survey", "router", "scrub", "service-port")
+_LOOPS = ("speedtest", "session", "tasks", "submission", "line", "delay", "trains", "survey", "router", "scrub",
+          "service-port")  # fmt: skip
 
 
 class Online:
@@ -151,6 +154,16 @@ class Online:
             settings=settings,
             headroom=self._with_headroom,
         )
+        self._speedtest = SpeedtestProbe(
+            scheduler,
+            enrolled.ledger_token,
+            clock=clock,
+            settings=settings,
+            hold=self._sharing.hold,
+            line_bytes=survey.carried_by_home,
+            own_bytes=self._own_bytes,
+            take=survey.take_speedtest,
+        )
         self._disk_reader = DiskReader(content_dir)
         self._write_bytes_max = self._disk_reader.write_bytes_per_day(config.content.write_bytes_per_day_max)
         self._processor_reader = ProcessorReader()
@@ -199,6 +212,11 @@ class Online:
         self._sharing.set_budget()
         self._follow_permission()
         self._session.report_changed()
+
+    def start_speedtest(self, *, insist: bool) -> None:
+        """The owner's wish, while paused too. :raises RequestRefused: it runs already, or costs money."""
+        self._speedtest.begin(self._controls.costs(), insist=insist)
+        self._tasks.replace("speedtest", self._speedtest.run())
 
     async def close(self) -> None:
         """Stop and save everything, as it is."""
@@ -260,6 +278,7 @@ class Online:
         oldest_at = self._outbox.oldest_at()
         return {
             **self._sharing.status(),
+            **({} if self._speedtest.status is None else {SPEEDTEST: self._speedtest.status}),
             "refusal": None if refusal is None else refusal.problem.as_json(),
             "disk": report.disk,
             "processor": report.processor,
@@ -378,8 +397,9 @@ class Online:
 
     def _own_bytes(self) -> tuple[int, int]:
         """On the wire."""
-        echoes_up, echoes_down = self._delay.wire_bytes()
-        return self._pacer.wire_bytes(self._clock.monotonic()) + echoes_up, self._filler.wire_bytes() + echoes_down
+        beside = (self._delay.wire_bytes(), self._speedtest.wire_bytes())
+        sent, received = self._pacer.wire_bytes(self._clock.monotonic()), self._filler.wire_bytes()
+        return sent + sum(up for up, _ in beside), received + sum(down for _, down in beside)
 
 
 async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession, ledger: str, key: PrivateKey) -> None:
