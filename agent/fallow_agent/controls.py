@@ -83,8 +83,7 @@ class Controls:
             self.save()
 
     def save(self) -> None:
-        if self._usage != self._saved:
-            self._settings.set(_USAGE, encode(self._usage))
+        if self._usage != self._saved and self._settings.keep(_USAGE, encode(self._usage)):
             self._saved = self._usage
         self._saved_at = self._clock.monotonic()
 

@@ -161,8 +161,8 @@ class Sharing:
 
     def save(self) -> None:
         self._saved_at = self._clock.monotonic()
-        self._settings.set(FORECAST, self._reader.forecast.as_json())
-        self._settings.set(HARM, self._harm.as_json())
+        self._settings.keep(FORECAST, self._reader.forecast.as_json())
+        self._settings.keep(HARM, self._harm.as_json())
         self._survey.save()
 
     def close(self) -> None:

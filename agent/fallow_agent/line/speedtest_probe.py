@@ -188,7 +188,7 @@ class SpeedtestProbe:
         self.status = result.as_status()
         _log.info("speed test: %d bit/s up, %d down; household: %s", result.up_bps, result.down_bps, result.household)
         if result.counts:
-            self._settings.set(SPEEDTEST, speedtest.stored(result))
+            self._settings.keep(SPEEDTEST, speedtest.stored(result))
             self._take(*result.estimates())
 
     # -------------------------------------------------------------- one direction

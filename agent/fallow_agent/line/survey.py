@@ -109,7 +109,7 @@ class Survey:
         self.capacity = self._capacity()
 
     def save(self) -> None:
-        self._settings.set(OBSERVED, [self._up.as_json(), self._down.as_json()])
+        self._settings.keep(OBSERVED, [self._up.as_json(), self._down.as_json()])
 
     def _capacity(self) -> Capacity:
         now_s, train_bps = self._clock.now(), self.train_bps()
