@@ -31,6 +31,7 @@ PURE = [
     "agent/fallow_agent/line/path.py",
     "agent/fallow_agent/line/delay.py",
     "agent/fallow_agent/line/train.py",
+    "agent/fallow_agent/line/speedtest.py",
     "agent/fallow_agent/allowance.py",
     "agent/fallow_agent/edge/arrivals.py",
     "agent/fallow_agent/host/conntrack.py",

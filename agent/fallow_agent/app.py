@@ -125,6 +125,12 @@ class Agent:
         self._controls.set_limits(limits)
         self._membership.apply_limits()
 
+    def start_speedtest(self, *, insist: bool) -> None:
+        online = self._membership.online
+        if online is None:
+            raise lifecycle.RequestRefused(lifecycle.not_active(self.life))
+        online.start_speedtest(insist=insist)
+
     def status(self) -> dict[str, Any]:
         return status_of(self.life, self._controls, self._membership.online)
 

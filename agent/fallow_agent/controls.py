@@ -83,8 +83,7 @@ class Controls:
             self.save()
 
     def save(self) -> None:
-        if self._usage != self._saved:
-            self._settings.set(_USAGE, encode(self._usage))
+        if self._usage != self._saved and self._settings.keep(_USAGE, encode(self._usage)):
             self._saved = self._usage
         self._saved_at = self._clock.monotonic()
 
@@ -103,15 +102,24 @@ class Controls:
         life = self._life()
         if life.state != ACTIVE:
             return paused("The device's owner has paused it.", self._pause_left_s(life))
-        if is_metered(self._wan, self._metered):
-            return paused(f"The line costs money by the byte ({self._wan}).", RETRY_PAUSED_S)
+        if self._on_metered_line():
+            return paused(self.costs(), RETRY_PAUSED_S)
         at = self.local_time()
         if not within_hours(self._limits.hours, at):
             wait_s = min(RETRY_WINDOW_S_MAX, minutes_until_open(self._limits.hours, at) * 60)
             return paused("The owner shares the line at other hours.", wait_s)
         if month_used_up(self._limits, self._usage):
-            return line_busy("This month's bytes are used up.", RETRY_WINDOW_S_MAX)
+            return line_busy(self.costs(), RETRY_WINDOW_S_MAX)
         return None
+
+    def costs(self) -> str:
+        """Why bytes are dear now; empty when they are not."""
+        if self._on_metered_line():
+            return f"The line costs money by the byte ({self._wan})."
+        return "This month's bytes are used up." if month_used_up(self._limits, self._usage) else ""
+
+    def _on_metered_line(self) -> bool:
+        return is_metered(self._wan, self._metered)
 
     def _pause_left_s(self, life: Life) -> int:
         if life.countdown is None:

@@ -402,6 +402,10 @@ def _refusal(life: Life, event: Request) -> Problem:
         return Problem(
             409, "leaving", "The device is leaving", "It serves nobody any more.", "caller", "Activate it again later."
         )
+    return not_active(life)
+
+
+def not_active(life: Life) -> Problem:
     return Problem(
         409, "not-active", "The device is not active", f"It is {life.state}.", "caller", "Activate the device first."
     )

@@ -31,6 +31,7 @@ from .lifecycle import (
     Event,
     ProofsHandedOver,
 )
+from .line import HOUSEHOLD_SETTINGS
 from .outward import Outward, is_private
 from .policy import POLICY, PolicyInForce
 from .store import Settings
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CONTENT_DIR = "content"
-FORGOTTEN = (LIFE, POLICY, LIMITS, PHONES, CACHE)
+FORGOTTEN = (LIFE, POLICY, LIMITS, PHONES, CACHE, *HOUSEHOLD_SETTINGS)
 """Settings that belong to the owner. What the line has used this month, the setup code and the outbox stay."""
 
 
@@ -228,7 +229,8 @@ class Membership:
             return
         await self._unbind()
         await asyncio.to_thread(shutil.rmtree, self._config.state_dir / CONTENT_DIR, ignore_errors=True)
-        self._settings.delete(POLICY)
+        for name in (POLICY, *HOUSEHOLD_SETTINGS):
+            self._settings.delete(name)
         self._forget()
         await self._close_http()
         self._handle(Erased())

@@ -32,13 +32,16 @@ from .host.environment import EnvironmentReader
 from .host.headroom import FULL, Headroom
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
+from .line import FORECAST
 from .line.capacity import ROUTER
 from .line.delay_probe import DelayProbe
-from .line.household import BY_QUEUE, Household
+from .line.household import COUNTERS, Household
 from .line.meter import Meter
 from .line.pacer import Pacer
 from .line.reader import LineReader
-from .line.sharing import FORECAST, Sharing
+from .line.sharing import Sharing
+from .line.speedtest import SPEEDTEST
+from .line.speedtest_probe import SpeedtestProbe
 from .line.survey import Survey
 from .outward import is_private
 from .policy import PolicyInForce
@@ -61,7 +64,8 @@ RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
 WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
-_LOOPS = ("session", "tasks", "submission", "line", "delay", "trains", "survey", "router", "scrub", "service-port")
+_LOOPS = ("speedtest", "session", "tasks", "submission", "line", "delay", "trains", "survey", "router", "scrub",
+          "service-port")  # fmt: skip
 
 
 class Online:
@@ -134,7 +138,7 @@ class Online:
         self._delay = DelayProbe(
             lambda: URL(scheduler).host,
             clock,
-            patient=lambda: household.seen_by == BY_QUEUE,
+            patient=lambda: household.seen_by != COUNTERS,
             at_edge=lambda: household.position == ROUTER,
         )
         self._survey = survey = Survey(config.line, household, self._own_bytes, clock=clock, settings=settings)
@@ -149,6 +153,16 @@ class Online:
             controls=controls,
             settings=settings,
             headroom=self._with_headroom,
+        )
+        self._speedtest = SpeedtestProbe(
+            scheduler,
+            enrolled.ledger_token,
+            clock=clock,
+            settings=settings,
+            hold=self._sharing.hold,
+            line_bytes=survey.carried_by_home,
+            own_bytes=self._own_bytes,
+            take=survey.take_speedtest,
         )
         self._disk_reader = DiskReader(content_dir)
         self._write_bytes_max = self._disk_reader.write_bytes_per_day(config.content.write_bytes_per_day_max)
@@ -198,6 +212,11 @@ class Online:
         self._sharing.set_budget()
         self._follow_permission()
         self._session.report_changed()
+
+    def start_speedtest(self, *, insist: bool) -> None:
+        """The owner's wish, while paused too. :raises RequestRefused: it runs already, or costs money."""
+        self._speedtest.begin(self._controls.costs(), insist=insist)
+        self._tasks.replace("speedtest", self._speedtest.run())
 
     async def close(self) -> None:
         """Stop and save everything, as it is."""
@@ -259,6 +278,7 @@ class Online:
         oldest_at = self._outbox.oldest_at()
         return {
             **self._sharing.status(),
+            **({} if self._speedtest.status is None else {SPEEDTEST: self._speedtest.status}),
             "refusal": None if refusal is None else refusal.problem.as_json(),
             "disk": report.disk,
             "processor": report.processor,
@@ -377,8 +397,9 @@ class Online:
 
     def _own_bytes(self) -> tuple[int, int]:
         """On the wire."""
-        echoes_up, echoes_down = self._delay.wire_bytes()
-        return self._pacer.wire_bytes(self._clock.monotonic()) + echoes_up, self._filler.wire_bytes() + echoes_down
+        beside = (self._delay.wire_bytes(), self._speedtest.wire_bytes())
+        sent, received = self._pacer.wire_bytes(self._clock.monotonic()), self._filler.wire_bytes()
+        return sent + sum(up for up, _ in beside), received + sum(down for _, down in beside)
 
 
 async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession, ledger: str, key: PrivateKey) -> None:

@@ -100,6 +100,7 @@ class Settings:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._unkept: set[str] = set()
 
     def get(self, name: str) -> Any | None:
         """The value, or None when it was never set."""
@@ -118,6 +119,21 @@ class Settings:
             self._connection.execute(statement, values)
         finally:
             self._connection.execute("PRAGMA synchronous = NORMAL")
+
+    def keep(self, name: str, value: Any) -> bool:
+        """As :meth:`set`, of what is learnt or counted anew: a full or failing disk costs the value and not the agent.
+
+        :returns: whether it is kept. That it is not is said once, until it is again.
+        """
+        try:
+            self.set(name, value)
+        except sqlite3.Error as error:
+            if name not in self._unkept:
+                _log.warning("%s cannot be written down (%s); trying on", name, error)
+            self._unkept.add(name)
+            return False
+        self._unkept.discard(name)
+        return True
 
     def delete(self, name: str) -> None:
         self._connection.execute("DELETE FROM settings WHERE name = ?", (name,))

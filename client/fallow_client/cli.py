@@ -9,7 +9,7 @@ import sys
 import click
 from fallow_wire.errors import FallowError
 
-from .commands import auditor, books, consumer, earnings, login, operator, owner, publisher, status
+from .commands import auditor, books, consumer, earnings, login, operator, owner, publisher, speedtest, status
 from .commands.context import Context
 from .commands.output import clean
 from .errors import ApiError, ClientError, FetchFailed, Unreachable
@@ -24,8 +24,8 @@ def fallow() -> None:
     """Fallow puts the idle line of home devices to work, and pays their owners in points.
 
     \b
-    Owner:      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem,
-                redemptions, statements, settlement
+    Owner:      devices, claim, activate, pair, status, speedtest, limits, pause, resume, leave,
+                points, rewards, redeem, redemptions, statements, settlement
     Publisher:  publish, objects, sites, tasks
     Consumer:   fetch
     Operator:   operator …
@@ -39,6 +39,7 @@ for command in (
     owner.activate,
     owner.pair,
     status.status,
+    speedtest.speedtest,
     owner.limits,
     owner.pause,
     owner.resume,

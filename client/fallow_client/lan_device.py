@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import aiohttp
 from fallow_wire.fields import boolean, device_id, encode, integer, one_of, record, text
-from fallow_wire.lan import LAN_PORT, STATES, TERMS_VERSION, Activation, Consent, Limits, Pause
+from fallow_wire.lan import LAN_PORT, STATES, TERMS_VERSION, Activation, Consent, Limits, Pause, SpeedtestRequest
 
 from .errors import ApiError, BadAnswer, Unreachable
 from .transport import Api, problem_of, read_bounded, reason_of
@@ -161,6 +161,10 @@ class LanDevice(Api):
 
     async def resume(self) -> dict[str, Any]:
         return await self.mapping("POST", "/v1/resume", {})
+
+    async def start_speedtest(self, *, insist: bool = False) -> None:
+        """Its course and result are in :meth:`status`, as ``speedtest``. ``insist``: although it may cost money."""
+        await self.mapping("POST", "/v1/speedtest", encode(SpeedtestRequest(insist)))
 
     async def status(self) -> dict[str, Any]:
         return await self.mapping("GET", "/v1/status")

@@ -88,6 +88,9 @@ ZH: dict[str, str] = {
     "Bind a device to your account, with your consent.": "经您同意，把设备绑定到您的账户。",
     "Get a token for a device that another phone activated.": "为另一部手机已激活的设备取得令牌。",
     "What the device does now: line, disk, sessions, proofs.": "设备当前状况：线路、磁盘、会话、凭据。",
+    "Measure what your line carries. It moves up to 512 MiB each way, and takes the line for 20 seconds.": (
+        "测量线路的实际速率。上下行各最多传输 512 MiB，占用线路约 20 秒。"
+    ),
     "Show what the device may use, or change it.": "查看或修改设备的使用限额。",
     "Stop serving at once. Points are kept.": "立即停止服务。积分保留。",
     "Serve again after a pause.": "暂停后恢复服务。",
@@ -177,8 +180,8 @@ ZH: dict[str, str] = {
     "Offer a reward for PRICE points.": "以 PRICE 积分提供一项奖励。",
     "List redemptions.": "列出兑换。",
     "Say how a redemption ended. Voided gives the points back.": "记录兑换结果。作废会退回积分。",
-    "Owner:      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem,": (
-        "主人：      devices, claim, activate, pair, status, limits, pause, resume, leave, points, rewards, redeem,"
+    "Owner:      devices, claim, activate, pair, status, speedtest, limits, pause, resume, leave,": (
+        "主人：      devices, claim, activate, pair, status, speedtest, limits, pause, resume, leave,"
     ),
     "Publisher:  publish, objects, sites, tasks": "发布者：    publish, objects, sites, tasks",
     "Consumer:   fetch": "使用者：    fetch",
@@ -201,6 +204,7 @@ ZH: dict[str, str] = {
     "You have read the terms and accept them (for scripts).": "您已阅读并接受条款（用于脚本）。",
     "Share of the upload that may be used.": "可以使用的上行占比。",
     "Go on showing it until Ctrl-C.": "持续显示，直到按 Ctrl-C。",
+    "Also where bytes cost money, or the month's are used up.": "即使流量计费或本月流量已用完也执行。",
     "Upload at most, in Mbit/s.": "上行上限，单位 Mbit/s。",
     "Traffic in a month at most, in GB: served and fetched.": "每月流量上限（提供与取回合计），单位 GB。",
     "Disk for content at most, in GB.": "内容占用磁盘上限，单位 GB。",

@@ -34,6 +34,7 @@ from .fleet.live import Fleet
 from .fleet.records import DeviceRecords
 from .fleet.routes import FleetRoutes
 from .fleet.sessions import Sessions
+from .fleet.speedtest import SpeedtestRoutes
 from .garbage import collect_less
 from .http import Api
 from .ledger.app import LedgerService
@@ -127,6 +128,7 @@ class Scheduler:
         ConsoleRoutes().add_to(self.api)
         AccountRoutes(self.accounts).add_to(self.api)
         FleetRoutes(self.fleet, records, self.sessions, self.policy).add_to(self.api)
+        SpeedtestRoutes(config.speedtest, clock).add_to(self.api)
         self.catalogue.add_routes(self.api)
         self.delivery.add_routes(self.api)
         self.tasks.add_routes(self.api)

@@ -25,6 +25,7 @@ from .delivery.config import Config as DeliveryConfig
 from .fleet.dial_back import DialBackConfig
 from .fleet.policy import PolicyConfig
 from .fleet.sessions import SessionConfig
+from .fleet.speedtest import SpeedtestConfig
 from .ledger.config import LedgerConfig, RewardsConfig
 from .link import LinkConfig
 from .tasks.config import Config as TasksConfig
@@ -83,6 +84,7 @@ class ServerConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     session: SessionConfig = field(default_factory=SessionConfig)
     dial_back: DialBackConfig = field(default_factory=DialBackConfig)
+    speedtest: SpeedtestConfig = field(default_factory=SpeedtestConfig)
     link: LinkConfig = field(default_factory=LinkConfig)
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     delivery: DeliveryConfig = field(default_factory=lambda: DeliveryConfig("", ""))

@@ -153,3 +153,21 @@ def test_a_failing_loop_ends_the_agent(tmp_path: Path, caplog: pytest.LogCapture
 
     assert script(tmp_path, act) == 1
     assert "broken on purpose" in caplog.text
+
+
+def test_a_full_disk_costs_what_is_learnt_anew_and_not_the_agent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = open_database(tmp_path / DATABASE_FILE)
+    settings = Settings(connection)
+    assert settings.keep("usage", 1)
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    large = "x" * 100_000
+    assert not settings.keep("forecast", large)
+    assert not settings.keep("forecast", large)
+    assert caplog.text.count("cannot be written down") == 1
+    assert settings.get("usage") == 1
+    connection.execute(f"PRAGMA max_page_count = {pages + 100}")
+    assert settings.keep("forecast", large)
+    assert settings.get("forecast") == large

@@ -20,6 +20,7 @@ from fallow_agent.edge.content import ContentConfig, ContentStore
 from fallow_agent.host.environment import ServiceConfig
 from fallow_agent.life import ACTIVE, DORMANT, PAUSED
 from fallow_agent.lifecycle import ActivationRequested, LeaveRequested, PauseRequested, ResumeRequested
+from fallow_agent.line import HOUSEHOLD_SETTINGS
 from fallow_agent.line.capacity import LineConfig
 from fallow_agent.line.meter import Rates
 from fallow_agent.membership import CONTENT_DIR
@@ -370,6 +371,7 @@ def test_leaving_closes_the_port_forgets_content_and_keeps_the_chain(tmp_path: P
             pass  # closed, which is what is wanted
         assert not (tmp_path / "state" / CONTENT_DIR).exists()
         assert world.agent._membership._http is None
+        assert [world.agent._settings.get(name) for name in HOUSEHOLD_SETTINGS] == [None] * 3
         # Another owner, the same device: its chain of batches goes on.
         await world.activate()
         await world.serving()

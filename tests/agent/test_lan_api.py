@@ -22,7 +22,7 @@ from fallow_agent.lan.middleware import serve
 from fallow_agent.lan.pairing import Pairing
 from fallow_agent.lan.points import LedgerAccess, Points
 from fallow_agent.life import Life
-from fallow_agent.lifecycle import EnrolmentRefused, Event, Request, step
+from fallow_agent.lifecycle import EnrolmentRefused, Event, Request, RequestRefused, step
 from fallow_agent.store import Settings, open_database
 from fallow_wire.http import Problem
 from fallow_wire.lan import Limits
@@ -43,6 +43,7 @@ class Device:
         self.life = Life()
         self.limits = Limits()
         self.clock = Clock()
+        self.tests = 0
 
     def description(self) -> dict[str, Any]:
         return {"device_id": "fd-x", "name": "box", "model": "test", "version": "0"}
@@ -60,6 +61,11 @@ class Device:
 
     def set_limits(self, limits: Limits) -> None:
         self.limits = limits
+
+    def start_speedtest(self, *, insist: bool) -> None:
+        if not insist:
+            raise RequestRefused(Problem(409, "speedtest-costs", "A speed test moves much data", "why"))
+        self.tests += 1
 
     def status(self) -> dict[str, Any]:
         return {"state": self.life.state}
@@ -234,6 +240,7 @@ def test_phones_only(tmp_path: Path) -> None:
         ("PATCH", "/v1/limits"),
         ("POST", "/v1/pause"),
         ("POST", "/v1/resume"),
+        ("POST", "/v1/speedtest"),
         ("GET", "/v1/status"),
         ("GET", "/v1/events"),
         ("GET", "/v1/events?token=guess"),
@@ -261,6 +268,21 @@ def test_several_phones(tmp_path: Path) -> None:
         assert (await world.call("GET", "/v1/status", token=body["lan_token"]))[0] == 200
         status, body, _ = await world.call("POST", "/v1/lan-tokens", {"setup_code": 1})
         assert (status, body["type"]) == (400, "malformed")
+
+    script(tmp_path, act)
+
+
+def test_a_speed_test_is_started_as_the_owner_says(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        token = (await world.call("POST", "/v1/lan-tokens", {"setup_code": CODE}))[1]["lan_token"]
+        for wanted in (None, {}, {"insist": False}):
+            status, body, _ = await world.call("POST", "/v1/speedtest", wanted, token=token)
+            assert (status, body["type"], body["detail"]) == (409, "speedtest-costs", "why")
+        status, body, _ = await world.call("POST", "/v1/speedtest", {"insist": 1}, token=token)
+        assert (status, body["type"]) == (400, "malformed")
+        assert world.device.tests == 0
+        status, body, _ = await world.call("POST", "/v1/speedtest", {"insist": True}, token=token)
+        assert (status, body, world.device.tests) == (202, {"state": "running"}, 1)
 
     script(tmp_path, act)
 

@@ -8,6 +8,7 @@ import pytest
 from fallow_agent.clock import Clock
 from fallow_agent.controls import Controls
 from fallow_agent.life import ACTIVE, Life
+from fallow_agent.line import HARM
 from fallow_agent.line.capacity import ROUTER, LineConfig
 from fallow_agent.line.contrast import INTERVAL_S, SETTLE_S, WINDOW_S
 from fallow_agent.line.delay import DelayReading
@@ -15,7 +16,7 @@ from fallow_agent.line.household import Household
 from fallow_agent.line.meter import Meter, Rates
 from fallow_agent.line.pacer import Pacer
 from fallow_agent.line.reader import LineReader
-from fallow_agent.line.sharing import HARM, Sharing, standing_ms
+from fallow_agent.line.sharing import Sharing, standing_ms
 from fallow_agent.line.survey import Survey
 from fallow_agent.store import Settings, open_database
 from fallow_wire.harm import HarmDay, verify_harm

@@ -550,6 +550,23 @@ def test_the_status_tells_what_holds_the_device_back(
     assert {"Serves nobody –", "Temperature –", "Written today 0 B"} <= set(lines)
 
 
+def test_the_status_tells_of_the_last_speed_test(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    dormant(server)
+    save_settings(settings_path(environ), Settings(devices={DEVICE_ID: KnownDevice(server.url, "lan-token-1")}))
+
+    def shown(speedtest: Any, **more: str) -> str:
+        server.json("GET /v1/status", {"state": "active", "speedtest": speedtest})
+        return " ".join(fallow("status", **more)[1].split())
+
+    done = {"state": "done", "up_bps": 20_100_000, "down_bps": 99_000_000, "measured_at": 1_800_000_000}
+    assert "Speed test" not in shown(None)
+    assert "Speed test running" in shown({"state": "running"})
+    assert "Speed test ↑ 20.1 Mbit/s ↓ 99.0 Mbit/s 2027-01-1" in shown({**done, "counts": True})
+    assert "– it was used meanwhile" in shown({**done, "counts": False})
+    error = {"title": "This device has tested its line a short while ago"}
+    assert "测速 本设备不久前刚测过速" in shown({"state": "failed", "error": error}, LANG="zh_CN.UTF-8")
+
+
 def test_a_pause_tells_until_when(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
     dormant(server)
     save_settings(settings_path(environ), Settings(devices={DEVICE_ID: KnownDevice(server.url, "lan-token-1")}))

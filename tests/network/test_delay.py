@@ -17,30 +17,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import pytest
 from fallow_agent.clock import Clock
 from fallow_agent.line import train
 from fallow_agent.line.delay_probe import DelayProbe
+from namespaces import WAIT_S, hosts, inside, marks, names, run
 
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces"),
-    pytest.mark.skipif(shutil.which("ip") is None, reason="needs the ip command (iproute2)"),
-    pytest.mark.skipif(shutil.which("tc") is None, reason="needs the tc command (iproute2)"),
-]
+pytestmark = marks("tc")
 
-DEVICE, HOME, ISP, SCHEDULER = NAMESPACES = tuple(
-    f"fallow-{os.getpid()}-{name}" for name in ("device", "home", "isp", "scheduler")
-)
+DEVICE, HOME, ISP, SCHEDULER = NAMESPACES = names("device", "home", "isp", "scheduler")
 ROUTER, PROVIDER, TARGET = "192.168.77.1", "100.64.0.1", "198.18.0.2"
 LINKS = (
     (DEVICE, "lan1", "192.168.77.2/24", HOME, "lan0", f"{ROUTER}/24"),
     (HOME, "line0", "100.64.0.2/24", ISP, "isp0", f"{PROVIDER}/24"),
     (ISP, "isp1", "198.18.0.1/24", SCHEDULER, "sched0", f"{TARGET}/24"),
 )
-WAIT_S = 60
 LOAD_BPS = 30_000_000
 UNPRIVILEGED = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
 unprivileged = pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (util-linux)")
@@ -95,34 +89,12 @@ def load() -> None:
 # ------------------------------------------------------------------ the world around it
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-
-def inside(namespace: str, *command: str) -> list[str]:
-    return ["ip", "netns", "exec", namespace, *command]
-
-
-def run(namespace: str, *command: str) -> str:
-    done = subprocess.run(inside(namespace, *command), capture_output=True, text=True, timeout=WAIT_S)
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
 @pytest.fixture
 def home() -> Iterator[None]:
     """All namespaces, routed; ping sockets are allowed."""
-    try:
+    with hosts(NAMESPACES, LINKS):
         for namespace in NAMESPACES:
-            ip("netns", "add", namespace)
-            settings = ("net.ipv6.conf.all.disable_ipv6=1", "net.ipv4.ip_forward=1")
-            run(namespace, "sysctl", "-qw", *settings, "net.ipv4.ping_group_range=0 2147483647")
-            run(namespace, "ip", "link", "set", "lo", "up")
-        for left, near, near_address, right, far, far_address in LINKS:
-            ip("link", "add", near, "netns", left, "type", "veth", "peer", "name", far, "netns", right)
-            for namespace, name, address in ((left, near, near_address), (right, far, far_address)):
-                run(namespace, "ip", "address", "add", address, "dev", name)
-                run(namespace, "ip", "link", "set", name, "up")
+            run(namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.ping_group_range=0 2147483647")
         for namespace, net, gateway in (
             (DEVICE, "default", ROUTER),
             (HOME, "default", PROVIDER),
@@ -131,15 +103,13 @@ def home() -> Iterator[None]:
         ):
             run(namespace, "ip", "route", "add", net, "via", gateway)
         yield
-    finally:
-        for namespace in NAMESPACES:
-            subprocess.run(["ip", "netns", "delete", namespace], capture_output=True)
 
 
 @contextlib.contextmanager
 def started(namespace: str, what: str, *wrap: str) -> Iterator[subprocess.Popen[str]]:
     command = inside(namespace, *wrap, sys.executable, __file__, what)
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         yield process
     finally:

@@ -6,22 +6,17 @@ The consumer's host looks at every packet that comes in; its own are none of our
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 from fallow_agent.line.marking import LOWER_EFFORT_TOS
+from namespaces import hosts, inside, ip, marks, names
 
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces"),
-    pytest.mark.skipif(shutil.which("ip") is None, reason="needs the ip command (iproute2)"),
-]
+pytestmark = marks()
 
-HOME, CONSUMER = (f"fallow-mark-{os.getpid()}-{name}" for name in ("home", "consumer"))
+HOME, CONSUMER = NAMESPACES = names("marking", "consumer")
 ADDRESSES = {"4": ("198.51.100.1", "198.51.100.2"), "6": ("2001:db8:77::1", "2001:db8:77::2")}
 PREFIX = {"4": "24", "6": "64"}
 TIMEOUT_S = 60
@@ -71,32 +66,19 @@ print(json.dumps(found))
 """
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-
-def inside(namespace: str, *command: str) -> list[str]:
-    return ["ip", "netns", "exec", namespace, *command]
-
-
 @pytest.fixture
-def hosts() -> Iterator[None]:
-    for namespace in (HOME, CONSUMER):
-        ip("netns", "add", namespace)
-    try:
+def both() -> Iterator[None]:
+    with hosts(NAMESPACES, (), ipv6=True):
         ip("link", "add", "net0", "netns", HOME, "type", "veth", "peer", "name", "net0", "netns", CONSUMER)
-        for at, namespace in enumerate((HOME, CONSUMER)):
+        for at, namespace in enumerate(NAMESPACES):
             for family, pair in ADDRESSES.items():
                 nodad = ("nodad",) if family == "6" else ()
                 ip("-n", namespace, "address", "add", f"{pair[at]}/{PREFIX[family]}", "dev", "net0", *nodad)
             ip("-n", namespace, "link", "set", "net0", "up")
         yield
-    finally:
-        for namespace in (HOME, CONSUMER):
-            subprocess.run(["ip", "netns", "delete", namespace], capture_output=True)
 
 
-def test_every_packet_of_the_service_port_is_marked(hosts: None) -> None:
+def test_every_packet_of_the_service_port_is_marked(both: None) -> None:
     command = inside(HOME, sys.executable, "-c", SERVE)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

@@ -11,40 +11,24 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from namespaces import hosts, inside, marks, names, run, until
 
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces"),
-    pytest.mark.skipif(shutil.which("ip") is None, reason="needs the ip command (iproute2)"),
-    pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl"),
-]
+pytestmark = marks("curl")
 
 BIN = Path(sys.executable).parent
-PHONE, HOME, ISP = (f"fallow-{os.getpid()}-{name}" for name in ("phone", "home", "isp"))
+PHONE, HOME, ISP = NAMESPACES = names("phone", "home", "isp")
 LAN_URL = "http://192.168.77.1:32556"
 WAN_ADDRESS, ISP_ADDRESS = "198.51.100.2", "198.51.100.1"
+LINKS = (
+    (PHONE, "phone0", "192.168.77.2/24", HOME, "lan0", "192.168.77.1/24"),
+    (HOME, "wan0", f"{WAN_ADDRESS}/24", ISP, "isp0", f"{ISP_ADDRESS}/24"),
+)
 SCHEDULER, LEDGER = f"http://{ISP_ADDRESS}:32550", f"http://{ISP_ADDRESS}:32551"
-WAIT_S = 60
-
-
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-
-def inside(namespace: str, *command: str) -> list[str]:
-    return ["ip", "netns", "exec", namespace, *command]
-
-
-def run(namespace: str, *command: str) -> str:
-    done = subprocess.run(inside(namespace, *command), capture_output=True, text=True, timeout=WAIT_S)
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def call(namespace: str, method: str, url: str, body: Any = None, token: str = "", **headers: str) -> tuple[int, Any]:
@@ -61,17 +45,6 @@ def call(namespace: str, method: str, url: str, body: Any = None, token: str = "
     return int(status or 0), json.loads(text) if text.startswith(("{", "[")) else text
 
 
-def until(probe: Callable[[], Any]) -> Any:
-    """The first truthy answer of ``probe``; these are other processes, so there is no event to wait for."""
-    end = time.monotonic() + WAIT_S
-    while time.monotonic() < end:
-        found = probe()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("not in time")
-
-
 def sent_on_wan() -> int:
     return int(run(HOME, "cat", "/sys/class/net/wan0/statistics/tx_packets"))
 
@@ -79,26 +52,11 @@ def sent_on_wan() -> int:
 @pytest.fixture
 def home() -> Iterator[None]:
     """``phone`` –LAN– ``home`` –WAN– ``isp``, with IPv6 off so that every packet counted is somebody's."""
-    for namespace in (PHONE, HOME, ISP):
-        ip("netns", "add", namespace)
-        run(namespace, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
-        run(namespace, "ip", "link", "set", "lo", "up")
-    try:
-        for left, right, near, far, near_address, far_address in (
-            (PHONE, HOME, "phone0", "lan0", "192.168.77.2/24", "192.168.77.1/24"),
-            (HOME, ISP, "wan0", "isp0", f"{WAN_ADDRESS}/24", f"{ISP_ADDRESS}/24"),
-        ):
-            ip("link", "add", near, "netns", left, "type", "veth", "peer", "name", far, "netns", right)
-            for namespace, name, address in ((left, near, near_address), (right, far, far_address)):
-                run(namespace, "ip", "address", "add", address, "dev", name)
-                run(namespace, "ip", "link", "set", name, "up")
+    with hosts(NAMESPACES, LINKS):
         run(HOME, "ip", "route", "add", "default", "via", ISP_ADDRESS)
         run(PHONE, "ip", "route", "add", "default", "via", "192.168.77.1")
         run(ISP, "ip", "route", "add", "192.168.77.0/24", "via", WAN_ADDRESS)
         yield
-    finally:
-        for namespace in (PHONE, HOME, ISP):
-            subprocess.run(["ip", "netns", "delete", namespace], capture_output=True)
 
 
 @pytest.fixture

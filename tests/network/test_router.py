@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from namespaces import hosts, inside, marks, names, run, until
 
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces"),
-    pytest.mark.skipif(shutil.which("ip") is None, reason="needs the ip command (iproute2)"),
-]
+pytestmark = marks()
 
-PI, HOME, ISP = (f"fallow-{os.getpid()}-{name}" for name in ("pi", "router", "net"))
+PI, HOME, ISP = NAMESPACES = names("pi", "router", "net")
 ROUTER, OWN, OTHER, HOST = "192.168.88.1", "192.168.88.2", "192.168.88.66", "198.51.100.1"
+LINKS = (
+    (PI, "eth0", f"{OWN}/24", HOME, "lan0", f"{ROUTER}/24"),
+    (HOME, "wan0", "198.51.100.2/24", ISP, "isp0", f"{HOST}/24"),
+)
 PORT = 5000
-WAIT_S = 60
-
-
-def inside(namespace: str, *command: str) -> list[str]:
-    return ["ip", "netns", "exec", namespace, *command]
-
-
-def run(namespace: str, *command: str, given: str = "") -> str:
-    done = subprocess.run(inside(namespace, *command), input=given, capture_output=True, text=True, timeout=WAIT_S)
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def python(namespace: str, program: str, *arguments: str) -> Any:
@@ -41,43 +29,14 @@ def python(namespace: str, program: str, *arguments: str) -> Any:
     return json.loads(run(namespace, sys.executable, "-c", program, *arguments))
 
 
-def until(probe: Callable[[], Any]) -> Any:
-    """The first truthy answer of ``probe``; these are other processes, so there is no event to wait for."""
-    end = time.monotonic() + WAIT_S
-    while time.monotonic() < end:
-        found = probe()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("not in time")
-
-
 @pytest.fixture
 def home() -> Iterator[None]:
     """``pi`` –LAN– ``router`` –WAN– ``net``; the router masquerades. A second address in its LAN is another host's."""
-    try:
-        for namespace in (PI, HOME, ISP):
-            subprocess.run(["ip", "netns", "add", namespace], check=True, capture_output=True)
-            run(namespace, "ip", "link", "set", "lo", "up")
-        for left, right, near, far, near_address, far_address in (
-            (PI, HOME, "eth0", "lan0", f"{OWN}/24", f"{ROUTER}/24"),
-            (HOME, ISP, "wan0", "isp0", "198.51.100.2/24", f"{HOST}/24"),
-        ):
-            subprocess.run(
-                ["ip", "link", "add", near, "netns", left, "type", "veth", "peer", "name", far, "netns", right],
-                check=True,
-                capture_output=True,
-            )
-            for namespace, name, address in ((left, near, near_address), (right, far, far_address)):
-                run(namespace, "ip", "address", "add", address, "dev", name)
-                run(namespace, "ip", "link", "set", name, "up")
+    with hosts(NAMESPACES, LINKS, ipv6=True):
         run(HOME, "ip", "address", "add", f"{OTHER}/24", "dev", "lan0")
         run(HOME, "ip", "route", "add", "default", "via", HOST)
         run(PI, "ip", "route", "add", "default", "via", ROUTER)
         yield
-    finally:
-        for namespace in (PI, HOME, ISP):
-            subprocess.run(["ip", "netns", "delete", namespace], capture_output=True)
 
 
 @pytest.fixture

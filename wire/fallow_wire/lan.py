@@ -69,6 +69,13 @@ class Activation:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeedtestRequest:
+    """``POST /v1/speedtest``. ``insist``: also where it costs money, or the month's bytes are used up."""
+
+    insist: Annotated[bool, boolean()] = False
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """``POST /v1/pause``: for so many seconds, or until resumed."""
 

@@ -44,3 +44,10 @@ RECEIPT_STEP_BYTES_MAX = 8 * MIB
 TICKET_LIFETIME_S_MAX = 900
 PROOF_AGE_S_MAX = 48 * 3600
 CLAIM_LIFETIME_S = 600
+
+SPEEDTEST_BYTES_MAX = 512 * MIB
+"""Each way, of one speed test: eight seconds of 500 Mbit/s. Faster lines end earlier."""
+SPEEDTEST_STREAMS_MAX = 4
+"""Each way at once: one stream alone is held back by a single lost packet."""
+SPEEDTEST_S_MAX = 45
+"""From the first stream of a test on: both ways, and what waits in deep queues between and after them."""

@@ -14,7 +14,7 @@ from aiohttp import web
 from fallow_wire.errors import Malformed
 from fallow_wire.fields import decode, encode
 from fallow_wire.http import Problem
-from fallow_wire.lan import TERMS_VERSION, Activation, Limits, Pause
+from fallow_wire.lan import TERMS_VERSION, Activation, Limits, Pause, SpeedtestRequest
 from fallow_wire.limits import LAN_BODY_BYTES_MAX
 
 from ..life import PAUSED, Life
@@ -60,6 +60,9 @@ class Device(Protocol):
     def set_limits(self, limits: Limits) -> None:
         """Store and apply at once."""
 
+    def start_speedtest(self, *, insist: bool) -> None:
+        """:raises RequestRefused: the device is not active, a test runs, or it costs and nobody insists."""
+
     def status(self) -> dict[str, Any]: ...
 
 
@@ -94,6 +97,7 @@ class LanApi:
             ("PATCH", "/v1/limits", self.change_limits),
             ("POST", "/v1/pause", self.pause),
             ("POST", "/v1/resume", self.resume),
+            ("POST", "/v1/speedtest", self.speedtest),
             ("GET", "/v1/status", self.status),
             ("GET", "/v1/points", self.points),
             ("GET", "/v1/rewards", self.rewards),
@@ -235,6 +239,14 @@ class LanApi:
 
     async def resume(self, request: web.Request) -> web.Response:
         return json_response(state_of(self._request(ResumeRequested())))
+
+    async def speedtest(self, request: web.Request) -> web.Response:
+        wanted = decode(SpeedtestRequest, await read_object(request), strict=False)
+        try:
+            self._device.start_speedtest(insist=wanted.insist)
+        except RequestRefused as error:
+            raise ApiProblem(error.problem) from None
+        return json_response({"state": "running"}, 202)
 
     async def status(self, request: web.Request) -> web.Response:
         return json_response(self._device.status())

@@ -1,7 +1,10 @@
 """The internet line: what it can carry, what the household uses, and what is left for others.
 
-``meter`` reads counters, and ``router`` those of the home's router, which ``router_watch`` follows; ``capacity`` says
-what the line can carry, by what ``observed``, ``sqm`` and others know of it; ``budget`` decides, ``forecast`` looks
-ahead, ``pacer`` enforces; ``echo``, ``path`` and ``delay`` make round-trip times, which ``delay_probe`` drives, and
-``train`` measures an idle line; ``reader`` is the thin driver that puts them together.
+``sharing`` is the loop. Through ``reader`` it asks ``household`` (who sees it) and ``budget`` (what it leaves), sets
+``pacer``, and keeps ``harm`` with ``contrast``, the record of how that went. ``survey`` finds out about the line beside
+it: ``capacity`` by what ``observed``, ``sqm``, ``train`` and ``router`` know. ``meter`` and ``router`` read counters;
+``echo``, ``path`` and ``delay`` make round-trip times, which ``delay_probe`` drives. ``forecast`` looks ahead.
 """
+
+FORECAST, HARM, OBSERVED = HOUSEHOLD_SETTINGS = ("forecast", "harm", "observed")
+"""Names of settings that tell of a household and its line, and are forgotten with its owner."""

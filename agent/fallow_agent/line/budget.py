@@ -62,7 +62,8 @@ BESIDE_HALF_LIFE_S = 20.0
 """Of the peak where the household is not seen, and the queue went as we did: it is still there, beside us, and to look
 again costs it a queue each time."""
 ALONE_HALF_LIFE_S = 3.0
-"""The same where the queue stood without us: when it is gone, so is what made it."""
+"""The same where the queue stood without us, or the household's rate is known late: when it is gone, so is what made
+it."""
 
 
 def idle_bps(capacity_bps: int, peak_bps: float) -> int:
@@ -93,6 +94,11 @@ class Reading:
     prompt: bool = True
 
     @property
+    def leads(self) -> bool:
+        """The household's rate does, and not the queue."""
+        return self.household_bps is not None and self.prompt
+
+    @property
     def full(self) -> bool:
         """There is no more to be had: by the counters, or by a queue where there are none."""
         if self.household_bps is None:
@@ -101,8 +107,7 @@ class Reading:
 
     def shows_unseen(self, factor: float = 1.0) -> bool:
         """A queue of more than ``factor`` times the target, from which an unseen household is concluded."""
-        led_by_queue = self.household_bps is None or not self.prompt
-        return led_by_queue and (self.queueing_ms or 0.0) > factor * QUEUEING_MS_TARGET
+        return not self.leads and (self.queueing_ms or 0.0) > factor * QUEUEING_MS_TARGET
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +143,10 @@ class Controller:
         capacity, household = reading.capacity_bps, reading.household_bps or 0
         elapsed = max(0.0, now - self.stepped_at)
         recent = _recent(self.sample, elapsed, household)
-        half_life_s = PEAK_HALF_LIFE_S if reading.household_bps is not None else self.peak_half_life_s
-        peak = max(recent, self.peak_bps * 0.5 ** (elapsed / half_life_s))
+        half_life_s = PEAK_HALF_LIFE_S if reading.leads else self.peak_half_life_s
+        peak = self.peak_bps * 0.5 ** (elapsed / half_life_s)
+        if recent > peak:
+            peak, half_life_s = recent, PEAK_HALF_LIFE_S if reading.leads else ALONE_HALF_LIFE_S
         unseen = float(capacity - reading.own_bps) if reading.shows_unseen() else 0.0
         if unseen > peak and not (self.yielding(now) and now - self.onset_at < DRAIN_S):
             alone = reading.own_bps <= YIELD_SHARE * capacity
@@ -173,8 +180,7 @@ class Controller:
             step = dataclasses.replace(step, yield_ms=int((now - step.onset_at) * 1000))
         budget = bound if self.budget_bps is None else self._moved(reading, elapsed)
         if step.yielding(now):
-            seen = reading.household_bps is not None and reading.prompt
-            budget = min(budget, int((YIELD_SHARE if seen else UNSEEN_YIELD_SHARE) * capacity))
+            budget = min(budget, int((YIELD_SHARE if reading.leads else UNSEEN_YIELD_SHARE) * capacity))
         return dataclasses.replace(step, budget_bps=min(budget, bound))
 
     def _grows(self, reading: Reading) -> bool:

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 ACTIVE_S = 0.15
 """Between two echoes to the provider's side, while it matters: a queue is known of after two."""
 PATIENT_S = 0.05
-"""The same where a queue is all that tells of the household."""
+"""The same where a queue is what tells of the household first."""
 REST_S = 3.0
 """The same while the line is not used by us: enough to keep the base."""
 GENTLE_S = 1.0
@@ -44,7 +44,7 @@ TRAIN_QUEUEING_MS_MAX = 5.0
 class DelayProbe:
     """:param target: the scheduler's host name or IPv4 address; None while there is none to search the way to.
     :param at_edge: whether this device is the home's router, which no network of the home lies before.
-    :param patient: whether a queue is all that tells of the household, so that none may ever be taken for the way.
+    :param patient: whether a queue is what tells of the household first, so that none may be taken for the way.
     """
 
     def __init__(

@@ -17,12 +17,12 @@ from fallow_wire.session import Line
 from ..clock import Clock
 from ..controls import Controls
 from ..store import Settings
-from . import harm
+from . import FORECAST, HARM, harm
 from .budget import YIELD_SHARE, upload_budget_bps
 from .contrast import Contrast, Seen
 from .delay import DelayReading
 from .harm import Harm, Step
-from .household import BY_QUEUE
+from .household import COUNTERS
 from .pacer import Pacer
 from .reader import LineReader
 from .survey import Survey
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 STEP_S = 0.1
 """While somebody is served or filled: the household gets its line back within two of them."""
 UNSEEN_STEP_S = 0.05
-"""The same where only a queue tells of the household: it tells late, so that no more time is to be lost."""
+"""The same where a queue tells of the household first: it tells late, so that no more time is to be lost."""
 IDLE_STEP_S = 1.0
 """While nobody is: the line is watched, and the processor left alone."""
 SAVE_S = 3600.0
@@ -40,8 +40,6 @@ SAVE_S = 3600.0
 ELAPSED_S_MAX = 5.0
 REST_SHARE = 0.02
 """Of the upload capacity: what devices of a sleeping home exchange."""
-FORECAST, HARM = "forecast", "harm"
-"""Names of settings."""
 
 
 class Delay(Protocol):
@@ -92,6 +90,7 @@ class Sharing:
         """The line is wanted: its next step is not to wait."""
         pacer.on_start = self._used.set
         self._filled_at = float("-inf")
+        self._held = False
         self._stepped_at = self._saved_at = clock.monotonic()
         self._heard: tuple[float, float] | None = None
         self._yields_seen = 0
@@ -120,12 +119,20 @@ class Sharing:
         """What fills may take now; asked before each piece of one."""
         self._filled_at = self._clock.monotonic()
         self._used.set()
-        return self._headroom(self._reader.down_budget_bps) if self._controls.refusal() is None else 0
+        may = self._controls.refusal() is None and not self._held
+        return self._headroom(self._reader.down_budget_bps) if may else 0
+
+    def hold(self, on: bool) -> None:
+        """Nothing is sent or filled while a speed test has the line; it is watched as closely as ever."""
+        self._held = on
+        self._used.set()
+        self.set_budget()
 
     def set_budget(self) -> None:
         """By the last reading and the owner's limits of now."""
         capacity_bps, idle_bps = self._reader.line.up_capacity_bps, self._reader.up_budget_bps
-        self.budget_bps = self._headroom(upload_budget_bps(capacity_bps, idle_bps, self._controls.limits))
+        budget_bps = self._headroom(upload_budget_bps(capacity_bps, idle_bps, self._controls.limits))
+        self.budget_bps = 0 if self._held else budget_bps
         self._pacer.set_rate(0 if self._contrast.silent else self.budget_bps)
 
     def status(self) -> dict[str, Any]:
@@ -154,8 +161,8 @@ class Sharing:
 
     def save(self) -> None:
         self._saved_at = self._clock.monotonic()
-        self._settings.set(FORECAST, self._reader.forecast.as_json())
-        self._settings.set(HARM, self._harm.as_json())
+        self._settings.keep(FORECAST, self._reader.forecast.as_json())
+        self._settings.keep(HARM, self._harm.as_json())
         self._survey.save()
 
     def close(self) -> None:
@@ -181,7 +188,7 @@ class Sharing:
                 self.save()
             self._used.clear()
             if self.in_use(now):
-                await asyncio.sleep(UNSEEN_STEP_S if self._reader.household.seen_by == BY_QUEUE else STEP_S)
+                await asyncio.sleep(STEP_S if self._reader.household.seen_by == COUNTERS else UNSEEN_STEP_S)
             else:
                 try:
                     async with asyncio.timeout(IDLE_STEP_S):
@@ -190,7 +197,7 @@ class Sharing:
                     pass  # still nobody
 
     def in_use(self, now: float) -> bool:
-        return self._pacer.transfers > 0 or now - self._filled_at < IDLE_STEP_S
+        return self._held or self._pacer.transfers > 0 or now - self._filled_at < IDLE_STEP_S
 
     def at_rest(self) -> bool:
         """Whether the line may be used, and neither we nor the household do."""
@@ -205,7 +212,8 @@ class Sharing:
         self._delay.active(in_use)
         line = self._reader.read(now, self._clock.now(), standing_ms(delay, self._pacer.queueing_ms()))
         self._survey.take(now, self._reader.total, delay.queueing_ms)
-        serving = self._pacer.transfers > 0
+        # A speed test is the owner's own use of the line: what it does to round trips is not our record's.
+        serving = self._pacer.transfers > 0 and not self._held
         yielding = self._reader.up.yielding(now)
         seen = Seen(line.own_up_bps, line.up_capacity_bps, yielding, self._newly_heard(delay))
         self._contrast = self._contrast.after(now, seen, self._chance) if serving else Contrast(self._contrast.due_at)
@@ -214,8 +222,8 @@ class Sharing:
         step = Step(
             # After a suspension nobody knows what was; it is not counted.
             seconds=elapsed if elapsed <= ELAPSED_S_MAX else 0.0,
-            shared=in_use,
-            over_budget=self._reader.full and line.own_up_bps > YIELD_SHARE * line.up_capacity_bps,
+            shared=in_use and not self._held,
+            over_budget=not self._held and self._reader.full and line.own_up_bps > YIELD_SHARE * line.up_capacity_bps,
             yields=yields,
             yield_ms=yield_ms,
             comparison=self._contrast.found,

@@ -17,6 +17,7 @@ from ..host.environment import local_address
 from ..host.netifd import wan_device
 from ..host.routes import default_routes, home_router
 from ..store import Settings
+from . import OBSERVED
 from .capacity import ROUTER, TRAIN, UNKNOWN, Capacity, Estimate, LineConfig, capacity_of
 from .household import Household, position
 from .meter import Rates, wan_of
@@ -29,8 +30,6 @@ _log = logging.getLogger(__name__)
 LOOK_S = 30.0
 """How often routes, address, network daemon and SQM are looked at: a line that failed over may cost money."""
 OPENWRT = Path("/etc/openwrt_release")
-OBSERVED = "observed"
-"""Name of the setting."""
 
 
 class Survey:
@@ -57,6 +56,7 @@ class Survey:
         self._seen_at: float | None = None
         self._sqm: tuple[list[Estimate], list[Estimate]] = ([], [])
         self._modem: tuple[list[Estimate], list[Estimate]] = ([], [])
+        self._tested: tuple[list[Estimate], list[Estimate]] = ([], [])
         self.in_use: Callable[[], bool] = _never
         self.at_rest: Callable[[], bool] = _never
         """Whether the line is being shared now; whether it may be and nobody uses it. Set by whoever shares it."""
@@ -95,12 +95,21 @@ class Survey:
         """Bytes through the WAN interface, as they stand now."""
         return self._household.meter.totals() or (0, 0)
 
+    def carried_by_home(self) -> tuple[int, int] | None:
+        """As :meth:`carried`; None where this device does not see the whole home's."""
+        return self._household.meter.totals() if self._household.position == ROUTER else None
+
+    def take_speedtest(self, up: list[Estimate], down: list[Estimate]) -> None:
+        """What the owner's last test has measured."""
+        self._tested = (up, down)
+        self.decide()
+
     def decide(self) -> None:
         """Once a second: the capacity by all that is known now."""
         self.capacity = self._capacity()
 
     def save(self) -> None:
-        self._settings.set(OBSERVED, [self._up.as_json(), self._down.as_json()])
+        self._settings.keep(OBSERVED, [self._up.as_json(), self._down.as_json()])
 
     def _capacity(self) -> Capacity:
         now_s, train_bps = self._clock.now(), self.train_bps()
@@ -108,8 +117,8 @@ class Survey:
         return capacity_of(
             self._config,
             now_s,
-            up=[*self._sqm[0], *self._modem[0], *train],
-            down=[*self._sqm[1], *self._modem[1]],
+            up=[*self._sqm[0], *self._modem[0], *train, *self._tested[0]],
+            down=[*self._sqm[1], *self._modem[1], *self._tested[1]],
             seen_up=self._up.seen,
             seen_down=self._down.seen,
         )

@@ -8,10 +8,10 @@ import struct
 from dataclasses import dataclass
 
 BYTES = 208
-_RTT_AT, _RECEIVED_AT, _SEGMENTS_OUT_AT, _SEGMENTS_IN_AT = 68, 128, 136, 140
+_RTT_AT, _ACKED_AT, _RECEIVED_AT, _SEGMENTS_OUT_AT, _SEGMENTS_IN_AT = 68, 120, 128, 136, 140
 _NOT_SENT_AT, _RTT_MIN_AT, _SENT_AT = 144, 148, 200
-"""Into ``struct tcp_info``: tcpi_rtt, tcpi_bytes_received, tcpi_segs_out, tcpi_segs_in; tcpi_notsent_bytes,
-tcpi_min_rtt, tcpi_bytes_sent."""
+"""Into ``struct tcp_info``: tcpi_rtt, tcpi_bytes_acked, tcpi_bytes_received, tcpi_segs_out, tcpi_segs_in;
+tcpi_notsent_bytes, tcpi_min_rtt, tcpi_bytes_sent."""
 HEADER_BYTES = 66
 """Of a segment: Ethernet 14, IPv4 20, TCP with timestamps 32."""
 
@@ -40,6 +40,21 @@ def sent_by(sock: Socket) -> Sent | None:
     (rtt_us,) = struct.unpack_from("=I", info, _RTT_AT)
     (rtt_min_us,) = struct.unpack_from("=I", info, _RTT_MIN_AT)
     return Sent(sent + segments * HEADER_BYTES, waiting, max(0, rtt_us - rtt_min_us) / 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Payload of one connection that has arrived: at the other end, and here. Whether it was read does not matter."""
+
+    up_bytes: int = 0
+    down_bytes: int = 0
+
+
+def carried_by(sock: Socket) -> Carried | None:
+    """Since it opened; None where the kernel does not say."""
+    if (info := _info(sock)) is None:
+        return None
+    return Carried(*struct.unpack_from("=QQ", info, _ACKED_AT))
 
 
 def received_by(sock: Socket) -> int | None:

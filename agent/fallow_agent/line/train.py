@@ -59,7 +59,7 @@ class Train:
 
 @dataclass(frozen=True, slots=True)
 class Spoilt:
-    """A train that says nothing, and why."""
+    """A measurement that says nothing, and why."""
 
     reason: str
 

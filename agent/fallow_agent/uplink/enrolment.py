@@ -69,7 +69,7 @@ async def enrol(
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
         ) as response:
-            body = await _read_all(response)
+            body = await read_all(response)
             status = response.status
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise SchedulerUnreachable(f"{url}: {error or type(error).__name__}") from None
@@ -88,7 +88,7 @@ async def enrol(
     raise SchedulerUnreachable(f"{url}: status {status}")
 
 
-async def _read_all(response: aiohttp.ClientResponse) -> bytes:
+async def read_all(response: aiohttp.ClientResponse) -> bytes:
     """The whole body, which may come in pieces; what is too large is cut, and then refused by its reader."""
     body = bytearray()
     async for piece in response.content.iter_any():
@@ -116,8 +116,8 @@ async def unbind(http: aiohttp.ClientSession, scheduler: str, device_id: str, le
         raise SchedulerUnreachable(f"{url}: status {status}")
 
 
-def problem_of(status: int, body: bytes) -> Problem:
-    """The problem that a server sent, or one made from its status."""
+def problem_of(status: int, body: bytes, slug: str = "enrolment-refused") -> Problem:
+    """The problem that a server sent, or one made from its status and ``slug``."""
     try:
         members = loads_object(body, ANSWER_BYTES_MAX)
     except PeerError:
@@ -130,4 +130,4 @@ def problem_of(status: int, body: bytes) -> Problem:
     title = text("title", "The scheduler refused the device")
     # What the scheduler calls its own fault is upstream for the owner; what it calls its caller's is the claim's.
     fault = "caller" if members.get("fault") == "caller" else "upstream"
-    return Problem(status, text("type", "enrolment-refused"), title, text("detail", ""), fault, text("remedy", ""))
+    return Problem(status, text("type", slug), title, text("detail", ""), fault, text("remedy", ""))

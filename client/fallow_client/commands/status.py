@@ -9,7 +9,7 @@ from fallow_wire.errors import PeerError
 from fallow_wire.harm import total_of, verify_harm
 
 from .context import Context, at_device, pass_context
-from .output import human_bps, human_bytes
+from .output import human_bps, human_bytes, moment
 
 
 @click.command()
@@ -46,6 +46,7 @@ def _show_status(context: Context, found: dict[str, Any]) -> None:
             ("Scheduler", "connected" if uplink.get("connected") else _away(context, uplink.get("error"))),
             ("Serves nobody", context.say.sentence(str(refusal.get("detail", "")).rstrip(".")) or "–"),
             ("Upload line", human_bps(line.get("up_capacity_bps", 0))),
+            *_speedtest_pairs(context, found.get("speedtest")),
             ("Household uses", _household(context, found, line)),
             ("Fallow uses", human_bps(line.get("own_up_bps", 0))),
             ("Fallow may use", human_bps(found.get("budget_up_bps", 0))),
@@ -63,6 +64,19 @@ def _show_status(context: Context, found: dict[str, Any]) -> None:
             *_harm_pairs(context, found.get("do_no_harm")),
         ],
     )
+
+
+def _speedtest_pairs(context: Context, found: Any) -> list[tuple[str, Any]]:
+    """The owner's last speed test; nothing before the first one."""
+    if not isinstance(found, dict):
+        return []
+    if found.get("state") != "done":
+        error = found.get("error") or {}
+        why = context.say.sentence(str(error.get("title", "")).rstrip("."))
+        return [("Speed test", why or found.get("state", "–"))]
+    up, down = human_bps(found.get("up_bps", 0)), human_bps(found.get("down_bps", 0))
+    note = "" if found.get("counts") else " – " + context.say("it was used meanwhile")
+    return [("Speed test", f"↑ {up}  ↓ {down}  {moment(found.get('measured_at', 0))}{note}")]
 
 
 def _harm_pairs(context: Context, token: Any) -> list[tuple[str, Any]]:
