@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from fallow_client.audit.run import audit
 from fallow_client.errors import ApiError
 from fallow_client.lan_device import LanDevice
 from fallow_client.ledger import Ledger
@@ -128,6 +129,8 @@ async def check_books(network: FragileNetwork, batches: int, reward: str) -> Non
         books = await ledger.reconciliation()
         assert (books["sum"], books["differences"]) == (0, [])
         assert books["booked"] == books["recomputed"]
+        await ledger.export(network.directory / "books")
+        assert (await asyncio.to_thread(audit, network.directory / "books")).differences == []
         found = await ledger.restores()
         assert len(found["restores"]) == 1
         # What the devices said agrees with what the replaced ledger had shown.
