@@ -68,8 +68,8 @@ class TicketBook:
 
 
 class FakeDevice:
-    """A service port. ``behaviour``: good, lying, slow (half a chunk, then nothing), dying (closes after 2 chunks),
-    busy (503), gone (404)."""
+    """A service port. ``behaviour``: good, lying, slow (half a chunk, then nothing), tiring (slow once 2 MiB are
+    confirmed), dying (closes after 2 chunks), busy (503), gone (404)."""
 
     def __init__(self, network: FakeNetwork, number: int, behaviour: str) -> None:
         self.key = key(100 + number)
@@ -114,7 +114,9 @@ class FakeDevice:
                 await asyncio.wait_for(book.changed.wait(), 10)
             book.sent += len(piece)
             await response.write(piece)
-            if self.behaviour == "slow" and at >= len(body) // 2:
+            if (self.behaviour == "slow" and at >= len(body) // 2) or (
+                self.behaviour == "tiring" and self.confirmed >= 2 * MIB
+            ):
                 self.network.stalled.set()
                 await self.network.released.wait()
         return response
@@ -347,7 +349,8 @@ def test_a_cancelled_download_confirms_what_it_kept_and_resumes(tmp_path: Path) 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
 def test_a_stopped_command_resumes_from_what_is_in_the_part_file(tmp_path: Path, number: int, code: int) -> None:
     async def scenario() -> None:
-        async with running(FakeNetwork(6 * MIB, ["slow", "good"], origin=False)) as network:
+        # However late the signal comes, the command is still at work: no device brings it to the end.
+        async with running(FakeNetwork(6 * MIB, ["slow", "tiring"], origin=False)) as network:
             path = tmp_path / "file.bin"
             program = "from fallow_client.cli import main; main()"
             url = f"{network.url}/o/{network.object_id}/file.bin"
@@ -360,7 +363,8 @@ def test_a_stopped_command_resumes_from_what_is_in_the_part_file(tmp_path: Path,
             _, errors = await child.communicate()
             assert child.returncode == code
             assert errors.decode().strip() == ("" if number == signal.SIGKILL else "error: interrupted")
-            network.devices[0].behaviour = "good"
+            for device in network.devices:
+                device.behaviour = "good"
             result = await download(network, path)
             assert result.resumed_bytes >= 2 * MIB
 
