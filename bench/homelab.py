@@ -199,11 +199,14 @@ def main() -> None:
     parser.add_argument(
         "--parallel", type=int, default=1, metavar="N", help="so many cases at once, but for the fastest"
     )
+    parser.add_argument("--no-peers", action="store_true", help="Fallow and no sharing alone: half of the time")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="copy samples and logs to this folder")
     parser.add_argument("--kept", type=Path, metavar="DIR", help="run nothing: show what --keep has put there")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
+    if options.no_peers:
+        plan = dataclasses.replace(plan, peer_onsets=0)
     if options.onsets:
         peers = min(plan.peer_onsets, options.onsets)
         plan = dataclasses.replace(plan, onsets=options.onsets, peer_onsets=peers)
@@ -224,6 +227,7 @@ def main() -> None:
     sweep()
     command = [sys.executable, __file__, *(["--quick"] * options.quick)]
     command += ["--onsets", str(options.onsets)] if options.onsets else []
+    command += ["--no-peers"] * options.no_peers
     folder = Path(tempfile.mkdtemp(prefix="fallow-homelab-"))
     try:
         failed = run_all(cases, folder, command, options.parallel)

@@ -142,6 +142,15 @@ def test_a_late_step_does_not_make_up_for_lost_time() -> None:
     assert home.uses(0)[-1] <= YIELD_SHARE * LINE + 0.2 * LINE
 
 
+def test_a_queue_on_a_line_that_is_hardly_used_is_elsewhere() -> None:
+    home = Home()
+    home.uses(0, seconds=3)
+    home.uses(0, queueing_ms=60, seconds=10)
+    # Halved until so little of it is ours that the queue cannot be.
+    assert 0.14 * LINE <= home.budget_bps <= 0.5 * LINE
+    assert home.uses(0, seconds=5)[-1] >= 0.99 * USABLE_SHARE * LINE
+
+
 class UnseenHome(Home):
     """Behind another router: only the queue of the line tells of the household. 300 ms of it fit."""
 

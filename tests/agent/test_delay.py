@@ -126,6 +126,9 @@ def test_on_the_router_itself_nothing_is_the_homes_own() -> None:
     home, tries = candidates(["203.0.113.1", "203.0.113.65"])
     assert home is None
     assert tries == (Hop("203.0.113.65", 2),), "the first may be a modem, whose queue begins behind it"
+    far = ["203.0.113.1", "198.18.1.2"]
+    assert candidates(far, target="198.18.1.2") == (None, (Hop("203.0.113.1", 1),)), "the scheduler is the internet"
+    assert candidates(["198.18.1.2"], target="198.18.1.2") == (None, ())
     assert candidates(["203.0.113.1", None]) == (None, (Hop("203.0.113.1", 1),)), "better than nobody"
 
 

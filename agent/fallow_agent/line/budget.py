@@ -53,6 +53,9 @@ GROWTH_S_MAX = 1.0
 """A step that came late grows the budget no further."""
 QUEUEING_MS_TARGET = 10.0
 """Delay that our own packets may find in the queue: a call does not notice it."""
+QUEUED_SHARE_MIN = 0.3
+"""Of the capacity: where no more than this is seen on the line, a queue is elsewhere on the way, or the line has less
+than a third of what is thought of it."""
 CROWDED_FACTOR = 1.5
 """Over the target: the queue is a demand where none can be seen otherwise. On idle lines 2 to 6 readings in a thousand
 are as high, one straggler each; two in a row are needed."""
@@ -200,7 +203,10 @@ class Controller:
         """The budget before bound and yielding: as the queue says, else a little more."""
         budget = self.budget_bps or 0
         queueing = reading.queueing_ms
-        if queueing is not None and queueing > QUEUEING_MS_TARGET:
+        elsewhere = reading.leads and (reading.household_bps or 0) + reading.own_bps < (
+            QUEUED_SHARE_MIN * reading.capacity_bps
+        )
+        if queueing is not None and queueing > QUEUEING_MS_TARGET and not elsewhere:
             return int(budget * max(0.5, QUEUEING_MS_TARGET / queueing))
         return budget + int(GROWTH_PER_S * min(elapsed, GROWTH_S_MAX) * reading.capacity_bps)
 

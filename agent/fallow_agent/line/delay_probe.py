@@ -205,7 +205,7 @@ class DelayProbe:
         if ipaddress.IPv4Address(address).is_loopback:
             return Path(reason="the scheduler is on this device; no line is between")
         self._towards = address
-        home, tries = candidates(await self._way(address), self._at_edge())
+        home, tries = candidates(await self._way(address), self._at_edge(), address)
         # The home's hop that answers no echo has no second way: its expiries are too rare to be subtracted.
         if home is not None and not await self._echoed(home.address):
             home = None

@@ -55,7 +55,9 @@ def in_home(address: str) -> bool:
     return any(ipaddress.IPv4Address(address) in net for net in _HOME)
 
 
-def candidates(way: Sequence[str | None], at_edge: bool = False) -> tuple[Hop | None, tuple[Hop, ...]]:
+def candidates(
+    way: Sequence[str | None], at_edge: bool = False, target: str | None = None
+) -> tuple[Hop | None, tuple[Hop, ...]]:
     """The home's hop, and the hops of the provider's side to be tried, best first.
 
     A provider may number its routers as homes do, and a home may be behind two routers: so every hop with such an
@@ -65,8 +67,9 @@ def candidates(way: Sequence[str | None], at_edge: bool = False) -> tuple[Hop | 
     :param way: who answered at 1, 2, … hops; None where nobody did. Ends with the scheduler if that was reached.
     :param at_edge: the device is the home's router. Its first hop may be the provider's with a private address, whose
         delay is the line's; taken for the home's own, it would hide the queue.
+    :param target: the scheduler, which is no hop of the provider's: what waits before it is the internet's.
     """
-    known = [Hop(address, ttl) for ttl, address in enumerate(way, 1) if address is not None]
+    known = [Hop(address, ttl) for ttl, address in enumerate(way, 1) if address is not None and address != target]
     inside = [hop for hop in known if in_home(hop.address)]
     outside = [hop for hop in known if not in_home(hop.address)]
     best = [hop for hop in outside if hop.ttl > 1][:CANDIDATES_MAX] or outside
