@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
 
@@ -132,7 +133,8 @@ estimates = st.builds(
     st.sampled_from(sorted(CAPACITY_SOURCES)),
     st.none() | st.integers(NOW - 100 * DAY_S, NOW + DAY_S),
 )
-seens = st.builds(Seen, st.none() | estimates, st.none() | estimates, st.none() | estimates)
+of_the_line = st.none() | estimates.map(lambda estimate: dataclasses.replace(estimate, source="passive"))
+seens = st.builds(Seen, of_the_line, of_the_line, of_the_line)
 
 
 @given(st.lists(estimates, max_size=8), seens, st.integers(1, 1000))
