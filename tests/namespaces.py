@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -46,6 +47,20 @@ def run(namespace: str, *command: str, given: str = "") -> str:
     done = subprocess.run(inside(namespace, *command), input=given, capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def call(namespace: str, method: str, url: str, body: Any = None, token: str = "", **headers: str) -> tuple[int, Any]:
+    """Status and JSON body by curl; status 0 when there is no answer."""
+    command = ["curl", "-sS", "--max-time", "10", "-o", "-", "-w", "\n%{http_code}", "-X", method, url]
+    for name, value in headers.items():
+        command += ["-H", f"{name.replace('_', '-')}: {value}"]
+    if token:
+        command += ["-H", f"Authorization: Bearer {token}"]
+    if body is not None:
+        command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+    done = subprocess.run(inside(namespace, *command), capture_output=True, text=True)
+    text, _, status = done.stdout.rpartition("\n")
+    return int(status or 0), json.loads(text) if text.startswith(("{", "[")) else text
 
 
 def until(probe: Callable[[], Any]) -> Any:

@@ -29,6 +29,8 @@ def set_up() -> None:
     os.environ.setdefault("FROZENLIST_NO_EXTENSIONS", "1")
     # The parsers in C serve busy servers; the agent's own service port does without, and routers have none: 0.7 MB.
     os.environ.setdefault("AIOHTTP_NO_EXTENSIONS", "1")
+    # For ledgers, which read thousands of batches a second; here only where a server is installed too: 1.3 MB.
+    sys.modules.setdefault("orjson", None)  # type: ignore[arg-type]  # None is how an import is refused
     _look_certificates_up()
     # The wheel carries zeroconf compiled and as source. A device hears a few mDNS packets a second, and would pay for
     # microseconds of each with 2.4 MB.

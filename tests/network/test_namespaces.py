@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from namespaces import hosts, inside, marks, names, run, until
+from namespaces import call, hosts, inside, marks, names, run, until
 
 pytestmark = marks("curl")
 
@@ -29,20 +29,6 @@ LINKS = (
     (HOME, "wan0", f"{WAN_ADDRESS}/24", ISP, "isp0", f"{ISP_ADDRESS}/24"),
 )
 SCHEDULER, LEDGER = f"http://{ISP_ADDRESS}:32550", f"http://{ISP_ADDRESS}:32551"
-
-
-def call(namespace: str, method: str, url: str, body: Any = None, token: str = "", **headers: str) -> tuple[int, Any]:
-    """Status and JSON body by curl; status 0 when there is no answer."""
-    command = ["curl", "-sS", "--max-time", "10", "-o", "-", "-w", "\n%{http_code}", "-X", method, url]
-    for name, value in headers.items():
-        command += ["-H", f"{name.replace('_', '-')}: {value}"]
-    if token:
-        command += ["-H", f"Authorization: Bearer {token}"]
-    if body is not None:
-        command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
-    done = subprocess.run(inside(namespace, *command), capture_output=True, text=True)
-    text, _, status = done.stdout.rpartition("\n")
-    return int(status or 0), json.loads(text) if text.startswith(("{", "[")) else text
 
 
 def sent_on_wan() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from namespaces import hosts, inside, marks, names, run, until
+from namespaces import call, hosts, inside, marks, names, run, until
 
 pytestmark = marks("tc", "curl")
 
@@ -37,18 +37,6 @@ while True:
     at += 1242 * 8 / int(sys.argv[1])
     time.sleep(max(0, at - time.monotonic()))
 """
-
-
-def call(namespace: str, method: str, url: str, body: Any = None, token: str = "") -> tuple[int, Any]:
-    """Status and JSON body by curl; status 0 when there is no answer."""
-    command = ["curl", "-sS", "--max-time", "10", "-o", "-", "-w", "\n%{http_code}", "-X", method, url]
-    if token:
-        command += ["-H", f"Authorization: Bearer {token}"]
-    if body is not None:
-        command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
-    done = subprocess.run(inside(namespace, *command), capture_output=True, text=True)
-    text, _, status = done.stdout.rpartition("\n")
-    return int(status or 0), json.loads(text) if text.startswith(("{", "[")) else text
 
 
 def shape(namespace: str, device: str, bps: int) -> None:
