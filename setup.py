@@ -17,9 +17,19 @@ SERVER = [
     "alembic>=1.13",
     "prometheus-client>=0.20",
     "orjson>=3.9",
+    "numpy>=1.26",
+    "scipy>=1.11",
 ]
 CLIENT = ["aiohttp>=3.8.4", "zeroconf>=0.47", "click>=8.1", "rich>=13"]
-DEV = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "pytest-timeout>=2.3", "cryptography>=41"]
+DEV = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "cryptography>=41",
+]
 BENCH = ["libtorrent>=2.0.9", "matplotlib>=3.8"]
 
 setup(
