@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Callable, Iterator, Sequence
+
 from fallow_wire.session import Heartbeat, TaskStatus
 
 from ..clock import Clock
 from ..fleet.live import Fleet, LiveDevice
+from ..scheduling.filters import Config, Request, routing_refusal
+from ..scheduling.holders import Draw, Holders
+from ..scheduling.places import NOWHERE, Place
+from ..scheduling.routing import Choice, choose
 from ..scheduling.views import DeviceView
+from .pseudonym import line_of
 
 
 class Devices:
     """Views of connected devices, an index of who holds what, and the requests that no heartbeat shows yet.
 
     ``committed``: bytes of unfinished fills by device; ``tasks`` writes it.
+
+    :param place_of: where an address is.
     """
 
-    def __init__(self, fleet: Fleet, clock: Clock) -> None:
+    def __init__(self, fleet: Fleet, clock: Clock, place_of: Callable[[str], Place] = lambda address: NOWHERE) -> None:
         self.fleet = fleet
         self.committed: dict[str, int] = {}
         self._clock = clock
-        self._held: dict[str, frozenset[str]] = {}
-        self._holders: dict[str, set[str]] = {}
+        self._place_of = place_of
+        self._holders = Holders()
+        self._places: dict[str, Place] = {}
         self._routed: dict[str, tuple[int, int]] = {}
         self._heartbeats: dict[str, Heartbeat | None] = {}
         fleet.observers.append(self)
@@ -51,30 +62,62 @@ class Devices:
             committed_bytes=self.committed.get(device.device_id, 0),
             routed_bps=routed_bps,
             routed_requests=routed_requests,
+            place=self.place(device.device_id),
         )
 
-    def holders(self, object_id: str) -> list[DeviceView]:
-        """Connected devices that hold the object."""
-        found = []
-        for device_id in self._holders.get(object_id, ()):
-            device = self.fleet.get(device_id)
-            view = self.view(device) if device is not None else None
-            if view is not None:
-                found.append(view)
-        return found
+    def place(self, device_id: str) -> Place:
+        """Where a connected device's session comes from."""
+        return self._places.get(device_id, NOWHERE)
 
     def holder_ids(self, object_id: str) -> frozenset[str]:
-        return frozenset(self._holders.get(object_id, ()))
+        """Connected devices that hold the object; takes as long as there are."""
+        return frozenset(self._holders.devices_of(object_id))
+
+    def holder_count(self, object_id: str) -> int:
+        return self._holders.count(object_id)
+
+    def choose(
+        self,
+        request: Request,
+        count: int,
+        config: Config,
+        draw: Draw,
+        place: Place = NOWHERE,
+        near: Sequence[str] = (),
+        without: str | None = None,
+    ) -> list[Choice[DeviceView]]:
+        """At most ``count`` devices for a request from ``place``: :func:`~..scheduling.routing.choose`.
+
+        :param without: a device that is not to be chosen.
+        """
+
+        def candidate(device_id: str) -> DeviceView | None:
+            device = self.fleet.get(device_id) if device_id != without else None
+            view = self.view(device) if device is not None else None
+            return view if view is not None and routing_refusal(view, request, config) is None else None
+
+        return choose(self._holders, request.object_id, count, candidate, draw, place, near)
 
     def note_routed(self, device_id: str, bps: int) -> None:
         """A consumer was sent to the device; it counts until the next heartbeat shows what became of it."""
         had_bps, had = self._routed.get(device_id, (0, 0))
         self._routed[device_id] = (had_bps + bps, had + 1)
 
+    def replace_all(self) -> Iterator[None]:
+        """Find anew where every device is: the table of addresses changed. In steps, one device each."""
+        for device in list(self.fleet.devices()):
+            if self.fleet.get(device.device_id) is device:
+                self._join(device)
+                self._holders.hold(device.device_id, frozenset(device.content))
+            yield
+
     # -------------------------------------------------------------- as observer of the fleet
 
     async def connected(self, device_id: str) -> None:
         self._forget(device_id)
+        device = self.fleet.get(device_id)
+        if device is not None:
+            self._join(device)
 
     async def lost(self, device_id: str) -> None:
         self._forget(device_id)
@@ -84,8 +127,8 @@ class Devices:
 
     async def content_changed(self, device_id: str) -> None:
         device = self.fleet.get(device_id)
-        now = frozenset(device.content) if device is not None else frozenset()
-        self._index(device_id, now)
+        if device is not None:
+            self._holders.hold(device_id, frozenset(device.content))
 
     async def reported(self, device_id: str) -> None:
         device = self.fleet.get(device_id)
@@ -95,19 +138,18 @@ class Devices:
             self._heartbeats[device_id] = heartbeat
             self._routed.pop(device_id, None)
 
+    def _join(self, device: LiveDevice) -> None:
+        place = self._place_of(device.remote_address)
+        self._places[device.device_id] = place
+        self._holders.join(device.device_id, place, public_line_of(device.remote_address))
+
     def _forget(self, device_id: str) -> None:
-        self._index(device_id, frozenset())
-        self._held.pop(device_id, None)
+        self._holders.leave(device_id)
+        self._places.pop(device_id, None)
         self._routed.pop(device_id, None)
         self._heartbeats.pop(device_id, None)
 
-    def _index(self, device_id: str, now: frozenset[str]) -> None:
-        before = self._held.get(device_id, frozenset())
-        for object_id in before - now:
-            holders = self._holders[object_id]
-            holders.discard(device_id)
-            if not holders:
-                del self._holders[object_id]
-        for object_id in now - before:
-            self._holders.setdefault(object_id, set()).add(device_id)
-        self._held[device_id] = now
+
+def public_line_of(address: str) -> str | None:
+    """The line that a device at ``address`` shares; None for a private address: behind one may be a test network."""
+    return line_of(address) if ipaddress.ip_address(address.partition("%")[0]).is_global else None

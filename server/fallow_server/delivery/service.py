@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -24,20 +24,11 @@ from ..clock import Clock
 from ..fleet.live import Fleet
 from ..http import Api, Role, caller_address, json_response, record_body, refusal
 from ..scheduling.filters import Request, url_for
-from ..scheduling.routing import (
-    assumed_bps,
-    eligible,
-    odds_of_one,
-    odds_of_several,
-    one_per_line,
-    pick_one,
-    pick_several,
-)
-from ..scheduling.views import DeviceView
+from ..scheduling.routing import assumed_bps
 from ..signing import SigningKeys
 from .config import Config
 from .consumers import ConsumerLimit
-from .devices import Devices
+from .devices import Devices, public_line_of
 from .escrow import Escrow, Reservations
 from .metalink import MEDIA_TYPE, SUFFIX, MetalinkFile, metalink
 from .pseudonym import Pseudonyms, family_of
@@ -113,7 +104,7 @@ class DeliveryService:
     # What the publisher is told of an object (catalogue's Insight).
 
     def replicas_of(self, object_id: str) -> int:
-        return len(self.devices.holder_ids(object_id))
+        return self.devices.holder_count(object_id)
 
     async def is_funded(self, publisher: str) -> bool:
         return await self.escrow.is_funded(publisher)
@@ -202,11 +193,7 @@ class DeliveryService:
             return []
         address = _checked_address(request)
         wanted = Request(held.object_id, family=family_of(address))
-        candidates = eligible(self.devices.holders(held.object_id), wanted, self._config.filters)
-        lines = [self._line_of(device.device_id) for device in candidates]
-        candidates = one_per_line(candidates, lines, self._draw)
-        chosen = self._choose(candidates, count)
-        odds_of = odds_of_several if count > 1 else odds_of_one
+        chosen = self.devices.choose(wanted, count, self._config.filters, self._draw)
         if not chosen:
             return []
         self._charge(request, len(chosen))
@@ -221,10 +208,10 @@ class DeliveryService:
         )
         assumed = assumed_bps(max_bytes // len(chosen), HEARTBEAT_S, self._config.assumed_bps_max)
         routed = []
-        for device in chosen:
+        for choice in chosen:
+            device = choice.device
             url = url_for(device, wanted.family)
-            odds = odds_of(candidates, device)
-            ticket = await self.issuer.issue(device.device_id, replace(order, odds=odds))
+            ticket = await self.issuer.issue(device.device_id, replace(order, odds=choice.odds))
             if url is None or ticket is None:
                 break
             self.devices.note_routed(device.device_id, assumed)
@@ -233,8 +220,8 @@ class DeliveryService:
 
     def _line_of(self, device_id: str) -> str | None:
         device = self.devices.fleet.get(device_id)
-        if device is None or not ipaddress.ip_address(device.remote_address.partition("%")[0]).is_global:
-            return None  # behind one private address may be a whole test network
+        if device is None or public_line_of(device.remote_address) is None:
+            return None
         return self._pseudonyms.line(device.remote_address)
 
     def _charge(self, request: web.Request, tickets: int) -> None:
@@ -245,12 +232,6 @@ class DeliveryService:
                 remedy="Wait a little, or fetch the object with ?source=origin.",
                 headers={"Retry-After": "5", **CORS},
             )  # fmt: skip
-
-    def _choose(self, candidates: Sequence[DeviceView], count: int) -> list[DeviceView]:
-        if count > 1:
-            return pick_several(candidates, count, [self._draw() for _ in candidates])
-        one = pick_one(candidates, (self._draw(), self._draw()))
-        return [] if one is None else [one]
 
 
 def _checked_address(request: web.Request) -> str:
