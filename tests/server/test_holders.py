@@ -32,8 +32,10 @@ class Index(RuleBasedStateMachine):
     def join(self, device: str, place: Place, line: str | None) -> None:
         self.holders.join(device, place, line)
         self.model.pop(device, None)
-        mates = [one for one in self.model.values() if line is not None and one[0] == line]
-        self.model[device] = (line, mates[0][1] if mates else place, set())
+        for mate, (of, _, held) in self.model.items():
+            if line is not None and of == line:
+                self.model[mate] = (of, place, held)
+        self.model[device] = (line, place, set())
 
     @rule(device=st.sampled_from(DEVICES))
     def leave(self, device: str) -> None:

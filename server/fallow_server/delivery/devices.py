@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from fallow_wire.session import Heartbeat, TaskStatus
 
@@ -15,6 +16,9 @@ from ..scheduling.places import NOWHERE, Place
 from ..scheduling.routing import Choice, choose
 from ..scheduling.views import DeviceView
 from .pseudonym import line_of
+
+PLACED_AT_ONCE = 100
+"""Devices that get a new place before others have their turn: some ms where each holds a hundred objects."""
 
 
 class Devices:
@@ -103,13 +107,15 @@ class Devices:
         had_bps, had = self._routed.get(device_id, (0, 0))
         self._routed[device_id] = (had_bps + bps, had + 1)
 
-    def replace_all(self) -> Iterator[None]:
-        """Find anew where every device is: the table of addresses changed. In steps, one device each."""
-        for device in list(self.fleet.devices()):
+    async def place_anew(self) -> None:
+        """Find again where every device is: what is known of addresses changed."""
+        for number, device in enumerate(list(self.fleet.devices()), 1):
             if self.fleet.get(device.device_id) is device:
+                held = self._holders.held_by(device.device_id)
                 self._join(device)
-                self._holders.hold(device.device_id, frozenset(device.content))
-            yield
+                self._holders.hold(device.device_id, held)
+            if number % PLACED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     # -------------------------------------------------------------- as observer of the fleet
 

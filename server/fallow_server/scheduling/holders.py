@@ -14,6 +14,7 @@ Draw = Callable[[], float]
 
 DEVICE_BITS, ASN_BITS, COUNTRY_BITS = 22, 32, 10
 """Of a key, the lowest first: four million lines at once, AS numbers (RFC 6793), and two letters."""
+NUMBER_MASK = (1 << DEVICE_BITS) - 1
 WALK_MAX = 64
 """Devices of one line that a draw looks at for one that holds the object; behind a carrier's NAT may be thousands."""
 DRAWN_MAX = 32
@@ -69,9 +70,19 @@ class Holders:
             self._lines[number] = known
             if line is not None:
                 self._named[line] = known
+        elif known.key - (known.key & NUMBER_MASK) != _start(place):
+            self._move(known, _start(place) + (known.key & NUMBER_MASK))
         known.devices.append(device_id)
         self._line_of[device_id] = known
         self._held[device_id] = frozenset()
+
+    def _move(self, line: _Line, key: int) -> None:
+        """The line turns out to be elsewhere: the table of addresses changed."""
+        for object_id in frozenset[str]().union(*(self._held[device_id] for device_id in line.devices)):
+            keys = self._objects[object_id].keys
+            del keys[bisect_left(keys, line.key)]
+            keys.insert(bisect_left(keys, key), key)
+        line.key = key
 
     def leave(self, device_id: str) -> None:
         """Forget a device with all that it holds; nothing happens when it is not known."""
@@ -82,7 +93,7 @@ class Holders:
         del self._line_of[device_id], self._held[device_id]
         line.devices.remove(device_id)
         if not line.devices:
-            number = line.key & ((1 << DEVICE_BITS) - 1)
+            number = line.key & NUMBER_MASK
             self._lines[number] = None
             self._free.append(number)
             if line.name is not None:
@@ -188,7 +199,7 @@ class Holders:
         return None
 
     def _line(self, key: int) -> _Line:
-        line = self._lines[key & ((1 << DEVICE_BITS) - 1)]
+        line = self._lines[key & NUMBER_MASK]
         assert line is not None, "an object is held by a line that has left"
         return line
 
