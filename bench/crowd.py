@@ -13,7 +13,6 @@ the origin from the release on, with all headers, by bytes that consumers got.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
@@ -42,7 +41,7 @@ NAMES = {
     NGINX: "nginx alone", BITTORRENT: "BitTorrent (transmission)", FETCH: "fallow fetch", METALINK: "Fallow, aria2 by Metalink",
 }  # fmt: skip
 PROGRAMS = {NGINX: {"nginx": "nginx-light", "curl": "curl"}, BITTORRENT: {"nginx": "nginx-light", "transmission-cli": "transmission-cli"},
-           
+
             METALINK: {"aria2c": "aria2"}, FETCH: {}}  # fmt: skip
 """What each needs, and the Debian packages."""
 WEB_PORT = 8080
@@ -179,10 +178,16 @@ class Town:
         note += f"; the crowd took {started_s:.0f} s to start"
         return Outcome(system, case, tuple(sorted(seconds)), len(commands), intact, origin_bytes, got, note)
 
-    def crowd(self, system: str, case: str, content: Path, commands: Sequence[list[str]], limit_s: float = 0) -> Outcome:
+    def crowd(
+        self, system: str, case: str, content: Path, commands: Sequence[list[str]], limit_s: float = 0
+    ) -> Outcome:
         """One crowd from its start to its end. Each command is a consumer's."""
         members = [
-            {"namespace": self.network.path(guest.name), "command": command, "log": str(self.work / f"{guest.name}.log")}
+            {
+                "namespace": self.network.path(guest.name),
+                "command": command,
+                "log": str(self.work / f"{guest.name}.log"),
+            }
             for guest, command in zip(self.guests, commands, strict=True)
         ]
         spec = self.work / f"crowd-{system}-{case}.json"
