@@ -1,10 +1,10 @@
 """A crowd: many consumers want the same object at once. Homes, consumers and one origin in network namespaces.
 
 The origin has 20 Mbit/s up, each of 20 homes 10 Mbit/s, and 60 consumers (50 down, 2 up) want the same 27 MB. In the
-case ``placed`` each home holds a copy since the quiet hours, in ``cold`` only the origin does. All consumers are started,
-wait, and are released at one instant, so that no program's start is measured. Compared in the same run: nginx on the
-origin alone; BitTorrent by transmission, with the origin as web seed, where consumers upload too; Fallow with ``fallow fetch``
-and with aria2 by Metalink.
+case ``placed`` each home holds a copy since the quiet hours, in ``cold`` only the origin does. All consumers are
+started, wait, and are released at one instant, so that no program's start is measured. Compared in the same run: nginx
+on the origin alone; BitTorrent by transmission, with the origin as web seed, where consumers upload too; Fallow with
+``fallow fetch`` and with aria2 by Metalink.
 
 ``p95_over_bound``: completion of the 57th of 60, by the time in which the origin and the homes, all full all the time,
 could have sent what all consumers got; a cold object must reach the homes too, once. ``origin_share``: bytes that left
@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import random
 import shutil
 import signal
@@ -38,11 +39,17 @@ from lab.town import ORIGIN_DOWN_MBPS, Guest, add_origin, add_town, clear, sent_
 PLACED, COLD = "placed", "cold"
 NGINX, BITTORRENT, FETCH, METALINK = "nginx", "bittorrent", "fetch", "aria2"
 NAMES = {
-    NGINX: "nginx alone", BITTORRENT: "BitTorrent (transmission)", FETCH: "fallow fetch", METALINK: "Fallow, aria2 by Metalink",
-}  # fmt: skip
-PROGRAMS = {NGINX: {"nginx": "nginx-light", "curl": "curl"}, BITTORRENT: {"nginx": "nginx-light", "transmission-cli": "transmission-cli"},
-
-            METALINK: {"aria2c": "aria2"}, FETCH: {}}  # fmt: skip
+    NGINX: "nginx alone",
+    BITTORRENT: "BitTorrent (transmission)",
+    FETCH: "fallow fetch",
+    METALINK: "Fallow, aria2 by Metalink",
+}
+PROGRAMS = {
+    NGINX: {"nginx": "nginx-light", "curl": "curl"},
+    BITTORRENT: {"nginx": "nginx-light", "transmission-cli": "transmission-cli"},
+    METALINK: {"aria2c": "aria2"},
+    FETCH: {},
+}
 """What each needs, and the Debian packages."""
 WEB_PORT = 8080
 BUFFER_MS = 100
@@ -50,7 +57,9 @@ WIRE = 1514 / 1448
 """Bytes on the wire for each byte of content: the headers of Ethernet, IPv4 and TCP with time stamps."""
 SETTLE_S = 2.0
 """Between two crowds: queues are empty then, and heartbeats have told that the lines are idle."""
-FILL_S_MAX = 600
+AGENT_PROCESS = "nice = 0\n"
+"""A home's device has a processor of its own. Here it must read its counters in time beside all consumers, or takes its
+own bytes for the household's."""
 
 NGINX_SETTINGS = """
 worker_processes 1; daemon off; pid {work}/nginx.pid; error_log {work}/nginx.err;
@@ -64,6 +73,9 @@ http {{
 """
 
 
+HOME, GUEST = Line(10, 100, BUFFER_MS), Line(2, 50, BUFFER_MS)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Rates in Mbit/s. ``nginx_s``: after so long the origin alone is stopped, and its completion projected."""
@@ -72,8 +84,8 @@ class Plan:
     guests: int = 60
     size: int = 27_000_000
     origin_up: int = 20
-    home: Line = Line(10, 100, BUFFER_MS)
-    guest: Line = Line(2, 50, BUFFER_MS)
+    home: Line = HOME
+    guest: Line = GUEST
     nginx_s: float = 30
     seconds_max: float = 300
 
@@ -90,7 +102,7 @@ class Plan:
 
 
 FULL = Plan()
-QUICK = Plan(homes=5, guests=10, size=6_000_000, origin_up=5, nginx_s=3, seconds_max=60)
+QUICK = Plan(homes=5, guests=10, size=6_000_000, origin_up=10, nginx_s=3, seconds_max=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +275,7 @@ class Fallow:
         self.devices = [
             Device(
                 self.town.network, self._processes, self.town.work, home,
-                Place(home.name("house"), GATEWAY_LAN, "lan0"), self.server,
+                Place(home.name("house"), GATEWAY_LAN, "lan0"), self.server, AGENT_PROCESS,
             )
             for home in self.town.homes
         ]  # fmt: skip
@@ -297,8 +309,9 @@ class Fallow:
     def _command(self, system: str, url: str, output: str) -> list[str]:
         if system == FETCH:
             return ["fallow", "fetch", url, "-o", output, "--quiet"]
-        return ["aria2c", "--quiet", "--file-allocation=none", "--follow-metalink=mem", "--split=16",
-                "--min-split-size=1M", "--max-connection-per-server=1", "-d", str(Path(output).parent), f"{url}.meta4"]  # fmt: skip
+        many = ("--split=16", "--min-split-size=1M", "--max-connection-per-server=1", "--follow-metalink=mem")
+        folder = str(Path(output).parent)
+        return ["aria2c", "--quiet", "--file-allocation=none", *many, "-d", folder, f"{url}.meta4"]
 
 
 # ------------------------------------------------------------------ figures
@@ -370,7 +383,8 @@ def main() -> None:
         else:
             systems.append(system)
     sweep()
-    work = Path(tempfile.mkdtemp(prefix="fallow-crowd-"))
+    # In memory: each home has a disk of its own, and here they would all wait for one.
+    work = Path(tempfile.mkdtemp(prefix="fallow-crowd-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     work.chmod(0o755)  # nginx's worker runs as another user
     try:
         outcomes = run(plan, work, systems, options.case)

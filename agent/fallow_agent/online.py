@@ -24,6 +24,7 @@ from .edge.admission import Refusal, line_busy
 from .edge.content import ContentStore
 from .edge.dial_back import DialBackNonces
 from .edge.filling import FillConfig, Filler, filling_session
+from .edge.pulling import Pulls
 from .edge.server import EdgeConfig
 from .edge.service import EdgeService
 from .host.budgets import HostBudgets
@@ -50,6 +51,7 @@ from .proofs.outbox import Outbox, OutboxUnavailable
 from .proofs.submission import Submission
 from .store import Settings
 from .supervision import Tasks
+from .uplink.lanes import Work
 from .uplink.session import Session
 from .uplink.tasks import Fills, TaskRunner
 
@@ -64,7 +66,7 @@ SCRUB_S = 600.0
 RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
-FILL, PROBE = "fill", "probe"
+FILL, PULL, PROBE = "fill", "pull", "probe"
 """Kinds of tasks."""
 WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
 _LOOPS = ("speedtest", "session", "tasks", "submission", "line", "delay", "trains", "survey", "router", "scrub",
@@ -116,6 +118,12 @@ class Online:
         self._host = HostBudgets(
             Headroom(process.spare_percent_min, process.temperature_c_max), lambda: self._content.bytes_written_total
         )
+        filling = FillConfig(config.filling.private_sources or is_private(scheduler))
+        self._fill_http = filling_session(filling)
+        self._filler = Filler(self._content, self._fill_http, key, clock, lambda: self._sharing.download_bps(), filling)
+        self._pulls = Pulls(
+            self._content, self._filler, clock, self._may_write, lambda: self._write_bytes_max is not None
+        )
         self._service = EdgeService(
             dataclasses.replace(EdgeConfig(), host=_one(config.service.bind), port=config.service.port),
             key=key,
@@ -129,10 +137,8 @@ class Online:
             ticket_idle_s=lambda: self._policy.policy.ticket_idle_s,
             nonces=self._nonces,
             connections_max=lambda: self._host.connections_max,
+            pulls=self._pulls,
         )
-        filling = FillConfig(config.filling.private_sources or is_private(scheduler))
-        self._fill_http = filling_session(filling)
-        self._filler = Filler(self._content, self._fill_http, key, clock, lambda: self._sharing.download_bps(), filling)
         self._session = Session(http, scheduler, key, version, self, self._report, clock.now, self._take_time)
         self._prober = Prober(
             clock,
@@ -140,8 +146,12 @@ class Online:
             lambda: min(self._sharing.budget_bps, self._sharing.download_bps()),
             lambda: (port.address for port in self._environment.service_ports),
         )
-        fills = Fills(self._content, self._filler.fill, lambda: self._policy.keys)
-        self._runner = TaskRunner(self._content, {FILL: fills, PROBE: self._prober}, self._session.send)
+        works: dict[str, Work] = {
+            FILL: Fills(self._content, self._pulls.fill, lambda: self._policy.keys),
+            PULL: Fills(self._content, self._pulls.hold, lambda: self._policy.keys),
+            PROBE: self._prober,
+        }
+        self._runner = TaskRunner(self._content, works, self._session.send)
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         self._environment_reader = EnvironmentReader(config.service, config.model, version)
         household = Household(Meter(config.line.interface))
@@ -179,6 +189,7 @@ class Online:
         self._processor_reader = ProcessorReader()
         self._read_host()
         self._content.on_change = self._content_changed
+        self._pulls.on_change = self._pulls_changed
         self.apply_limits()
 
     # -------------------------------------------------------------- for the commands of the lifecycle
@@ -232,6 +243,7 @@ class Online:
         """Stop and save everything, as it is."""
         await self._tasks.stop(*_LOOPS)
         await self._service.close()
+        await self._pulls.close()
         self._count()
         self._content.close()
         await self._fill_http.close()
@@ -260,6 +272,9 @@ class Online:
 
     def held(self) -> list[str]:
         return list(self._content.objects())
+
+    def held_in_part(self) -> list[str]:
+        return list(self._pulls.ids())
 
     # -------------------------------------------------------------- reporting
 
@@ -328,6 +343,10 @@ class Online:
         for at in range(0, max(len(added), len(dropped)), CONTENT_IDS_MAX):
             self._session.send(Content(added[at : at + CONTENT_IDS_MAX], dropped[at : at + CONTENT_IDS_MAX]))
 
+    def _pulls_changed(self, object_id: str, held: bool) -> None:
+        if not self._content.has(object_id):
+            self._session.send(Content((), (), partial=(object_id,)) if held else Content((), (object_id,)))
+
     # -------------------------------------------------------------- what may be done now
 
     def refusal(self) -> Refusal | None:
@@ -347,10 +366,13 @@ class Online:
         """Fill only while the owner shares the line, and while the disk may be written to."""
         if self._controls.refusal() is not None:
             self._runner.pause()
-        elif day_written_full(self._write_bytes_max, self._controls.usage):
-            self._runner.pause(WRITTEN_ENOUGH, {FILL})
+        elif not self._may_write():
+            self._runner.pause(WRITTEN_ENOUGH, {FILL, PULL})
         else:
             self._runner.resume()
+
+    def _may_write(self) -> bool:
+        return not day_written_full(self._write_bytes_max, self._controls.usage)
 
     # -------------------------------------------------------------- loops
 
@@ -377,6 +399,7 @@ class Online:
         if now - self._host_read_at >= READ_HOST_S:
             self._host_read_at = now
             self._read_host()
+            self._pulls.drop_idle()
         self._follow_permission()
         if self._shared != (self._controls.refusal() is None):
             # A window of the owner's hours began or ended, the month's bytes are used up, or the line is another one.
@@ -410,25 +433,6 @@ class Online:
         beside = (self._delay.wire_bytes(), self._speedtest.wire_bytes(), self._prober.wire_bytes())
         sent, received = self._pacer.wire_bytes(self._clock.monotonic()), self._filler.wire_bytes()
         return sent + sum(up for up, _ in beside), received + sum(down for _, down in beside)
-
-
-async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession, ledger: str, key: PrivateKey) -> None:
-    """Seal all tickets and bring their proofs to the ledger; ends when it has acknowledged everything."""
-    outbox = Outbox(connection)
-    for served in outbox.open_tickets():
-        outbox.seal(served.jti)
-    submission = Submission(outbox, http, lambda: ledger, key)
-    running = asyncio.get_running_loop().create_task(submission.run(), name="last-submission")
-    done = asyncio.get_running_loop().create_task(submission.all_acknowledged(), name="all-acknowledged")
-    try:
-        ended, _ = await asyncio.wait((running, done), return_when=asyncio.FIRST_COMPLETED)
-        for task in ended:
-            task.result()
-        outbox.forget_kept()  # the next ledger may be another one
-    finally:
-        for task in (running, done):
-            task.cancel()
-        await asyncio.gather(running, done, return_exceptions=True)
 
 
 def _one(addresses: tuple[str, ...]) -> str | None:

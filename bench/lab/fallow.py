@@ -88,12 +88,14 @@ class Device:
     """An agent, activated by its owner from a host in the house, connected."""
 
     def __init__(
-        self, network: Network, processes: Processes, work: Path, home: Home, place: Place, server: Server
-    ) -> None:
+        self, network: Network, processes: Processes, work: Path, home: Home, place: Place, server: Server,
+        process_settings: str = "",
+    ) -> None:  # fmt: skip
+        """:param process_settings: further lines of the agent's section ``process``."""
         self._network, self._house = network, home.name("house")
         self._url = f"http://{place.address}:{LAN_PORT}"
         settings, state = work / f"agent{home.number}.toml", work / f"agent{home.number}"
-        settings.write_text(AGENT_SETTINGS)
+        settings.write_text(AGENT_SETTINGS + process_settings)
         program, flags = str(BIN / "fallow-agent"), ("--config", str(settings), "--state-dir", str(state))
         self.pid = processes.start(
             place.namespace, program, "run", *flags, "--lan-interface", place.interface,

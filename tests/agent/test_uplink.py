@@ -217,6 +217,9 @@ class Recorder:
     def held(self) -> list[str]:
         return self.held_ids
 
+    def held_in_part(self) -> list[str]:
+        return []
+
 
 Script = Callable[[web.WebSocketResponse, str], Awaitable[None]]
 

@@ -99,6 +99,7 @@ def test_a_refused_request_leaves_the_window_as_it_was() -> None:
 def test_at_the_end_a_slow_chunk_is_asked_of_another_and_the_first_answer_counts() -> None:
     machine = machine_of(2, ticket("slow"), ticket("fast"))
     slow, fast = fetches(machine.poll(0))
+    machine.answered(slow.request, 50)
     machine.verified(fast.request, 200)
     assert machine.poll(900) == []
     (hedge,) = fetches(machine.poll(1100))
@@ -110,7 +111,8 @@ def test_at_the_end_a_slow_chunk_is_asked_of_another_and_the_first_answer_counts
 
 def test_a_single_slow_device_is_helped_by_the_origin_in_the_end() -> None:
     machine = machine_of(1, ticket("slow"))
-    machine.poll(0)
+    (asked,) = fetches(machine.poll(0))
+    machine.answered(asked.request, 20)
     assert machine.poll(3999) == []
     assert [command.source for command in fetches(machine.poll(4000))] == [ORIGIN]
 

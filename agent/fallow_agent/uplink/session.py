@@ -74,6 +74,9 @@ class Receiver(Protocol):
     def held(self) -> list[str]:
         """Ids of the complete objects."""
 
+    def held_in_part(self) -> list[str]:
+        """Ids of objects of which what is asked for is fetched."""
+
 
 @dataclass(frozen=True, slots=True)
 class UplinkStatus:
@@ -208,7 +211,7 @@ class Session:
         self._reported = None
         self.status = UplinkStatus(True, self._now())
         _log.info("session with %s", self._url)
-        self._outgoing.begin(self._receiver.held(), self._receiver.task_statuses())
+        self._outgoing.begin(self._receiver.held(), self._receiver.task_statuses(), self._receiver.held_in_part())
 
     async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         writer = asyncio.get_running_loop().create_task(self._write_all(socket), name="session-writer")

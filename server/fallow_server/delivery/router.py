@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fallow_wire.keys import Jwk
+from fallow_wire.limits import CHUNK_BYTES
 from fallow_wire.plans import Waited
 from fallow_wire.session import HEARTBEAT_S
 
@@ -17,18 +18,25 @@ from ..clock import Clock
 from ..fleet.live import Fleet
 from ..http import refusal
 from ..scheduling.distances import Distances
-from ..scheduling.filters import Request, url_for
+from ..scheduling.filters import Request, routing_refusal, url_for
 from ..scheduling.places import Place
-from ..scheduling.routing import assumed_bps
+from ..scheduling.routing import Choice, assumed_bps
+from ..scheduling.views import DeviceView
 from ..signing import SigningKeys
 from .config import Config
 from .consumers import ConsumerLimit
+from .crowds import Crowds, views_of
 from .devices import Devices
 from .escrow import Escrow, Reservations
 from .geography import Geography
 from .pseudonym import Pseudonyms, family_of
 from .tickets import Order, Tariffs, TicketIssuer
 from .transfer import CORS
+
+CROWD = "crowd"
+"""The pool of those that hold an object in part."""
+WHOLE_TICKETS = 4
+"""So many whole objects may be fetched by the tickets of one plan."""
 
 
 class LedgerLink(Reservations, Tariffs, Protocol):
@@ -55,13 +63,14 @@ class Wanted:
     """What a consumer is to be sent to devices for.
 
     ``max_bytes``: what each ticket shall allow. ``jwk``: the key that confirms delivery, None for a consumer that
-    does not.
+    does not. ``manifest``: the signed one, where the consumer may be sent to devices that hold the object in part.
     """
 
     held: HeldObject
     name: str
     max_bytes: int
     jwk: Jwk | None = None
+    manifest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,14 @@ class Routed:
     @property
     def ticketed_url(self) -> str:
         return f"{self.url}?ticket={self.ticket}"
+
+
+def ticket_bytes(length: int, sources: int) -> int:
+    """What each ticket of a plan allows: many sources share the object, and what all of them together might serve is
+    lent out of the escrow."""
+    if sources <= WHOLE_TICKETS:
+        return length
+    return min(length, -(-WHOLE_TICKETS * length // sources // CHUNK_BYTES) * CHUNK_BYTES)
 
 
 class Router:
@@ -98,6 +115,7 @@ class Router:
         self.geography = Geography(config.address_tables)
         self.devices = Devices(fleet, clock, self.geography.place_of)
         self.escrow = Escrow(config, link, clock)
+        self.crowds = Crowds(fleet, self.devices, config.filters, config.public_url, clock)
         self._distances = Distances()
         self._pseudonyms = Pseudonyms(clock)
         self.issuer = TicketIssuer(config, keys, self.escrow, link, clock, line_of=self._line_of)
@@ -113,6 +131,7 @@ class Router:
 
     def asked(self, consumer: Consumer, held: HeldObject, size: int) -> None:
         """A consumer wants so many bytes of an object, from whomever."""
+        self.crowds.note(held.object_id)
         if self.demand is not None:
             self.demand.note(held.object_id, consumer.place, size, self._clock.now())
 
@@ -138,14 +157,21 @@ class Router:
         held = wanted.held
         if wanted.max_bytes == 0 or held.size < self._config.redirect_bytes_min:
             return []
-        request = Request(held.object_id, family=family_of(consumer.address))
+        request = Request(held.object_id, family=family_of(consumer.address), shared=count > 1)
+        in_crowd = wanted.manifest is not None and self.crowds.is_crowd(held.object_id)
+        if in_crowd and wanted.manifest is not None:
+            await self.crowds.spread(held.object_id, quoted(wanted.name), wanted.manifest, held.size)
+            count = max(count, self._config.crowd_sources_max)
         chosen = self.devices.choose(
             request, count, self._config.filters, self._draw, consumer.place, self._distances.near(consumer.place)
         )
+        if in_crowd and len(chosen) < count:
+            chosen += self._holding_in_part(request, count - len(chosen))
         if not chosen:
             return []
+        max_bytes = ticket_bytes(wanted.max_bytes, len(chosen)) if wanted.jwk is not None else wanted.max_bytes
         self.charge(consumer, len(chosen))
-        if not self._limit.allows_bytes(consumer.address, wanted.max_bytes * len(chosen)):
+        if not self._limit.allows_bytes(consumer.address, max_bytes * len(chosen)):
             return []
         publisher, subject = held.publisher_of(wanted.name), self._pseudonyms.of(consumer.address)
         path = f"/o/{held.object_id}/{quoted(wanted.name)}"
@@ -158,7 +184,7 @@ class Router:
                 held.object_id,
                 publisher,
                 f"{subject}.{self._pseudonyms.pool(choice.pool)}",
-                wanted.max_bytes,
+                max_bytes,
                 jwk=wanted.jwk,
                 odds=choice.odds,
             )
@@ -169,6 +195,16 @@ class Router:
             round_trip_ms = self._distances.round_trip_ms(consumer.place, choice.device.place)
             routed.append(Routed(device_id, url + path, ticket, round_trip_ms))
         return routed
+
+    def _holding_in_part(self, request: Request, count: int) -> list[Choice[DeviceView]]:
+        """Devices of a crowd's object, each of another line."""
+        whole = replace(request, in_part=True)
+        by_line: dict[str, DeviceView] = {}
+        for view in views_of(self.crowds, self.devices, request.object_id, self._draw):
+            if routing_refusal(view, whole, self._config.filters) is None:
+                by_line.setdefault(self.devices.line(view.device_id) or view.device_id, view)
+        fit = list(by_line.values())
+        return [Choice(view, -(-1000 // len(fit)), CROWD) for view in fit[:count]]
 
     async def run(self) -> None:
         """Follow the tables of addresses, until cancelled."""

@@ -27,6 +27,7 @@ class LiveDevice:
         "heartbeat",
         "last_seen",
         "owner",
+        "partial",
         "public_key",
         "remote_address",
         "service_urls",
@@ -50,6 +51,8 @@ class LiveDevice:
         self.last_seen = now
         self.heartbeat: Heartbeat | None = None
         self.content: set[str] = set()
+        self.partial: set[str] | None = None
+        """Objects that it holds in part; None, as for most devices, takes no memory."""
         self.service_urls: tuple[str, ...] = ()
         self._send = send
         self._close = close

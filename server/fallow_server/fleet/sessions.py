@@ -296,10 +296,13 @@ class Sessions:
         elif isinstance(said, Content):
             if said.snapshot:
                 device.content.clear()
+                device.partial = None
             # Interned: thousands of devices hold the same object, and its id is in memory once.
             device.content.update(map(intern, said.added))
             device.content.difference_update(said.dropped)
-            if len(device.content) > self._config.content_objects_max:
+            partial = ((device.partial or set()) | set(map(intern, said.partial))) - {*said.added, *said.dropped}
+            device.partial = partial or None
+            if len(device.content) + len(partial) > self._config.content_objects_max:
                 return False
             for observer in observers:
                 await observer.content_changed(device.device_id)
