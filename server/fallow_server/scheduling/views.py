@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
+from .places import NOWHERE, Place
+
 NOTHING: frozenset[str] = frozenset()
 
 
@@ -17,6 +19,7 @@ class DeviceView:
     of the line, ``own_up_bps`` of which Fallow itself uses. ``disk_free_bytes``: room under the owner's quota and on
     the disk. ``committed_bytes``: fills that were assigned and are not on the disk yet. ``routed_bps`` and
     ``routed_requests``: what was sent to it since the heartbeat, which the heartbeat therefore does not show.
+    ``place``: where its line is.
     """
 
     device_id: str
@@ -39,6 +42,7 @@ class DeviceView:
     committed_bytes: int = 0
     routed_bps: int = 0
     routed_requests: int = 0
+    place: Place = NOWHERE
 
     @property
     def remaining_up_bps(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import random
 from dataclasses import dataclass
 
 from fallow_wire.keys import PublicKey
@@ -17,7 +17,6 @@ from ..delivery.pseudonym import family_of
 from ..delivery.tickets import Order, TicketIssuer
 from ..fleet.live import LiveDevice
 from ..scheduling.filters import Request, url_for
-from ..scheduling.routing import eligible, pick_several
 from .config import Config
 from .model import NetworkTask, Placement
 
@@ -91,9 +90,6 @@ class Messenger:
 
     async def _device_sources(self, device: LiveDevice, task: NetworkTask, name: str) -> list[Source]:
         wanted = Request(task.object_id, "fill", family_of(device.remote_address))
-        holders = [view for view in self._devices.holders(task.object_id) if view.device_id != device.device_id]
-        candidates = eligible(holders, wanted, self._config.filters)
-        draws = [int.from_bytes(os.urandom(4), "big") / 2**32 for _ in candidates]
         order = Order(
             task.object_id,
             task.publisher,
@@ -103,7 +99,15 @@ class Messenger:
             PublicKey(device.public_key).jwk(),
         )
         sources = []
-        for view in pick_several(candidates, self._config.sources_max, draws):
+        chosen = self._devices.choose(
+            wanted,
+            self._config.sources_max,
+            self._config.filters,
+            random.random,
+            self._devices.place(device.device_id),
+            without=device.device_id,
+        )
+        for view in (choice.device for choice in chosen):
             url = url_for(view, wanted.family)
             ticket = await self._issuer.issue(view.device_id, order)
             if url is None or ticket is None:
