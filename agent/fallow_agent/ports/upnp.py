@@ -52,7 +52,7 @@ class Upnp:
             if way.family == IPV4:
                 service = _connection(self._igd, "DeletePortMapping")
                 # Only what is this device's own: the port may be another's, had the router forgotten us.
-                if service is not None and await self._is_own(self._igd, service, port, ask.port):
+                if service is not None and await self._is_own(self._igd, service, port, ask.port) is not False:
                     await self._call(self._igd, service, "DeletePortMapping", _entry(ask.port))
             elif ask.handle:
                 service = self._igd.service(FIREWALL6, "DeletePinhole")
