@@ -127,7 +127,7 @@ class Scheduler:
         CommonRoutes(config.role, database, self.keys, lambda: self.link.trouble).add_to(self.api)
         ConsoleRoutes().add_to(self.api)
         AccountRoutes(self.accounts).add_to(self.api)
-        FleetRoutes(self.fleet, records, self.sessions, self.policy).add_to(self.api)
+        FleetRoutes(self.fleet, records, self.sessions, self.policy, clock).add_to(self.api)
         SpeedtestRoutes(config.speedtest, clock).add_to(self.api)
         self.catalogue.add_routes(self.api)
         self.delivery.add_routes(self.api)

@@ -69,7 +69,7 @@ class DialBacks:
 
     async def reported(self, device_id: str) -> None:
         device = self._fleet.get(device_id)
-        if device is None:
+        if device is None or device.heartbeat is None:
             return
         targets = self._targets(device)
         plan = self._plans.get(device_id)
@@ -82,11 +82,13 @@ class DialBacks:
         )
 
     def _targets(self, device: LiveDevice) -> tuple[Target, ...]:
-        if device.heartbeat is None:
-            return ()
+        assert device.heartbeat is not None
         ports = device.heartbeat.environment.service_ports
         allow = self._config.allow_private_addresses
-        return dial_back_targets(ports, device.remote_address, allow_private=allow)
+        return dial_back_targets(ports, self._addresses(device), allow_private=allow)
+
+    def _addresses(self, device: LiveDevice) -> tuple[str, ...]:
+        return device.addresses(self._clock.monotonic())
 
     def _plan_at(self, device_id: str, plan: _Plan, at_s: float) -> None:
         plan.at_s = at_s
@@ -163,12 +165,13 @@ class DialBacks:
         """Classify, remember, and tell the device where there is news: its owner may have to do something."""
         assert device.heartbeat is not None
         before = (device.service_urls, device.reach)
+        addresses = self._addresses(device)
         urls = tuple(target.url() for target in answered)
-        reach = classify(device.heartbeat.environment, device.remote_address, tried, answered)
+        reach = classify(device.heartbeat.environment, addresses, tried, answered)
         await self._fleet.changed_service_urls(device, urls, reach)
         if before != (urls, reach):
             try:
-                await device.send(Reachability(device.remote_address, reach.ipv4, reach.ipv6, urls))
+                await device.send(Reachability(addresses, reach.ipv4, reach.ipv6, urls))
             except ConnectionError:
                 pass  # its session has ended; the next one begins with a dial-back
 
