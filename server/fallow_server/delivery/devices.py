@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fallow_wire.session import Heartbeat, TaskStatus
 
@@ -106,6 +106,10 @@ class Devices:
             return view if view is not None and routing_refusal(view, request, config) is None else None
 
         return choose(self._holders, request.object_id, count, candidate, draw, place, near)
+
+    def owners(self, device_ids: Iterable[str]) -> set[str]:
+        """Of those that are connected."""
+        return {device.owner for name in device_ids if (device := self.fleet.get(name)) is not None}
 
     def note_routed(self, device_id: str, bps: int) -> None:
         """A consumer was sent to the device; it counts until the next heartbeat shows what became of it."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
+from .needs import ANY_PORT, Needs
 from .places import NOWHERE, Place
 
 NOTHING: frozenset[str] = frozenset()
+COPY = Needs(ports=ANY_PORT)
+"""What each device that holds an object must have, besides its room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,17 @@ class DeviceView:
     def disk_room_bytes(self) -> int:
         return max(0, self.disk_free_bytes - self.committed_bytes)
 
+    def coming_bytes(self, hours: int) -> int:
+        """Idle upload of so many coming hours together, the current one included, as far as it is foreseen."""
+        return sum(self.forecast_idle_up_bps[: max(1, hours)]) * 3600 // 8
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """``replicas`` further copies of an object are wanted.
+    """``replicas`` further devices are wanted for a task: to hold an object, or where there is none to do something.
 
-    ``holders``: devices that hold it or are filling it, with their owners in ``owners``. ``excluded``: devices that
-    failed at it.
+    ``holders``: devices that hold it or are filling it (or that do the task), with their owners in ``owners``.
+    ``excluded``: devices that failed at it. ``hours``: until the task's deadline, for ``needs.bytes``.
     """
 
     task_id: str
@@ -69,6 +76,8 @@ class Demand:
     holders: frozenset[str] = NOTHING
     owners: frozenset[str] = NOTHING
     excluded: frozenset[str] = NOTHING
+    needs: Needs = COPY
+    hours: int = 24
 
 
 @dataclass(frozen=True, slots=True)
