@@ -41,6 +41,7 @@ PURE = [
     "agent/fallow_agent/uplink/outgoing.py",
     "agent/fallow_agent/uplink/reports.py",
     "server/fallow_server/scheduling/*.py",
+    "server/fallow_server/fleet/reports.py",
     "server/fallow_server/tasks/states.py",
     "server/fallow_server/tasks/model.py",
     "server/fallow_server/catalogue/names.py",

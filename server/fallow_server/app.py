@@ -158,6 +158,7 @@ class Scheduler:
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
+        self._background.start("pulse of sessions", self.sessions.keep_pulse())
 
     async def close(self) -> None:
         await self.tasks.close()

@@ -19,7 +19,7 @@ from fallow_wire.encoding import base64url, from_base64url
 from fallow_wire.errors import PeerError
 from fallow_wire.fields import decode
 from fallow_wire.keys import PublicKey
-from fallow_wire.session import DialBack, DialBackAnswer, TaskStatus, dial_back_input
+from fallow_wire.session import DialBack, DialBackAnswer, ServicePort, TaskStatus, dial_back_input
 
 from ..clock import Clock
 from .addresses import Target, dial_back_targets, fault_of
@@ -70,22 +70,23 @@ class DialBacks:
         device = self._fleet.get(device_id)
         if device is None:
             return
-        targets = self._targets(device)
+        claims = _claims_of(device)
         plan = self._plans.get(device_id)
+        if plan is not None and plan.claims == claims:
+            return  # as nearly always: what may be tried of them need not be found anew
+        targets = self._targets(device)
         if plan is not None and plan.targets == targets:
+            plan.claims = claims
             return
-        self._plans[device_id] = plan = _Plan(targets)
+        self._plans[device_id] = plan = _Plan(claims, targets)
         # Right after a restart all devices report at once; a short random delay spreads the connections.
         self._plan_at(
             device_id, plan, self._clock.monotonic() + self._randomness.uniform(0, min(2, len(self._plans) / 64))
         )
 
     def _targets(self, device: LiveDevice) -> tuple[Target, ...]:
-        if device.heartbeat is None:
-            return ()
-        ports = device.heartbeat.environment.service_ports
         allow = self._config.allow_private_addresses
-        return dial_back_targets(ports, device.remote_address, allow_private=allow)
+        return dial_back_targets(_claims_of(device), device.remote_address, allow_private=allow)
 
     def _plan_at(self, device_id: str, plan: _Plan, at_s: float) -> None:
         plan.at_s = at_s
@@ -176,12 +177,17 @@ class DialBacks:
         return answer.device_id == device.device_id
 
 
+def _claims_of(device: LiveDevice) -> tuple[ServicePort, ...]:
+    return device.heartbeat.environment.service_ports if device.heartbeat is not None else ()
+
+
 class _Plan:
-    """When one device is tested next, and where."""
+    """When one device is tested next, and where: what of its ``claims`` may be tried."""
 
-    __slots__ = ("at_s", "failures", "targets")
+    __slots__ = ("at_s", "claims", "failures", "targets")
 
-    def __init__(self, targets: tuple[Target, ...]) -> None:
+    def __init__(self, claims: tuple[ServicePort, ...], targets: tuple[Target, ...]) -> None:
+        self.claims = claims
         self.targets = targets
         self.failures = 0
         self.at_s = 0.0
