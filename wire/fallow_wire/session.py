@@ -36,11 +36,13 @@ from .limits import (
     SESSION_UP_BYTES_MAX,
     TICKET_BYTES_MAX,
 )
+from .probes import ProbeResult
 from .strict import dumps, loads_object
 from .tickets import SERVICES
 
 SUBPROTOCOL = "fallow.v1"
 HEARTBEAT_S = 15
+TASK_KINDS = ("fill", "drop", "probe", "live")
 
 _NONCE = matching(re.compile(r"[A-Za-z0-9_-]{16,64}\Z"), "16 to 64 characters of base64url", 64)
 
@@ -139,11 +141,14 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
+    """``result``: of a probe that is done."""
+
     TYPE: ClassVar[str] = "task_status"
     id: Annotated[str, word()]
     status: Annotated[str, one_of("accepted", "running", "done", "failed")]
     bytes_done: Annotated[int, integer()] = 0
     reason: Annotated[str | None, text(256)] = None
+    result: Annotated[ProbeResult | None, record(ProbeResult)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +187,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """``fill``: hold ``object``, from ``sources`` in order. ``drop``: forget it."""
+    """``fill``: hold ``object``, from ``sources`` in order. ``drop``: forget it. ``probe``: measure what ``parameters``
+    say (:mod:`.probes`)."""
 
     TYPE: ClassVar[str] = "task"
     id: Annotated[str, word()]
-    kind: Annotated[str, one_of("fill", "drop", "probe", "live")]
+    kind: Annotated[str, one_of(*TASK_KINDS)]
     object: Annotated[str | None, hexadecimal(64)] = None
     manifest: Annotated[str | None, text(MANIFEST_BYTES_MAX, 1)] = None
     sources: Annotated[tuple[Source, ...], items(record(Source), 16)] = ()
@@ -224,11 +230,31 @@ class DialBack:
     nonce: Annotated[str, _NONCE]
 
 
+REACH = ("open", "mapped", "carrier", "blocked", "unknown")
+"""``open``: an address of the device's own answered. ``mapped``: one of its router's did. ``carrier``: none did, for
+the provider shares one address among homes, or there is a second router. ``blocked``: none did. ``unknown``: none was
+tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reachability:
+    """What the scheduler has found by dialling back; sent after the first dial-backs, and when it changes.
+
+    ``address``: from which the scheduler sees this session come. ``urls``: that answered.
+    """
+
+    TYPE: ClassVar[str] = "reachability"
+    address: Annotated[str, text(64)]
+    ipv4: Annotated[str, one_of(*REACH)]
+    ipv6: Annotated[str, one_of(*REACH)]
+    urls: Annotated[tuple[str, ...], items(text(128), 16)] = ()
+
+
 Upward = Hello | Heartbeat | TaskStatus | Content
-Downward = Challenge | Task | Cancel | Policy | DialBack
+Downward = Challenge | Task | Cancel | Policy | DialBack | Reachability
 
 _UP: dict[str, type[Any]] = {c.TYPE: c for c in (Hello, Heartbeat, TaskStatus, Content)}
-_DOWN: dict[str, type[Any]] = {c.TYPE: c for c in (Challenge, Task, Cancel, Policy, DialBack)}
+_DOWN: dict[str, type[Any]] = {c.TYPE: c for c in (Challenge, Task, Cancel, Policy, DialBack, Reachability)}
 
 
 def _read(data: str | bytes, size_max: int, types: dict[str, type[Any]]) -> Any:

@@ -9,21 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Mapping
 
 from fallow_wire.ids import uuid7
+from fallow_wire.probes import ProbeResult
 from fallow_wire.session import Task, TaskStatus
 
 from ..catalogue.objects import Catalogue
 from ..clock import Clock
 from ..delivery.devices import Devices
-from ..fleet.live import LiveDevice
-from ..scheduling.assignment import assign
-from ..scheduling.filters import explain
-from ..scheduling.views import Demand
+from ..scheduling.explanation import Sifted
+from ..scheduling.places import NOWHERE
 from .config import Config
+from .copies import DROP, FILL, copies
+from .kinds import Kind, Order
 from .messages import Message, Messenger, cancelling
 from .model import GONE, NetworkTask
-from .states import PlacementState, TaskEvent
+from .outcomes import Outcomes, Result
+from .placing import Placer, coming_by_object
+from .states import PlacementState, TaskEvent, TaskState
 from .store import TaskStore
 
 PURGED_MAX = 1000
@@ -41,16 +45,21 @@ class TaskDriver:
         self,
         config: Config,
         store: TaskStore,
+        outcomes: Outcomes,
         catalogue: Catalogue,
         devices: Devices,
-        messenger: Messenger,
+        kinds: Mapping[str, Kind],
+        placer: Placer,
         clock: Clock,
     ) -> None:
         self._config = config
         self._store = store
+        self._outcomes = outcomes
         self._catalogue = catalogue
         self._devices = devices
-        self._messenger = messenger
+        self._kinds = kinds
+        self._placer = placer
+        self._messenger = Messenger(config.sending_max, devices.fleet, kinds)
         self._clock = clock
         self._open: dict[str, NetworkTask] = {}
         self._rounds = asyncio.Lock()
@@ -64,9 +73,8 @@ class TaskDriver:
         # What is known of devices: their objects as last seen, and since when (monotonic) they are away.
         self._seen: dict[str, frozenset[str]] = {}
         self._away: dict[str, tuple[float, frozenset[str]]] = {}
+        self._results: list[Result] = []
         self._waiting = False
-        self._turn = 0
-        self._sampled = 0
         self._started_at = 0.0
         self._repair_at = 0.0
         self._rested: dict[str, float] = {}
@@ -101,34 +109,33 @@ class TaskDriver:
         return [
             task
             for task in self._open.values()
-            if (task.kind, task.object_id, task.publisher) == ("fill", object_id, publisher)
+            if (task.kind, task.object_id, task.publisher) == (FILL, object_id, publisher)
         ]
 
     def open_count(self, publisher: str) -> int:
         return sum(task.publisher == publisher for task in self._open.values())
 
-    async def create(
-        self, kind: str, object_id: str, publisher: str, size_bytes: int, replicas: int, deadline: int | None = None
-    ) -> NetworkTask:
+    async def create(self, kind: str, publisher: str, order: Order, deadline: int | None = None) -> NetworkTask:
         """A new task; it is in the database when this returns and is placed in the next round."""
         now = self._clock.now()
         task = NetworkTask(
             task_id=uuid7(self._clock.now_ms(), os.urandom(10)),
             publisher=publisher,
             kind=kind,
-            object_id=object_id,
-            size_bytes=size_bytes,
-            replicas=replicas,
-            deadline=now + self._config.lifetime_s if deadline is None else deadline,
+            object_id=order.object_id,
+            size_bytes=order.size_bytes,
+            replicas=order.replicas,
+            deadline=now + (order.lifetime_s or self._config.lifetime_s) if deadline is None else deadline,
             created_at=now,
+            needs=order.needs,
+            parameters=order.parameters,
             updated_at=now,
         )
         async with self._lock:
             await self._store.add(task)
             self._open[task.task_id] = task
-            if kind == "drop":
-                for device_id in sorted(self._devices.holder_ids(object_id)):
-                    task.place(device_id, now)
+            for device_id in sorted(self._kinds[kind].devices(task)):
+                task.place(device_id, now)
         self._wake.set()
         return task
 
@@ -141,29 +148,26 @@ class TaskDriver:
             await self._finish([task])
         await self._messenger.send_all([cancelling(task, placement) for placement in closed])
 
-    def waiting_for(self, task: NetworkTask) -> dict[str, int]:
-        """How many devices each reason keeps from holding the object, for a task that waits."""
-        demand = self._demand(task, self._coming().get(task.object_id, set()), self._clock.now())
-        devices = self._sample(list(self._devices.fleet.devices()))
-        views = [view for device in devices if (view := self._devices.view(device)) is not None]
-        return explain(views, demand, self._config.filters) if demand.replicas else {}
+    async def waiting_for(self, task: NetworkTask) -> Sifted | None:
+        """Which devices could do a task that waits, and why the others cannot; None when it wants no more."""
+        return await self._placer.sifted(task, coming_by_object(self._open.values()), self._clock.now())
 
     # -------------------------------------------------------------- events
 
     async def published(self, object_id: str, publisher: str, size_bytes: int, replicas: int) -> None:
         had = any(
-            task.kind == "fill" and task.object_id == object_id and task.replicas >= replicas
+            task.kind == FILL and task.object_id == object_id and task.replicas >= replicas
             for task in self._open.values()
         )
         enough = len(self._devices.holder_ids(object_id)) >= replicas
         if replicas and size_bytes and not had and not enough:
-            await self.create("fill", object_id, publisher, size_bytes, replicas)
+            await self.create(FILL, publisher, copies(object_id, size_bytes, replicas))
 
     async def removed(self, object_id: str, publisher: str) -> None:
-        for task in [one for one in self._open.values() if one.object_id == object_id and one.kind == "fill"]:
+        for task in [one for one in self._open.values() if one.object_id == object_id and one.kind == FILL]:
             await self.cancel(task)
         if self._devices.holder_ids(object_id):
-            await self.create("drop", object_id, publisher, 0, 0)
+            await self.create(DROP, publisher, Order(0, object_id))
 
     async def connected(self, device_id: str) -> None:
         self._away.pop(device_id, None)
@@ -220,13 +224,13 @@ class TaskDriver:
                 messages = await self._apply_content(now)
                 messages += self._apply_time(now)
                 messages += self._settle(now)
-                self._count_committed()
+                self._placer.count_committed(self._open.values())
                 await self._place(now)
                 # Placing changes states too: pending is placed.
                 messages += self._settle(now)
                 messages += self._unsent()
                 await self._finish(list(self._open.values()))
-                self._count_committed()
+                self._placer.count_committed(self._open.values())
             await self._messenger.send_all(messages)
 
     def _apply_statuses(self, now: int) -> None:
@@ -234,13 +238,24 @@ class TaskDriver:
         for (task_id, device_id), status in statuses.items():
             task = self._open.get(task_id)
             if task is not None:
-                task.placements[device_id].report(status, now)
+                placement = task.placements[device_id]
+                was_open = placement.is_open
+                placement.report(status, now)
+                if was_open and placement.state is PlacementState.DONE and status.result is not None:
+                    self._note_result(task, device_id, status.result)
         arrived, self._arrived = self._arrived, set()
         for task in self._open.values():
             for placement in task.open_placements():
                 if placement.device_id in arrived:
                     # Nobody knows what reached it over its old session.
                     placement.sends = 0
+
+    def _note_result(self, task: NetworkTask, device_id: str, result: ProbeResult) -> None:
+        if task.object_id:
+            return  # a copy has no result but itself
+        device = self._devices.fleet.get(device_id)
+        view = None if device is None else self._devices.view(device)
+        self._results.append(Result(task.task_id, device_id, NOWHERE if view is None else view.place, result))
 
     def _unsent(self) -> list[Message]:
         return [
@@ -263,16 +278,17 @@ class TaskDriver:
                 placement = task.placements.get(device_id)
                 if placement is None or not placement.is_open:
                     continue
-                if task.kind == "drop":
+                done_when_held = self._kinds[task.kind].done_when_held
+                if done_when_held is False:
                     dropping.add(task.object_id)
-                if (task.object_id in held) == (task.kind == "fill"):
+                if (task.object_id in held) is done_when_held:
                     placement.bytes_done = task.size_bytes
                     placement.move("done", now)
             fresh = held - self._seen.get(device_id, frozenset()) - dropping
             self._seen[device_id] = held
             # What was deleted while the device was away is dropped now.
             for object_id in sorted(fresh - await self._catalogue.known(fresh)):
-                drop = Task(uuid7(self._clock.now_ms(), os.urandom(10)), "drop", object_id)
+                drop = Task(uuid7(self._clock.now_ms(), os.urandom(10)), DROP, object_id)
                 messages.append(Message(device_id, None, None, drop))
         return messages
 
@@ -308,92 +324,31 @@ class TaskDriver:
         for task in self._open.values():
             if not task.is_open:
                 continue
-            if task.kind == "drop":
-                task.settle_drop(now)
-            else:
-                surplus = task.settle_fill(self._devices.holder_ids(task.object_id), now)
-                messages += [cancelling(task, placement) for placement in surplus]
+            surplus = self._kinds[task.kind].settle(task, now)
+            messages += [cancelling(task, placement) for placement in surplus]
         return messages
 
-    def _coming(self) -> dict[str, set[str]]:
-        """Devices that fill an object, for any task, by object."""
-        coming: dict[str, set[str]] = {}
-        for task in self._open.values():
-            if task.kind == "fill":
-                for placement in task.open_placements():
-                    coming.setdefault(task.object_id, set()).add(placement.device_id)
-        return coming
-
-    def _demand(self, task: NetworkTask, coming: set[str], now: int) -> Demand:
-        holders = self._devices.holder_ids(task.object_id)
-        owners = {
-            device.owner
-            for device_id in holders | coming | task.done_devices()
-            if (device := self._devices.fleet.get(device_id)) is not None
-        }
-        return task.demand(holders, coming, owners, now, self._config.retry_s)
-
     async def _place(self, now: int) -> None:
-        """Place a bounded number of tasks, each on the best of a bounded number of devices; the rest have their turn
-        in the next round, which starts where this one ended."""
-        coming = self._coming()
-        devices = list(self._devices.fleet.devices())
-        waiting = 0
-        turn: list[tuple[NetworkTask, Demand]] = []
-        for task in self._open.values():
-            if task.is_open and task.kind == "fill":
-                demand = self._demand(task, coming.get(task.object_id, set()), now)
-                if demand.replicas:
-                    waiting += 1
-                    turn.append((task, demand))
-        self._turn = self._turn % waiting if waiting else 0
-        for task, _ in (turn[self._turn :] + turn[: self._turn])[: self._config.round_tasks_max]:
-            self._turn += 1
-            filling = coming.setdefault(task.object_id, set())
-            demand = self._demand(task, filling, now)
-            views = [view for device in self._sample(devices) if (view := self._devices.view(device)) is not None]
-            found = assign([demand], views, self._config.filters)
-            for assignment in found:
-                task.place(assignment.device_id, now)
-                filling.add(assignment.device_id)
-                committed = self._devices.committed
-                committed[assignment.device_id] = committed.get(assignment.device_id, 0) + task.size_bytes
-            waiting -= len(found) >= demand.replicas
-            await asyncio.sleep(0)
+        waiting, more = await self._placer.place(self._open.values(), now)
         self._waiting = waiting > 0
-        if waiting > 0 and len(turn) > self._config.round_tasks_max:
+        if more:
             self._wake.set()
 
-    def _sample(self, devices: list[LiveDevice]) -> list[LiveDevice]:
-        """All devices of a small fleet; of a large one a part, another one each time."""
-        size = self._config.candidates_max
-        if len(devices) <= size:
-            return devices
-        start = self._sampled % len(devices)
-        self._sampled = start + size
-        return (devices + devices[:size])[start : start + size]
-
-    def _count_committed(self) -> None:
-        committed: dict[str, int] = {}
-        for task in self._open.values():
-            if task.kind == "fill":
-                for placement in task.open_placements():
-                    committed[placement.device_id] = committed.get(placement.device_id, 0) + task.size_bytes
-        self._devices.committed = committed
-
     async def _finish(self, tasks: list[NetworkTask]) -> None:
-        await self._store.save(tasks)
+        decisions, results = self._placer.decisions, self._results
+        await self._store.save(tasks, lambda connection: self._outcomes.write(connection, decisions, results))
+        self._placer.decisions, self._results = [], []
         for task in tasks:
             if not task.is_open:
                 self._open.pop(task.task_id, None)
-                if task.state.value in ("failed", "expired"):
+                if task.object_id and task.state in (TaskState.FAILED, TaskState.EXPIRED):
                     self._rested[task.object_id] = self._clock.monotonic() + self._config.gone_s_max * 6
 
     async def _repair(self) -> None:
         """Make up for copies that were lost since their task was done."""
         now = self._clock.monotonic()
         recent = {name: held for name, (since, held) in self._away.items() if now - since <= self._config.gone_s_max}
-        filling = {task.object_id for task in self._open.values() if task.kind == "fill"}
+        filling = {task.object_id for task in self._open.values() if task.kind == FILL}
         self._rested = {object_id: until for object_id, until in self._rested.items() if now < until}
         for wanted in await self._catalogue.wanted():
             if not wanted.size or wanted.object_id in filling or wanted.object_id in self._rested:
@@ -401,5 +356,6 @@ class TaskDriver:
             holders = set(self._devices.holder_ids(wanted.object_id))
             holders |= {name for name, held in recent.items() if wanted.object_id in held}
             if len(holders) < wanted.replicas:
-                await self.create("fill", wanted.object_id, wanted.publisher, wanted.size, wanted.replicas)
+                await self.create(FILL, wanted.publisher, copies(wanted.object_id, wanted.size, wanted.replicas))
         await self._store.purge(self._clock.now() - self._config.kept_s, PURGED_MAX)
+        await self._outcomes.purge(self._clock.now() - self._config.results_kept_s, PURGED_MAX)

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from aiohttp import web
-from fallow_wire.fields import hexadecimal, integer, one_of
+from fallow_wire.fields import decode
 
 from ..catalogue.objects import Catalogue
 from ..clock import Clock
 from ..database import Database
 from ..delivery.devices import Devices
 from ..delivery.tickets import TicketIssuer
-from ..http import Api, ApiProblem, Role, json_response, principal, record_body, refusal
+from ..http import Api, ApiProblem, Role, json_body, json_response, page_of, principal, refusal
 from .config import Config
+from .copies import DROP, FILL, Drops, Fills
 from .driver import TaskDriver
-from .messages import Messenger
+from .kinds import Kind, TaskRequest
 from .model import NetworkTask
+from .outcomes import Outcomes
+from .placing import Placer
+from .probes import PROBE, Probes, Resolve, addresses_of
 from .store import TaskStore
 
 PAGE_TASKS_MAX = 500
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRequest:
-    """``POST /v1/tasks``. ``probe`` and ``live`` are on the wire and not offered by this version."""
-
-    kind: Annotated[str, one_of("fill", "drop")]
-    object: Annotated[str, hexadecimal(64)]
-    replicas: Annotated[int | None, integer(1)] = None
-    deadline: Annotated[int | None, integer()] = None
-
-
 class TaskService:
-    """:param public_url: where devices reach the origin."""
+    """:param public_url: where devices reach the origin. :param resolve: addresses of targets of probes."""
 
     def __init__(
         self,
@@ -45,14 +38,20 @@ class TaskService:
         issuer: TicketIssuer,
         clock: Clock,
         public_url: str,
+        resolve: Resolve = addresses_of,
     ) -> None:
         self._config = config
-        self._catalogue = catalogue
         self._clock = clock
-        self._devices = devices
         self._store = TaskStore(database)
-        messenger = Messenger(config, catalogue, devices, issuer, public_url.rstrip("/"))
-        self.driver = TaskDriver(config, self._store, catalogue, devices, messenger, clock)
+        self._kinds: dict[str, Kind] = {
+            FILL: Fills(config, catalogue, devices, issuer, public_url.rstrip("/")),
+            DROP: Drops(catalogue, devices, self._stop_filling),
+        }
+        probes = Probes(config.probes, devices, clock, config.retry_s, resolve)
+        self._kinds[PROBE] = probes
+        self._outcomes = Outcomes(database)
+        placer = Placer(config, devices, self._kinds, {PROBE: probes.homes}, clock, issuer.price)
+        self.driver = TaskDriver(config, self._store, self._outcomes, catalogue, devices, self._kinds, placer, clock)
 
     async def start(self) -> None:
         await self.driver.start()
@@ -64,36 +63,27 @@ class TaskService:
         api.add("POST", "/v1/tasks", self.post, Role.PUBLISHER)
         api.add("GET", "/v1/tasks", self.get_all, Role.PUBLISHER)
         api.add("GET", "/v1/tasks/{id}", self.get_one, Role.PUBLISHER)
+        api.add("GET", "/v1/tasks/{id}/results", self.get_results, Role.PUBLISHER)
+        api.add("GET", "/v1/tasks/{id}/why", self.get_why, Role.PUBLISHER, Role.OPERATOR)
         api.add("DELETE", "/v1/tasks/{id}", self.delete, Role.PUBLISHER)
 
     async def post(self, request: web.Request) -> web.Response:
         publisher = principal(request).account
-        asked = await record_body(request, TaskRequest)
+        # Strictly: a need that is misspelt would be left out of account, and cost the publisher.
+        asked = decode(TaskRequest, await json_body(request), strict=True)
+        kind = self._kinds.get(asked.kind)
+        if kind is None:
+            raise refusal(400, "not-offered", f"{asked.kind} tasks are not offered here")
         now = self._clock.now()
-        own = await self._catalogue.own(asked.object, publisher)
-        if own is None:
-            raise refusal(404, "not-found", "You have no such object", remedy="Publish it first.")
         if asked.deadline is not None and not now < asked.deadline <= now + self._config.lifetime_s_max:
             raise refusal(
                 400, "malformed", "deadline is a Unix time to come",
                 f"at most {self._config.lifetime_s_max} s from now",
             )  # fmt: skip
-        replicas = 0
-        if asked.kind == "fill":
-            replicas = self._catalogue.config.replicas if asked.replicas is None else asked.replicas
-            if not 1 <= replicas <= self._catalogue.config.replicas_max:
-                raise refusal(
-                    400, "malformed", "replicas is a number", f"from 1 to {self._catalogue.config.replicas_max}"
-                )
-            if own.size == 0:
-                raise refusal(400, "empty-object", "An empty object needs no copies")
         if self.driver.open_count(publisher) >= self._config.publisher_open_max:
             raise refusal(429, "too-many-tasks", "Too many of your tasks are open", remedy="Wait, or cancel some.")
-        # Remembered beyond the task: copies that are lost later are made again, and dropped ones are not.
-        await self._catalogue.want(asked.object, publisher, replicas)
-        if asked.kind == "drop":
-            await self._stop_filling(asked.object, publisher)
-        task = await self.driver.create(asked.kind, asked.object, publisher, own.size, replicas, asked.deadline)
+        order = await kind.order(asked, publisher)
+        task = await self.driver.create(asked.kind, publisher, order, asked.deadline)
         return json_response(task.described(), status=201)
 
     async def _stop_filling(self, object_id: str, publisher: str) -> None:
@@ -107,34 +97,47 @@ class TaskService:
         return json_response([(self.driver.task(task.task_id) or task).described() for task in found])
 
     async def get_one(self, request: web.Request) -> web.Response:
-        return json_response(self._described(await self._own(request)))
+        return json_response(await self._described(await self._own(request)))
+
+    async def get_results(self, request: web.Request) -> web.Response:
+        """Pages of at most 500, by device, by ``?after=<device>``."""
+        task = await self._own(request)
+        after, limit = page_of(request, PAGE_TASKS_MAX)
+        return json_response(await self._outcomes.results_of(task.task_id, after[:64], limit))
+
+    async def get_why(self, request: web.Request) -> web.Response:
+        """The last decisions, newest first; and how it would be decided now, where more devices are wanted."""
+        task = await self._own(request)
+        told: dict[str, Any] = {"id": task.task_id, "kind": task.kind, "state": task.state.value}
+        told["decisions"] = await self._outcomes.decisions_of(task.task_id)
+        sifted = await self.driver.waiting_for(task) if task.is_open else None
+        if sifted is not None:
+            told["now"] = sifted.told(self._clock.now(), ())
+        return json_response(told)
 
     async def delete(self, request: web.Request) -> web.Response:
         """Cancel. A task that ended keeps its end, and the answer tells it."""
         task = await self._own(request)
         if task.is_open:
             await self.driver.cancel(task)
-            if task.kind == "fill":
-                # Else the copies that it was to make would be found missing.
-                held = len(self._devices.holder_ids(task.object_id))
-                await self._catalogue.want(task.object_id, task.publisher, min(held, task.replicas))
+            await self._kinds[task.kind].cancelled(task)
         return json_response(task.described())
 
     async def _own(self, request: web.Request) -> NetworkTask:
-        task_id, publisher = request.match_info["id"], principal(request).account
+        caller, task_id = principal(request), request.match_info["id"]
+        publisher = None if caller.role is Role.OPERATOR else caller.account
         task = self.driver.task(task_id)
-        if task is None or task.publisher != publisher:
+        if task is None or publisher not in (None, task.publisher):
             task = await self._store.find(task_id[:64], publisher)
         if task is None:
             raise _not_found()
         return task
 
-    def _described(self, task: NetworkTask) -> dict[str, Any]:
+    async def _described(self, task: NetworkTask) -> dict[str, Any]:
         described = task.described()
-        if task.is_open and task.kind == "fill":
-            waiting = self.driver.waiting_for(task)
-            if waiting:
-                described["waiting"] = waiting
+        sifted = await self.driver.waiting_for(task) if task.is_open else None
+        if sifted is not None and sifted.refused:
+            described["waiting"] = {reason: len(ids) for reason, ids in sorted(sifted.refused.items())}
         return described
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from fallow_wire.fields import decode, encode
+from fallow_wire.strict import dumps, loads_object
 from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..catalogue.tables import blobs
 from ..database import Database
+from ..scheduling.needs import Needs
+from ..scheduling.views import COPY
 from . import tables
 from .model import NetworkTask, Placement
 from .states import TASK_OPEN, PlacementState, TaskState
 
 QUERY_IDS_MAX = 500
+JSON_CHARS_MAX = 128 * 1024
+"""Of one column: twice the largest body of a call that may become one."""
 
 
 class TaskStore:
@@ -24,8 +31,10 @@ class TaskStore:
         """Every task that is not at an end, oldest first."""
         return await self._load(tables.tasks.c.state.in_([state.value for state in TASK_OPEN]))
 
-    async def find(self, task_id: str, publisher: str) -> NetworkTask | None:
-        found = await self._load(tables.tasks.c.task_id == task_id, tables.tasks.c.publisher == publisher)
+    async def find(self, task_id: str, publisher: str | None) -> NetworkTask | None:
+        """:param publisher: whose it must be; None for anybody's."""
+        own = () if publisher is None else (tables.tasks.c.publisher == publisher,)
+        found = await self._load(tables.tasks.c.task_id == task_id, *own)
         return found[0] if found else None
 
     async def listed(self, publisher: str, after: str, limit: int) -> list[NetworkTask]:
@@ -53,6 +62,8 @@ class TaskStore:
                     replicas=row["replicas"],
                     deadline=row["deadline"],
                     created_at=row["created_at"],
+                    needs=_needs(row["needs"]),
+                    parameters={} if row["parameters"] is None else loads_object(row["parameters"], JSON_CHARS_MAX),
                     state=TaskState(row["state"]),
                     reason=row["reason"],
                     updated_at=row["updated_at"],
@@ -89,12 +100,19 @@ class TaskStore:
                     reason=task.reason,
                     created_at=task.created_at,
                     updated_at=task.created_at,
+                    needs=_json(task.needs),
+                    parameters=_json(dict(task.parameters)) if task.parameters else None,
                 )
             )
         task.changed = False
 
-    async def save(self, tasks: Iterable[NetworkTask]) -> None:
-        """Write what changed, in one transaction. Progress alone is not a change: it is lost with a restart."""
+    async def save(
+        self, tasks: Iterable[NetworkTask], more: Callable[[AsyncConnection], Awaitable[None]] | None = None
+    ) -> None:
+        """Write what changed, in one transaction. Progress alone is not a change: it is lost with a restart.
+
+        :param more: writes what belongs to it; called only when something changed.
+        """
         changed = [task for task in tasks if task.changed or any(one.changed for one in task.placements.values())]
         if not changed:
             return
@@ -108,6 +126,8 @@ class TaskStore:
                 for placement in task.placements.values():
                     if placement.changed:
                         await connection.execute(_written(task.task_id, placement))
+            if more is not None:
+                await more(connection)
         for task in changed:
             task.changed = False
             for placement in task.placements.values():
@@ -139,3 +159,12 @@ def _written(task_id: str, placement: Placement) -> Any:
         return insert(tables.placements).values(task_id=task_id, device_id=placement.device_id, **values)
     key = (tables.placements.c.task_id == task_id, tables.placements.c.device_id == placement.device_id)
     return update(tables.placements).where(*key).values(**values)
+
+
+def _json(value: Any) -> str:
+    return dumps(encode(value)).decode("utf-8")
+
+
+def _needs(text: str | None) -> Needs:
+    # Not strictly: a newer version, gone back from, may have known more.
+    return COPY if text is None else decode(Needs, loads_object(text, JSON_CHARS_MAX), strict=False)
