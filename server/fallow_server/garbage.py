@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 
-YOUNG_OBJECTS_MAX = 10_000
+YOUNG_OBJECTS_MAX = 7000
 """Python's 700 are reached several times in each batch of proofs, whose records hold no cycles and die by themselves;
-looking through them costs a tenth of the processor. This many small objects are a few MB, and take some ms."""
-YOUNG_ROUNDS = 2
-"""Until those that outlived a round are looked through with the young once more."""
+looking through them costs a tenth of the processor. Twice as many as these, cold, take some 10 ms of the loop."""
+YOUNG_ROUNDS = 0
+"""Besides each second one, which looks through those again that outlived the one before."""
 
 
 def collect_less() -> None:

@@ -73,6 +73,7 @@ def test_what_a_device_says_is_seen_and_passed_on(tmp_path: Path) -> None:
             await device.send(heartbeat())
             assert await heard.next() == ("reported", device.device_id)
             assert live.heartbeat == heartbeat()
+            assert b"fallow_idle_up_bps 3e+07" in await world.scheduler.metrics.text()
             await device.send(Content((A, B), ()))
             await device.send(Content((C,), (A,)))
             await device.send(Content((A,), (), True))

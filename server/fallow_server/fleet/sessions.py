@@ -52,8 +52,9 @@ REMEMBERED_AT_ONCE = 1000
 
 PULSES = 6
 """In ``ping_s``: how late a ping may be."""
+SENT_AT_ONCE = 100
 FELT_AT_ONCE = 1000
-"""Connections, before others have their turn on the loop."""
+"""Messages, and connections, before others have their turn on the loop: some ms."""
 
 _log = logging.getLogger(__name__)
 
@@ -267,11 +268,13 @@ class Sessions:
     async def announce_policy(self) -> None:
         """Send the policy anew to everyone: a key was rotated or the ledger moved."""
         policy = self._policy()
-        for device in list(self._fleet.devices()):
+        for number, device in enumerate(list(self._fleet.devices()), 1):
             try:
                 await device.send(policy)
             except ConnectionError:
                 _log.info("%s left while the policy was sent", device.device_id)
+            if number % SENT_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """End all sessions with 1012 (service restart): devices come back after a random while."""
