@@ -113,16 +113,26 @@ def place(
 class _Pool:
     """The candidates of one object, with a bound on the value of each; those that are taken or unfit have none."""
 
-    __slots__ = ("bounds", "devices", "second")
+    __slots__ = ("bounds", "devices", "found", "homes", "reckoned", "second")
 
-    def __init__(self, devices: NDArray[np.int64]) -> None:
+    def __init__(self, devices: NDArray[np.int64], homes: Ints) -> None:
         self.devices = devices
+        self.homes = homes
+        self.reckoned = False
+        # The best one as last reckoned, and how many copies its device had got by then.
+        self.found: tuple[_Candidate, int] | None = None
         self.bounds = np.full(len(devices), np.inf)
         # In a home that has a copy already: only for what publishers want, and only when no other home is left.
         self.second: list[int] = []
 
-    def best(self) -> float:
-        return float(self.bounds.max()) if len(self.bounds) else -np.inf
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """``place``: in its pool. ``value``: of a copy there, of these ``parts``."""
+
+    place: int
+    value: float
+    parts: NDArray[np.float64]
 
 
 class _Round:
@@ -138,6 +148,7 @@ class _Round:
         self._draw = np.random.default_rng(seed)
         self._room = fleet.room_bytes.copy()
         self._waiting = fleet.waiting_bytes.copy()
+        self._got = np.zeros(len(fleet), np.int32)
         self._fill_price = price_of_filling(objects, config)
         order = np.argsort(copies.object, kind="stable")
         self._holders = copies.device[order]
@@ -149,7 +160,7 @@ class _Round:
         bookable = books.bookable
         self._per_bookable = np.divide(1, bookable, out=np.zeros_like(bookable), where=bookable > 0)
         self._pools: dict[int, _Pool] = {}
-        self._found: list[tuple[int, int, NDArray[np.float64], bool]] = []
+        self._made: list[tuple[int, int, NDArray[np.float64], bool]] = []
         self._strength_in_order()
 
     def _strength_in_order(self) -> None:
@@ -168,18 +179,18 @@ class _Round:
     def plan(self) -> Plan:
         heap = [(*self._key(one, np.inf), one) for one in range(len(self._objects)) if self._may_want(one)]
         heapq.heapify(heap)
-        while heap and len(self._found) < self._config.copies_max:
+        while heap and len(self._made) < self._config.copies_max:
             _, _, one = heapq.heappop(heap)
             pool = self._pool(one)
-            place, value, parts = self._best(one, pool)
-            if place < 0 or (value <= 0 and self._missing[one] <= 0):
+            best = self._best(one, pool)
+            if best is None or (best.value <= 0 and self._missing[one] <= 0):
                 continue
-            now = self._key(one, value)
+            now = self._key(one, best.value)
             if heap and now > heap[0][:2]:
                 heapq.heappush(heap, (*now, one))
                 continue
-            self._take(one, pool, place, parts)
-            heapq.heappush(heap, (*self._key(one, pool.best()), one))
+            self._take(one, pool, best)
+            heapq.heappush(heap, (*self._key(one, best.value), one))
         return self._plan()
 
     def _key(self, one: int, value: float) -> tuple[bool, float]:
@@ -190,18 +201,25 @@ class _Round:
         rows = slice(self._objects.first_row[one], self._objects.first_row[one + 1])
         return bool(self._missing[one] > 0 or self._books.wanted[rows].any())
 
-    def _best(self, one: int, pool: _Pool) -> tuple[int, float, NDArray[np.float64]]:
-        """The candidate of most value by now: its place in the pool (-1: none is left), the value and its parts."""
-        bounds = pool.bounds
+    def _best(self, one: int, pool: _Pool) -> _Candidate | None:
+        """The candidate of most value by now; None when none is left."""
+        if pool.found is not None:
+            best, copies = pool.found
+            # All others can only have lost since.
+            if self._got[pool.devices[best.place]] == copies:
+                return best
+        best_now = self._reckoned(one, pool)
+        if best_now is not None:
+            pool.found = best_now, int(self._got[pool.devices[best_now.place]])
+        return best_now
+
+    def _reckoned(self, one: int, pool: _Pool) -> _Candidate | None:
+        bounds, size = pool.bounds, len(pool.bounds)
         while True:
-            size = len(bounds)
-            if size > BLOCK:
+            if size > BLOCK and pool.reckoned:
                 block = np.argpartition(bounds, size - BLOCK)[size - BLOCK :]
-                # Everything at first; there are no bounds yet.
-                if bounds[block[0]] == np.inf:
-                    block = np.flatnonzero(bounds == np.inf)
             else:
-                block = np.arange(size)
+                block, pool.reckoned = np.arange(size), True
             block = block[bounds[block] > -np.inf]
             if not len(block):
                 return self._second(one, pool)
@@ -211,39 +229,39 @@ class _Round:
             ranks = values + self._promise(one, devices)
             ranks[self._room[devices] < self._objects.size_bytes[one]] = -np.inf
             bounds[block] = ranks
-            first = int(np.argmax(bounds))
+            first = int(bounds.argmax())
             found = np.flatnonzero(block == first)
             if len(found) and bounds[first] > -np.inf:
-                return first, float(values[found[0]]), parts[found[0]]
+                return _Candidate(first, float(values[found[0]]), parts[found[0]])
 
-    def _second(self, one: int, pool: _Pool) -> tuple[int, float, NDArray[np.float64]]:
+    def _second(self, one: int, pool: _Pool) -> _Candidate | None:
         """Of homes that have a copy already, once no other is left."""
-        nothing = np.zeros(len(PARTS))
         if self._missing[one] <= 0:
-            return -1, -np.inf, nothing
+            return None
         size = self._objects.size_bytes[one]
         places = [place for place in pool.second if self._room[pool.devices[place]] >= size]
         if not places:
-            return -1, -np.inf, nothing
+            return None
         devices = pool.devices[places]
         parts = self._parts(one, devices)
         values = parts[:, 0] - parts[:, 1:].sum(axis=1)
         best = int(np.argmax(values + self._promise(one, devices)))
-        return places[best], float(values[best]), parts[best]
+        return _Candidate(places[best], float(values[best]), parts[best])
 
-    def _take(self, one: int, pool: _Pool, place: int, parts: NDArray[np.float64]) -> None:
-        device = int(pool.devices[place])
+    def _take(self, one: int, pool: _Pool, best: _Candidate) -> None:
+        device = int(pool.devices[best.place])
         size = int(self._objects.size_bytes[one])
-        self._found.append((one, device, parts, bool(self._missing[one] > 0)))
+        self._made.append((one, device, best.parts, bool(self._missing[one] > 0)))
         self._book(one, device)
         self._room[device] -= size
         self._waiting[device] += size
+        self._got[device] += 1
         self._missing[one] -= 1
-        pool.bounds[place] = -np.inf
-        if place in pool.second:
-            pool.second.remove(place)
-        home = self._fleet.home[device]
-        same = np.flatnonzero((self._fleet.home[pool.devices] == home) & (pool.bounds > -np.inf))
+        pool.found = None
+        pool.bounds[best.place] = -np.inf
+        if best.place in pool.second:
+            pool.second.remove(best.place)
+        same = np.flatnonzero((pool.homes == self._fleet.home[device]) & (pool.bounds > -np.inf))
         pool.bounds[same] = -np.inf
         pool.second += same.tolist()
 
@@ -322,9 +340,9 @@ class _Round:
         if not everybody and len(found) < min(self._missing[one], looked_at):
             # Few have room for it: nobody is left out then.
             found = self._eligible(np.arange(len(fleet)), holders, refusing, size)[: self._config.looked_at_max]
-        pool = _Pool(found)
+        pool = _Pool(found, fleet.home[found])
         if len(holders):
-            same = np.flatnonzero(np.isin(fleet.home[found], fleet.home[holders]))
+            same = np.flatnonzero(np.isin(pool.homes, fleet.home[holders]))
             pool.bounds[same] = -np.inf
             pool.second = same.tolist()
         return pool
@@ -388,10 +406,10 @@ class _Round:
     def _plan(self) -> Plan:
         drops = self._drops()
         return Plan(
-            fill_object=np.array([one for one, *_ in self._found], np.int32),
-            fill_device=np.array([device for _, device, *_ in self._found], np.int32),
-            parts=np.array([parts for _, _, parts, _ in self._found], np.float32).reshape(-1, len(PARTS)),
-            minimum=np.array([minimum for *_, minimum in self._found], np.bool_),
+            fill_object=np.array([one for one, *_ in self._made], np.int32),
+            fill_device=np.array([device for _, device, *_ in self._made], np.int32),
+            parts=np.array([parts for _, _, parts, _ in self._made], np.float32).reshape(-1, len(PARTS)),
+            minimum=np.array([minimum for *_, minimum in self._made], np.bool_),
             drop_object=self._copies.object[drops].astype(np.int32),
             drop_device=self._copies.device[drops].astype(np.int32),
             unplaced=np.maximum(0, self._missing).astype(np.int32),
