@@ -12,9 +12,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-HOURS = 24
-"""The coming hours that a device foresees, the one under way first."""
-HOUR_S = 3600
+from .demand import HOUR_S, HOURS
+
+__all__ = ["HOURS", "HOUR_S", "Copies", "Flags", "Fleet", "Floats", "Ints", "Longs", "Objects", "Pairs", "no_pairs"]
 
 Floats: TypeAlias = NDArray[np.float32]
 Ints: TypeAlias = NDArray[np.int32]

@@ -12,13 +12,18 @@ from __future__ import annotations
 import heapq
 import math
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .columns import HOUR_S, HOURS, Floats
 from .places import Place
+
+if TYPE_CHECKING:
+    from .expectation import Expected
+
+HOURS = 24
+"""The coming ones, that under way first: as many as a device foresees."""
+HOUR_S = 3600
 
 DAY_S = HOURS * HOUR_S
 BURST_S = HOUR_S
@@ -35,8 +40,6 @@ SHAPE_DAYS = 2
 SHAPE_MIN = 0.1
 """No hour counts for more than ten usual ones."""
 
-GATHERED_HOURS = 4 * 7 * HOURS
-"""After so many, a count that fades over a week grows no more."""
 COUNT_MIN = 1e-9
 """What has faded to less than this is nothing, and has a logarithm."""
 
@@ -49,24 +52,16 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """``objects``, ``places`` [k]. ``bytes_by_hour`` [k, 24]: what is expected in each coming hour."""
-
-    objects: list[str]
-    places: list[Place]
-    bytes_by_hour: Floats
-
-
-@dataclass(frozen=True, slots=True)
 class Saved:
     """Everything that is remembered. ``columns``: of each pair, in the order of :attr:`Demands.COLUMNS`."""
 
     pairs: list[tuple[str, Place]]
     columns: tuple[array[float], ...]
     shapes: list[tuple[str | None, float, float, tuple[float, ...]]]
+    """Country, since when and as of when (Unix seconds), and what was asked for by hour."""
 
 
-class _Shape:
+class Shape:
     """Of a country's day: what was asked for by hour (UTC), fading over a week."""
 
     __slots__ = ("at", "hours", "since", "total")
@@ -76,6 +71,13 @@ class _Shape:
         self.total = 0.0
         self.since = now
         self.at = now
+
+    @classmethod
+    def restored(cls, since: float, at: float, hours: Iterable[float]) -> Shape:
+        shape = cls(since)
+        shape.at, shape.hours = at, list(hours)
+        shape.total = sum(shape.hours)
+        return shape
 
     def note(self, bytes_: float, now: float) -> None:
         # Fades by growing what is new: old counts are left as they are, until the numbers grow too large.
@@ -116,7 +118,7 @@ class Demands:
         self._inherited, self._at, self._since = array("d"), array("d"), array("d")
         # The rank of each slot as it was once; ranks only grow, so the least is found by looking again.
         self._ranks: list[tuple[float, int]] = []
-        self._shapes: dict[str | None, _Shape] = {}
+        self._shapes: dict[str | None, Shape] = {}
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -146,12 +148,12 @@ class Demands:
         self._week[slot] *= week
         self._inherited[slot] *= week
 
-    def _shape(self, country: str | None, now: float) -> _Shape:
+    def _shape(self, country: str | None, now: float) -> Shape:
         if country not in self._shapes and len(self._shapes) >= COUNTRIES_MAX:
             country = None
         shape = self._shapes.get(country)
         if shape is None:
-            shape = self._shapes[country] = _Shape(now)
+            shape = self._shapes[country] = Shape(now)
         return shape
 
     def _rank(self, slot: int) -> float:
@@ -189,41 +191,11 @@ class Demands:
     # -------------------------------------------------------------- what is expected
 
     def expected(self, now: float) -> Expected:
-        """For every pair that is counted. The first hour is the one that begins now.
+        """For every pair that is counted, what is asked for in the coming hours."""
+        # Here and not above: who only counts does without numpy.
+        from .expectation import expected
 
-        The usual rate is the mean of what the last day and the last week show; what the last hour shows above it is a
-        rush, and fades.
-        """
-        if not self._pairs:
-            return Expected([], [], np.zeros((0, HOURS), np.float32))
-        countries = list(self._shapes)
-        row = {country: number for number, country in enumerate(countries)}
-        # A country that came after the table was full has the shape of nowhere.
-        nowhere = row.get(None, 0)
-        of = np.array([row.get(place.country, nowhere) for _, place in self._pairs])
-        # Factors of the hour of now and of all further ones of the day.
-        first = hour_of(now)
-        factors = np.array(
-            [[self._shapes[one].factor((first + hour) % HOURS, now) for hour in range(HOURS)] for one in countries]
-        )
-        passed = np.maximum(0, now - np.array(self._at))
-        age = np.maximum(AGE_S_MIN, now - np.array(self._since)) / HOUR_S
-
-        def rate(counted: array[float], fade_s: float, hours: NDArray[np.float64]) -> NDArray[np.float64]:
-            found: NDArray[np.float64] = np.array(counted) * np.exp(-passed / fade_s)
-            for number, one in enumerate(_gathered(factors, fade_s)):
-                those = of == number
-                found[those] /= np.interp(hours[those], np.arange(len(one)), one)
-            return found
-
-        usual = (rate(self._day, DAY_FADE_S, age) + rate(self._week, WEEK_FADE_S, age)) / 2
-        # A rush takes an hour to show, however new the object is.
-        rush = np.maximum(0, rate(self._hour, BURST_S, np.full(len(age), float(GATHERED_HOURS))) - usual)
-        fading = np.exp(-(np.arange(HOURS) + 0.5) * HOUR_S / BURST_S)
-        found = (usual[:, None] + rush[:, None] * fading) * factors[of]
-        return Expected(
-            [object_id for object_id, _ in self._pairs], [place for _, place in self._pairs], found.astype(np.float32)
-        )
+        return expected(self.saved(), now)
 
     # -------------------------------------------------------------- over a restart
 
@@ -238,8 +210,7 @@ class Demands:
         """What was saved, as far as it finds room."""
         found = cls(config)
         for name, since, at, hours in saved.shapes[:COUNTRIES_MAX]:
-            shape = found._shapes[name] = _Shape(since)
-            shape.at, shape.hours, shape.total = at, list(hours), sum(hours)
+            found._shapes[name] = Shape.restored(since, at, hours)
         count = min(len(saved.pairs), config.pairs_max)
         columns = (found._hour, found._day, found._week, found._inherited, found._at, found._since)
         for column, values in zip(columns, saved.columns, strict=True):
@@ -249,11 +220,3 @@ class Demands:
         found._ranks = [(found._rank(slot), slot) for slot in range(count)]
         heapq.heapify(found._ranks)
         return found
-
-
-def _gathered(factors: NDArray[np.float64], fade_s: float) -> NDArray[np.float64]:
-    """For how many usual hours' demand a fading count stands, by country and by the hours since it began."""
-    back = np.arange(GATHERED_HOURS)
-    share = fade_s / HOUR_S * (np.exp(-back * HOUR_S / fade_s) - np.exp(-(back + 1) * HOUR_S / fade_s))
-    hours = np.cumsum(factors[:, -back % HOURS] * share, axis=1)
-    return np.concatenate((np.zeros((len(factors), 1)), hours), axis=1)
