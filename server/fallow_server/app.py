@@ -41,6 +41,7 @@ from .ledger.app import LedgerService
 from .link import Link, LinkScheduler
 from .metrics import FleetCollector, LedgerCollector, Metrics
 from .outbox import Outbox
+from .placing.service import PlacingService
 from .signing import SigningKeys
 from .state import StateDirectory
 from .tasks.service import TaskService
@@ -120,6 +121,15 @@ class Scheduler:
             clock,
             public_url,
         )
+        self.placing = PlacingService(
+            config.placing,
+            config.tasks.filters,
+            self.catalogue.catalogue,
+            self.delivery.devices,
+            self.tasks.driver,
+            clock,
+            state.path,
+        )
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
         metrics = Metrics()
         metrics.registry.register(FleetCollector(self.fleet, self.link))
@@ -155,11 +165,14 @@ class Scheduler:
         await self.link.start()
         await self.delivery.start()
         await self.tasks.start()
+        await self.placing.start()
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
+        self._background.start("placing", self.placing.run())
 
     async def close(self) -> None:
+        await self.placing.close()
         await self.tasks.close()
         await self.delivery.close()
         await self.catalogue.close()

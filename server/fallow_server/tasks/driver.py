@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 from fallow_wire.ids import uuid7
 from fallow_wire.session import Task, TaskStatus
@@ -104,12 +104,15 @@ class TaskDriver:
         """An open task."""
         return self._open.get(task_id)
 
+    def open_tasks(self) -> Iterable[NetworkTask]:
+        return self._open.values()
+
     def open_fills(self, object_id: str, publisher: str) -> list[NetworkTask]:
-        return [
-            task
-            for task in self._open.values()
-            if (task.kind, task.object_id, task.publisher) == (FILL, object_id, publisher)
-        ]
+        return [task for task in self._fills() if (task.object_id, task.publisher) == (object_id, publisher)]
+
+    def _fills(self) -> Iterator[NetworkTask]:
+        """Open tasks that make copies, for whatever reason."""
+        return (task for task in self._open.values() if self._kinds[task.kind].done_when_held)
 
     def open_count(self, publisher: str) -> int:
         return sum(task.publisher == publisher for task in self._open.values())
@@ -133,7 +136,7 @@ class TaskDriver:
         async with self._lock:
             await self._store.add(task)
             self._open[task.task_id] = task
-            for device_id in sorted(self._kinds[kind].devices(task)):
+            for device_id in sorted(self._kinds[kind].devices(task) | order.devices):
                 task.place(device_id, now)
         self._wake.set()
         return task
@@ -149,7 +152,7 @@ class TaskDriver:
 
     def waiting_for(self, task: NetworkTask) -> dict[str, int]:
         """How many devices each reason keeps from a task that waits."""
-        demand = self._demand(task, self._coming(), self._clock.now())
+        demand = self._demand(task, self.coming(), self._clock.now())
         devices = self._sample(list(self._devices.fleet.devices()))
         views = [view for device in devices if (view := self._devices.view(device)) is not None]
         return explain(views, demand, self._config.filters) if demand is not None and demand.replicas else {}
@@ -166,7 +169,7 @@ class TaskDriver:
             await self.create(FILL, publisher, copies(object_id, size_bytes, replicas))
 
     async def removed(self, object_id: str, publisher: str) -> None:
-        for task in [one for one in self._open.values() if one.object_id == object_id and one.kind == FILL]:
+        for task in [one for one in self._fills() if one.object_id == object_id]:
             await self.cancel(task)
         if self._devices.holder_ids(object_id):
             await self.create(DROP, publisher, Order(0, object_id))
@@ -319,13 +322,21 @@ class TaskDriver:
             messages += [cancelling(task, placement) for placement in surplus]
         return messages
 
-    def _coming(self) -> dict[str, set[str]]:
+    def away(self) -> dict[str, frozenset[str]]:
+        """Devices that are away since a moment, with the objects that they held."""
+        now = self._clock.monotonic()
+        return {name: held for name, (since, held) in self._away.items() if now - since <= self._config.gone_s_max}
+
+    def lost_content(self, device_id: str) -> frozenset[str]:
+        """What a device held that is away since a moment."""
+        return self._away.get(device_id, (0.0, frozenset[str]()))[1]
+
+    def coming(self) -> dict[str, set[str]]:
         """Devices that fill an object, for any task, by object."""
         coming: dict[str, set[str]] = {}
-        for task in self._open.values():
-            if task.kind == FILL:
-                for placement in task.open_placements():
-                    coming.setdefault(task.object_id, set()).add(placement.device_id)
+        for task in self._fills():
+            for placement in task.open_placements():
+                coming.setdefault(task.object_id, set()).add(placement.device_id)
         return coming
 
     def _demand(self, task: NetworkTask, coming: dict[str, set[str]], now: int) -> Demand | None:
@@ -334,7 +345,7 @@ class TaskDriver:
     async def _place(self, now: int) -> None:
         """Place a bounded number of tasks, each on the best of a bounded number of devices; the rest have their turn
         in the next round, which starts where this one ended."""
-        coming = self._coming()
+        coming = self.coming()
         devices = list(self._devices.fleet.devices())
         waiting = 0
         turn: list[NetworkTask] = []
@@ -381,10 +392,9 @@ class TaskDriver:
 
     def _count_committed(self) -> None:
         committed: dict[str, int] = {}
-        for task in self._open.values():
-            if task.kind == FILL:
-                for placement in task.open_placements():
-                    committed[placement.device_id] = committed.get(placement.device_id, 0) + task.size_bytes
+        for task in self._fills():
+            for placement in task.open_placements():
+                committed[placement.device_id] = committed.get(placement.device_id, 0) + task.size_bytes
         self._devices.committed = committed
 
     async def _finish(self, tasks: list[NetworkTask]) -> None:
@@ -392,13 +402,13 @@ class TaskDriver:
         for task in tasks:
             if not task.is_open:
                 self._open.pop(task.task_id, None)
-                if task.object_id and task.state in (TaskState.FAILED, TaskState.EXPIRED):
+                if task.kind == FILL and task.state in (TaskState.FAILED, TaskState.EXPIRED):
                     self._rested[task.object_id] = self._clock.monotonic() + self._config.gone_s_max * 6
 
     async def _repair(self) -> None:
         """Make up for copies that were lost since their task was done."""
         now = self._clock.monotonic()
-        recent = {name: held for name, (since, held) in self._away.items() if now - since <= self._config.gone_s_max}
+        recent = self.away()
         filling = {task.object_id for task in self._open.values() if task.kind == FILL}
         self._rested = {object_id: until for object_id, until in self._rested.items() if now < until}
         for wanted in await self._catalogue.wanted():

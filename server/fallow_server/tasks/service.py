@@ -14,7 +14,7 @@ from ..delivery.devices import Devices
 from ..delivery.tickets import TicketIssuer
 from ..http import Api, ApiProblem, Role, json_body, json_response, principal, refusal
 from .config import Config
-from .copies import DROP, FILL, Drops, Fills
+from .copies import DROP, FILL, SHED, SPREAD, Drops, Fills, Sheds, Spreads
 from .driver import TaskDriver
 from .kinds import Kind, TaskRequest
 from .model import NetworkTask
@@ -39,9 +39,12 @@ class TaskService:
         self._config = config
         self._clock = clock
         self._store = TaskStore(database)
+        url = public_url.rstrip("/")
         self._kinds: dict[str, Kind] = {
-            FILL: Fills(config, catalogue, devices, issuer, public_url.rstrip("/")),
+            FILL: Fills(config, catalogue, devices, issuer, url),
             DROP: Drops(catalogue, devices, self._stop_filling),
+            SPREAD: Spreads(config, catalogue, devices, issuer, url),
+            SHED: Sheds(catalogue, devices, self._stop_filling),
         }
         self.driver = TaskDriver(config, self._store, catalogue, devices, self._kinds, clock, issuer.price)
 
