@@ -25,6 +25,7 @@ from ..scheduling.views import COPY
 from ..tasks.copies import FILL, SHED, SPREAD
 from ..tasks.driver import TaskDriver
 from ..tasks.kinds import Order
+from ..tasks.placing import coming_by_object
 from ..tasks.states import PlacementState
 from .answering import Answer, Move, Reckoner
 from .config import Config
@@ -217,7 +218,7 @@ class Placing:
         if len(wanted) > self._config.objects_max:
             asked = dict.fromkeys(one for one, _ in self._demands().saved().pairs)
             wanted = dict(sorted(wanted.items(), key=lambda item: item[0] not in asked)[: self._config.objects_max])
-        coming = self._driver.coming()
+        coming = coming_by_object(self._driver.open_tasks())
         failed = self._failed()
         for number, one in enumerate(wanted.values(), 1):
             object_id = one.object_id
