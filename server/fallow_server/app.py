@@ -41,8 +41,8 @@ from .ledger.app import LedgerService
 from .link import Link, LinkScheduler
 from .metrics import FleetCollector, LedgerCollector, Metrics
 from .outbox import Outbox
-from .placing.service import PlacingService
 from .signing import SigningKeys
+from .spreading.service import SpreadingService
 from .state import StateDirectory
 from .tasks.service import TaskService
 from .tokens import hash_token
@@ -121,8 +121,8 @@ class Scheduler:
             clock,
             public_url,
         )
-        self.placing = PlacingService(
-            config.placing,
+        self.spreading = SpreadingService(
+            config.spreading,
             config.tasks.filters,
             self.catalogue.catalogue,
             self.delivery.devices,
@@ -130,7 +130,7 @@ class Scheduler:
             clock,
             state.path,
         )
-        self.delivery.router.demand = self.placing
+        self.delivery.router.demand = self.spreading
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
         metrics = Metrics()
         metrics.registry.register(FleetCollector(self.fleet, self.link))
@@ -165,15 +165,15 @@ class Scheduler:
         await self.catalogue.start()
         await self.link.start()
         await self.tasks.start()
-        await self.placing.start()
+        await self.spreading.start()
         self._background.start("delivery", self.delivery.run())
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
-        self._background.start("placing", self.placing.run())
+        self._background.start("spreading", self.spreading.run())
 
     async def close(self) -> None:
-        await self.placing.close()
+        await self.spreading.close()
         await self.tasks.close()
         await self.delivery.close()
         await self.catalogue.close()

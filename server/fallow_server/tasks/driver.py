@@ -229,7 +229,7 @@ class TaskDriver:
                 messages += self._settle(now)
                 self._placer.count_committed(self._open.values())
                 await self._place(now)
-                # Placing changes states too: pending is placed.
+                # Spreading changes states too: pending is placed.
                 messages += self._settle(now)
                 messages += self._unsent()
                 await self._finish(list(self._open.values()))

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from delivery_harness import ALICE, HandDevice, Harness, running
-from fallow_server.placing.config import Config
-from fallow_server.placing.rounds import Placing, Round
-from fallow_server.placing.service import FILE_NAME, PlacingService
 from fallow_server.scheduling.filters import Config as FilterConfig
 from fallow_server.scheduling.places import NOWHERE, Place
+from fallow_server.spreading.config import Config
+from fallow_server.spreading.rounds import Round, Spreading
+from fallow_server.spreading.service import FILE_NAME, SpreadingService
 from fallow_wire.session import Cancel, Disk, Task
 
 MIB = 2**20
@@ -24,10 +24,10 @@ THREAD = Config(thread_pairs_max=10**9)
 """No other process, whose start takes a second."""
 
 
-class PlacingHarness:
+class SpreadingHarness:
     def __init__(self, server: Harness, config: Config) -> None:
         self.server = server
-        self.service = PlacingService(
+        self.service = SpreadingService(
             config,
             FilterConfig(),
             server.catalogue.catalogue,
@@ -36,14 +36,14 @@ class PlacingHarness:
             server.clock,
             server.directory,
         )
-        self.placing: Placing = self.service.placing
+        self.spreading: Spreading = self.service.spreading
 
     def asked(self, object_id: str, bytes_: int, place: Place = HERE) -> None:
         self.service.note(object_id, place, bytes_, self.server.clock.now())
 
     async def round(self) -> Round:
         """Of placement, and of the tasks that come of it."""
-        found = await self.placing.round(seed=1)
+        found = await self.spreading.round(seed=1)
         assert found is not None
         await self.server.round()
         return found
@@ -53,10 +53,10 @@ class PlacingHarness:
             await device.beat()
 
 
-def run(directory: Path, script: Callable[[PlacingHarness], Awaitable[None]], config: Config = THREAD) -> None:
+def run(directory: Path, script: Callable[[SpreadingHarness], Awaitable[None]], config: Config = THREAD) -> None:
     async def whole() -> None:
         async with running(directory) as server:
-            harness = PlacingHarness(server, config)
+            harness = SpreadingHarness(server, config)
             await harness.service.start()
             await script(harness)
             await harness.service.close()
@@ -68,7 +68,7 @@ def tasks(device: HandDevice, kind: str) -> list[str | None]:
     return [one.object for one in device.received if isinstance(one, Task) and one.kind == kind]
 
 
-async def object_on(harness: PlacingHarness, *devices: HandDevice, size: int = MIB) -> str:
+async def object_on(harness: SpreadingHarness, *devices: HandDevice, size: int = MIB) -> str:
     """An object of which one copy is wanted; all the devices hold it."""
     object_id = await harness.server.publish(os.urandom(size), more="&replicas=1")
     for device in devices:
@@ -79,7 +79,7 @@ async def object_on(harness: PlacingHarness, *devices: HandDevice, size: int = M
 
 
 def test_copies_come_with_demand_and_no_more_than_it_takes(tmp_path: Path) -> None:
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         server = harness.server
         devices = [await server.device(number) for number in range(1, 7)]
         object_id = await object_on(harness, devices[0])
@@ -105,7 +105,7 @@ def test_copies_come_with_demand_and_no_more_than_it_takes(tmp_path: Path) -> No
 
 
 def test_a_little_demand_is_left_to_the_copy_that_there_is(tmp_path: Path) -> None:
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         devices = [await harness.server.device(number) for number in range(1, 4)]
         object_id = await object_on(harness, devices[0])
         harness.asked(object_id, MIB // 24)
@@ -117,7 +117,7 @@ def test_a_little_demand_is_left_to_the_copy_that_there_is(tmp_path: Path) -> No
 def test_what_is_asked_for_often_has_three_copies(tmp_path: Path) -> None:
     """Each of the two would do for what is asked; three are what makes cheating show."""
 
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         devices = [await harness.server.device(number) for number in range(1, 6)]
         object_id = await object_on(harness, devices[0])
         for _ in range(40):
@@ -129,7 +129,7 @@ def test_what_is_asked_for_often_has_three_copies(tmp_path: Path) -> None:
 
 
 def test_devices_that_may_not_are_left_alone(tmp_path: Path) -> None:
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         server = harness.server
         holder = await server.device(1)
         others = [
@@ -155,7 +155,7 @@ def test_devices_that_may_not_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_seldom_there_gets_nothing(tmp_path: Path) -> None:
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         server = harness.server
         holder, seldom = await server.device(1), await server.device(2)
         object_id = await object_on(harness, holder)
@@ -172,7 +172,7 @@ def test_a_device_that_is_seldom_there_gets_nothing(tmp_path: Path) -> None:
 
 
 def test_a_reboot_makes_no_copies_and_a_loss_does(tmp_path: Path) -> None:
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         server = harness.server
         devices = [await server.device(number) for number in range(1, 4)]
         spare = devices[2]
@@ -197,7 +197,7 @@ def test_a_reboot_makes_no_copies_and_a_loss_does(tmp_path: Path) -> None:
 
 
 def test_what_nobody_asks_for_makes_room_down_to_what_is_wanted(tmp_path: Path) -> None:
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         server = harness.server
         crowded = Disk(20 * MIB, 19 * MIB, 2**30, "sd")
         devices = [await server.device(number, disk=crowded) for number in range(1, 4)]
@@ -219,7 +219,7 @@ def test_what_nobody_asks_for_makes_room_down_to_what_is_wanted(tmp_path: Path) 
 
 
 def test_what_its_publisher_does_not_want_is_not_copied(tmp_path: Path) -> None:
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         server = harness.server
         devices = [await server.device(number) for number in range(1, 4)]
         object_id = await object_on(harness, devices[0])
@@ -236,7 +236,7 @@ def test_what_its_publisher_does_not_want_is_not_copied(tmp_path: Path) -> None:
 
 
 def test_what_a_publishers_own_task_places_is_not_placed_twice(tmp_path: Path) -> None:
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         server = harness.server
         devices = [await server.device(number) for number in range(1, 7)]
         await server.publish(os.urandom(MIB), more="&replicas=2")
@@ -248,7 +248,7 @@ def test_what_a_publishers_own_task_places_is_not_placed_twice(tmp_path: Path) -
 
 
 def test_a_large_round_is_reckoned_in_another_process(tmp_path: Path) -> None:
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         devices = [await harness.server.device(number) for number in range(1, 4)]
         object_id = await object_on(harness, devices[0])
         harness.asked(object_id, 10**12)
@@ -261,11 +261,11 @@ def test_a_large_round_is_reckoned_in_another_process(tmp_path: Path) -> None:
 
 
 def test_demand_is_remembered(tmp_path: Path) -> None:
-    async def first(harness: PlacingHarness) -> None:
+    async def first(harness: SpreadingHarness) -> None:
         harness.asked("a", 1000)
         harness.asked("b", 500, NOWHERE)
 
-    async def second(harness: PlacingHarness) -> None:
+    async def second(harness: SpreadingHarness) -> None:
         expected = harness.service.demand.expected(harness.server.clock.now())
         assert dict(zip(expected.objects, expected.places, strict=True)) == {"a": HERE, "b": NOWHERE}
         assert expected.bytes_by_hour.sum() > 0
@@ -290,7 +290,7 @@ def test_demand_is_remembered(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_said_and_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         assert len(harness.service.demand) == 0
         harness.asked("a", 1000)
 
@@ -304,7 +304,7 @@ def test_a_file_that_cannot_be_read_is_said_and_left_out(
 def test_it_belongs_to_nobody_but_the_publisher(tmp_path: Path) -> None:
     """Tasks that demand makes are seen by the publisher of the object alone."""
 
-    async def script(harness: PlacingHarness) -> None:
+    async def script(harness: SpreadingHarness) -> None:
         devices = [await harness.server.device(number) for number in range(1, 3)]
         harness.asked(await object_on(harness, devices[0]), 10**12)
         await harness.round()

@@ -61,7 +61,7 @@ class _Gathered:
     wanted: dict[str, PublishedObject] = field(default_factory=dict)
 
 
-class Placing:
+class Spreading:
     """Observer of the fleet. :attr:`last`: the round that ended last."""
 
     def __init__(

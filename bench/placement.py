@@ -19,11 +19,11 @@ from fallow_server.catalogue.objects import PublishedObject
 from fallow_server.clock import Clock
 from fallow_server.delivery.devices import Devices
 from fallow_server.fleet.live import Fleet, LiveDevice
-from fallow_server.placing.config import Config
-from fallow_server.placing.rounds import Placing, Round
 from fallow_server.scheduling.demand import HOUR_S, Demands
 from fallow_server.scheduling.filters import Config as FilterConfig
 from fallow_server.scheduling.places import Place
+from fallow_server.spreading.config import Config
+from fallow_server.spreading.rounds import Round, Spreading
 from fallow_wire.session import Disk, Environment, Heartbeat, Line, Processor, ServicePort
 
 DEVICES, OBJECTS, HELD_EACH = 100_000, 1000, 3
@@ -140,7 +140,7 @@ async def measure(count: int, objects: int, rounds: int, seed: int = 1) -> list[
     """Rounds over one fleet. The first is the dearest: everything is still to be placed."""
     devices, published, demands = await population(count, objects, random.Random(seed))
     config = replace(Config(), open_max=20_000, thread_pairs_max=0)
-    placing = Placing(config, FilterConfig(), _Catalogue(published), devices, _Driver(), lambda: demands, Clock())
+    spreading = Spreading(config, FilterConfig(), _Catalogue(published), devices, _Driver(), lambda: demands, Clock())
     found = []
     for number in range(rounds):
         now = Clock().now()
@@ -151,12 +151,12 @@ async def measure(count: int, objects: int, rounds: int, seed: int = 1) -> list[
         await asyncio.sleep(0.05)
         longest[0] = 0.0
         before = _processor_s()
-        ended = await placing.round(seed=number)
+        ended = await spreading.round(seed=number)
         processor_s = _processor_s() - before
         ticking.cancel()
         assert ended is not None
         found.append(Measured(ended.seconds, longest[0] * 1000, processor_s, ended))
-    placing.close()
+    spreading.close()
     return found
 
 
@@ -196,7 +196,7 @@ def main() -> None:
         f"{len(last.drops):,} to drop; of {last.asked_bytes / 1e12:.2f} TB a day "
         f"{last.unserved_bytes / last.asked_bytes:.1%} unserved. All on one core."
     )
-    harness.publish("placing", figures, quick=options.quick)
+    harness.publish("placement", figures, quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ from ..scheduling.places import Place
 from ..tasks.driver import TaskDriver
 from . import memory
 from .config import Config
-from .rounds import Placing
+from .rounds import Spreading
 
 FILE_NAME = "demand.jsonl"
 
 _log = logging.getLogger(__name__)
 
 
-class PlacingService:
+class SpreadingService:
     """:param directory: where the demand is remembered."""
 
     def __init__(
@@ -39,7 +39,7 @@ class PlacingService:
         self._config = config
         self._file = directory / FILE_NAME
         self.demand = Demands(config.demand)
-        self.placing = Placing(config, filters, catalogue, devices, driver, lambda: self.demand, clock)
+        self.spreading = Spreading(config, filters, catalogue, devices, driver, lambda: self.demand, clock)
 
     def note(self, object_id: str, place: Place, bytes_: int, now: float) -> None:
         """A consumer at ``place`` asks for so many bytes. ``now``: Unix seconds."""
@@ -47,10 +47,10 @@ class PlacingService:
 
     async def start(self) -> None:
         self.demand = await asyncio.to_thread(memory.read, self._file, self._config.demand)
-        self.placing.start()
+        self.spreading.start()
 
     async def close(self) -> None:
-        self.placing.close()
+        self.spreading.close()
         await self.save()
 
     async def save(self) -> None:
@@ -62,7 +62,7 @@ class PlacingService:
     async def run(self) -> None:
         """Place and save, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.placing.run(), name="placement")
+            group.create_task(self.spreading.run(), name="placement")
             group.create_task(self._keep_saving(), name="demand")
 
     async def _keep_saving(self) -> None:
