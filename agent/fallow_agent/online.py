@@ -12,8 +12,7 @@ from typing import Any
 
 import aiohttp
 from fallow_wire.keys import PrivateKey
-from fallow_wire.limits import CONTENT_IDS_MAX
-from fallow_wire.session import Cancel, Content, DialBack, Environment, Heartbeat, Policy, Task, TaskStatus
+from fallow_wire.session import Cancel, DialBack, Heartbeat, Policy, Reachability, Task, TaskStatus
 from yarl import URL
 
 from .allowance import Used, day_written_full
@@ -21,16 +20,15 @@ from .clock import Clock
 from .config import Config
 from .controls import Controls
 from .edge.admission import Refusal, line_busy
-from .edge.content import ContentStore
 from .edge.dial_back import DialBackNonces
-from .edge.filling import FillConfig, Filler, filling_session
-from .edge.pulling import Pulls
+from .edge.filling import FillConfig
+from .edge.holdings import Holdings
 from .edge.server import EdgeConfig
 from .edge.service import EdgeService
 from .host.budgets import HostBudgets
-from .host.disk import DiskReader, free_bytes
-from .host.environment import EnvironmentReader
+from .host.disk import DiskReader
 from .host.headroom import FULL, Headroom
+from .host.igd import Finder
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
 from .line import FORECAST
@@ -46,14 +44,15 @@ from .line.speedtest_probe import SpeedtestProbe
 from .line.survey import Survey
 from .outward import is_private
 from .policy import PolicyInForce
+from .ports.reach import PORTS, Reach
 from .probing.prober import Prober
 from .proofs.outbox import Outbox, OutboxUnavailable
 from .proofs.submission import Submission
 from .store import Settings
 from .supervision import Tasks
-from .uplink.lanes import Work
+from .uplink.other_family import OtherFamily
 from .uplink.session import Session
-from .uplink.tasks import Fills, TaskRunner
+from .uplink.tasks import WRITING, TaskRunner, fills_of
 
 _log = logging.getLogger(__name__)
 
@@ -66,11 +65,11 @@ SCRUB_S = 600.0
 RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
-FILL, PULL, PROBE = "fill", "pull", "probe"
-"""Kinds of tasks."""
+PROBE = "probe"
+"""A kind of tasks."""
 WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
-_LOOPS = ("speedtest", "session", "tasks", "submission", "line", "delay", "trains", "survey", "router", "scrub",
-          "service-port")  # fmt: skip
+_LOOPS = ("speedtest", "session", "other-family", "tasks", "submission", "line", "delay", "trains", "survey", "router",
+          "scrub", "service-port")  # fmt: skip
 
 
 class Online:
@@ -104,25 +103,30 @@ class Online:
         self._tasks = tasks
         self._time_corrected = time_corrected
         self._service_port: int | None = None
+        self._service_bound = asyncio.Event()
         self._counted = Used()
         self._submitted_at = self._host_read_at = clock.monotonic()
         self._shared = True
 
         self._policy = PolicyInForce(settings, enrolled.policy)
-        content_dir.mkdir(parents=True, exist_ok=True)
-        self._content = ContentStore(content_dir, config.content, lambda: free_bytes(content_dir))
+        self._holdings = Holdings(
+            content_dir,
+            config.content,
+            FillConfig(config.filling.private_sources or is_private(scheduler)),
+            key=key,
+            clock=clock,
+            download_bps=lambda: self._sharing.download_bps(),
+            may_write=self._may_write,
+            wears=lambda: self._write_bytes_max is not None,
+            tell=lambda content: self._session.send(content),
+        )
+        self._content, self._pulls = self._holdings.content, self._holdings.pulls
         self._outbox = Outbox(connection, config.outbox)
         self._pacer = Pacer()
         self._nonces = DialBackNonces()
         process = config.process
         self._host = HostBudgets(
             Headroom(process.spare_percent_min, process.temperature_c_max), lambda: self._content.bytes_written_total
-        )
-        filling = FillConfig(config.filling.private_sources or is_private(scheduler))
-        self._fill_http = filling_session(filling)
-        self._filler = Filler(self._content, self._fill_http, key, clock, lambda: self._sharing.download_bps(), filling)
-        self._pulls = Pulls(
-            self._content, self._filler, clock, self._may_write, lambda: self._write_bytes_max is not None
         )
         self._service = EdgeService(
             dataclasses.replace(EdgeConfig(), host=_one(config.service.bind), port=config.service.port),
@@ -146,14 +150,12 @@ class Online:
             lambda: min(self._sharing.budget_bps, self._sharing.download_bps()),
             lambda: (port.address for port in self._environment.service_ports),
         )
-        works: dict[str, Work] = {
-            FILL: Fills(self._content, self._pulls.fill, lambda: self._policy.keys),
-            PULL: Fills(self._content, self._pulls.hold, lambda: self._policy.keys),
-            PROBE: self._prober,
-        }
-        self._runner = TaskRunner(self._content, works, self._session.send)
+        fills = fills_of(self._content, self._pulls.fill, self._pulls.hold, lambda: self._policy.keys)
+        self._runner = TaskRunner(self._content, {**fills, PROBE: self._prober}, self._session.send)
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
-        self._environment_reader = EnvironmentReader(config.service, config.model, version)
+        find = Finder(clock.monotonic)
+        self._reach = Reach(config, version, scheduler, key, find, monotonic=clock.monotonic, changed=self._reach_anew)
+        self._other_family = OtherFamily(scheduler, enrolled.ledger_token, self._reach.own, http.headers)
         household = Household(Meter(config.line.interface))
         self._delay = DelayProbe(
             lambda: URL(scheduler).host,
@@ -161,7 +163,7 @@ class Online:
             patient=lambda: household.seen_by != COUNTERS,
             at_edge=lambda: household.position == ROUTER,
         )
-        self._survey = survey = Survey(config.line, household, self._own_bytes, clock=clock, settings=settings)
+        self._survey = survey = Survey(config.line, household, self._own_bytes, find, clock=clock, settings=settings)
         survey.train_bps = lambda: self._delay.trains.bps
         self._sharing = Sharing(
             LineReader(lambda: survey.capacity, household, self._own_bytes, forecast=settings.get(FORECAST)),
@@ -188,8 +190,6 @@ class Online:
         self._write_bytes_max = self._disk_reader.write_bytes_per_day(config.content.write_bytes_per_day_max)
         self._processor_reader = ProcessorReader()
         self._read_host()
-        self._content.on_change = self._content_changed
-        self._pulls.on_change = self._pulls_changed
         self.apply_limits()
 
     # -------------------------------------------------------------- for the commands of the lifecycle
@@ -206,8 +206,10 @@ class Online:
         self._tasks.start("tasks", self._runner.run())
         self._tasks.start("submission", self._submission.run())
         self._tasks.start("session", self._session.run())
+        self._tasks.start("other-family", self._other_family.run())
 
     def start_service(self) -> None:
+        self._tasks.replace("ports", self._keep_port_open())
         self._follow_permission()
         self._session.report_changed()
 
@@ -216,6 +218,7 @@ class Online:
         self._follow_permission()
         await self._service.stop_transfers()
         self._session.report_changed()
+        await self._close_port()
 
     def seal_all(self) -> None:
         """The device leaves: what was served so far is all."""
@@ -241,12 +244,12 @@ class Online:
 
     async def close(self) -> None:
         """Stop and save everything, as it is."""
+        await self._close_port()
         await self._tasks.stop(*_LOOPS)
+        await self._reach.close()
         await self._service.close()
-        await self._pulls.close()
+        await self._holdings.close()
         self._count()
-        self._content.close()
-        await self._fill_http.close()
         self._delay.close()
         self._sharing.close()
 
@@ -267,14 +270,15 @@ class Online:
     def take_dial_back(self, dial_back: DialBack) -> None:
         self._nonces.add(dial_back.nonce, self._clock.monotonic())
 
+    def take_reachability(self, found: Reachability) -> None:
+        self._reach.take(found)
+        self._other_family.take(found)
+
     def task_statuses(self) -> list[TaskStatus]:
         return self._runner.statuses()
 
-    def held(self) -> list[str]:
-        return list(self._content.objects())
-
-    def held_in_part(self) -> list[str]:
-        return list(self._pulls.ids())
+    def held(self) -> tuple[list[str], list[str]]:
+        return list(self._content.objects()), list(self._pulls.ids())
 
     # -------------------------------------------------------------- reporting
 
@@ -315,6 +319,7 @@ class Online:
                 "refused_today": usage.day_refused,
             },
             "environment": report.environment,
+            PORTS: self._reach.status(),
             "sessions": self._service.sessions(),
             "tasks": self._runner.statuses(),
             "content": {"objects": len(self._content.objects()), "bytes": self._content.usage_bytes()},
@@ -327,25 +332,18 @@ class Online:
         }
 
     def _read_host(self) -> None:
-        environment = self._environment_reader.read(self._service_port or self._config.service.port)
-        if self._service_port is None:
-            environment = dataclasses.replace(environment, service_ports=())
-        self._environment: Environment = environment
+        self._environment = self._reach.environment(self._service_port)
         self._processor = self._processor_reader.read()
-        behind_router = environment.nat in ("private", "unknown")
+        behind_router = self._environment.nat in ("private", "unknown")
         self._host.read(self._processor.temperature_c, behind_router=behind_router)
+
+    def _reach_anew(self) -> None:
+        self._environment = self._reach.environment(self._service_port)
+        self._session.report_changed()
 
     def _take_time(self, unix_s: int) -> None:
         self._clock.set_server_time(unix_s)
         self._time_corrected()
-
-    def _content_changed(self, added: tuple[str, ...], dropped: tuple[str, ...]) -> None:
-        for at in range(0, max(len(added), len(dropped)), CONTENT_IDS_MAX):
-            self._session.send(Content(added[at : at + CONTENT_IDS_MAX], dropped[at : at + CONTENT_IDS_MAX]))
-
-    def _pulls_changed(self, object_id: str, held: bool) -> None:
-        if not self._content.has(object_id):
-            self._session.send(Content((), (), partial=(object_id,)) if held else Content((), (object_id,)))
 
     # -------------------------------------------------------------- what may be done now
 
@@ -367,7 +365,7 @@ class Online:
         if self._controls.refusal() is not None:
             self._runner.pause()
         elif not self._may_write():
-            self._runner.pause(WRITTEN_ENOUGH, {FILL, PULL})
+            self._runner.pause(WRITTEN_ENOUGH, WRITING)
         else:
             self._runner.resume()
 
@@ -388,8 +386,19 @@ class Online:
                 told = True
                 await asyncio.sleep(RETRY_PORT_S)
         _log.info("service port %d is open", self._service_port)
+        self._service_bound.set()
         self._read_host()
         self._session.report_changed()
+
+    async def _keep_port_open(self) -> None:
+        """Nobody is asked to let anybody in before there is a port, and while the owner pauses."""
+        await self._service_bound.wait()
+        assert self._service_port is not None
+        await self._reach.run(self._service_port)
+
+    async def _close_port(self) -> None:
+        await self._tasks.stop("ports")
+        await self._reach.release()
 
     async def _follow_up(self) -> None:
         """Count, tell, save, and wake who has work."""
@@ -431,7 +440,7 @@ class Online:
     def _own_bytes(self) -> tuple[int, int]:
         """On the wire."""
         beside = (self._delay.wire_bytes(), self._speedtest.wire_bytes(), self._prober.wire_bytes())
-        sent, received = self._pacer.wire_bytes(self._clock.monotonic()), self._filler.wire_bytes()
+        sent, received = self._pacer.wire_bytes(self._clock.monotonic()), self._holdings.filler.wire_bytes()
         return sent + sum(up for up, _ in beside), received + sum(down for _, down in beside)
 
 

@@ -39,9 +39,34 @@ ZH_STATES: dict[str, str] = {
     "probe": "探测",
     "countersigned": "有回执",
     "legacy": "无回执",
+    "open": "开放",
+    "mapped": "经路由器可达",
+    "carrier": "运营商级 NAT",
+    "blocked": "被阻挡",
     "yes": "是",
     "no": "否",
 }
+
+ZH_REASONS: dict[str, str] = {
+    "held": "已经持有或正在执行",
+    "failed-before": "不久前失败过",
+    "place-unknown": "所在地未知",
+    "elsewhere": "不在所要求的国家或地区",
+    "unreachable": "无法从互联网访问",
+    "other-family": "没有所要求的地址类型",
+    "paused": "已暂停",
+    "service-off": "主人未开放此服务",
+    "stale": "没有心跳",
+    "no-disk": "磁盘不足",
+    "too-hot": "过热",
+    "processor-busy": "处理器繁忙",
+    "line-too-slow": "线路太慢",
+    "too-few-bytes": "预计的空闲上行不足",
+    "over-price": "现行价格高于上限",
+    "home-taken": "同一家庭已有设备执行",
+    "home-rested": "该家庭近期已执行够多",
+}
+"""Of ``waiting`` and ``why``: why a device does not fit a task."""
 
 ZH_SENTENCES: dict[str, str] = {
     # ------------------------------------------------------------- ours
@@ -165,6 +190,40 @@ ZH_SENTENCES: dict[str, str] = {
     "Restart the device (or press its button), then try again.": "请重启设备（或按下按钮）后再试。",
     "The scheduler cannot be reached": "无法连接调度服务器",
     "Nothing is lost; the device goes on trying": "不会丢失任何数据；设备会继续尝试",
+    "Your provider shares its address among homes (carrier-grade NAT)": (
+        "您的运营商让多户家庭共用一个地址（运营商级 NAT）"
+    ),
+    "Ask your provider for a public IPv4 address. Until then the device only gets tasks that need no connection from "
+    "outside": "请向运营商申请公网 IPv4 地址。在此之前，设备只会得到无需外部连接的任务",
+    "There is a second router before yours": "您的路由器前面还有一台路由器",
+    "Forward TCP {} in that router to yours, or have it work as a mere modem (bridge mode). If you have only one "
+    "router, ask your provider for a public IPv4 address": (
+        "请在那台路由器上把 TCP {} 转发到您的路由器，或将其设为桥接模式。"
+        "如果您只有一台路由器，请向运营商申请公网 IPv4 地址"
+    ),
+    "The port is closed at your router": "端口在您的路由器上未开放",
+    "Your router offers neither UPnP nor PCP": "您的路由器既不提供 UPnP 也不提供 PCP",
+    "Your router refuses to open the port": "您的路由器拒绝开放端口",
+    "Turn UPnP or PCP on in your router, or": "请在路由器中打开 UPnP 或 PCP，或者",
+    "Allow this device to open ports in your router's settings, or": "请在路由器设置中允许本设备开放端口，或者",
+    "Forward TCP {} to this device, {}, in your router's settings": "请在路由器设置中把 TCP {} 转发到本设备 {}",
+    "Your router has opened the port, and it is not reached all the same": "您的路由器已开放端口，但从外部仍无法到达",
+    "Look for a firewall on this device, in your router or at your provider that stops connections from outside": (
+        "请检查本设备、路由器或运营商处是否有防火墙阻挡外部连接"
+    ),
+    "The port is open in this device's firewall, and it is not reached all the same": (
+        "端口已在本设备的防火墙中开放，但从外部仍无法到达"
+    ),
+    "Look for a firewall before this device or at your provider that stops connections from outside": (
+        "请检查本设备之前或运营商处是否有防火墙阻挡外部连接"
+    ),
+    "The forwarded port is not reached": "转发的端口无法到达",
+    "Forward TCP {} to port {} of this device, or take advertise_port and advertise_address out of its configuration": (
+        "请把 TCP {} 转发到本设备的端口 {}，或从其配置中删去 advertise_port 和 advertise_address"
+    ),
+    "A firewall keeps connections from outside away": "防火墙阻挡了外部连接",
+    "Open TCP {} in the firewall of this device": "请在本设备的防火墙中开放 TCP {}",
+    "Open TCP {} for IPv6 in your router's firewall": "请在路由器的防火墙中为 IPv6 开放 TCP {}",
     "The device's owner has paused it": "主人已暂停设备",
     "The owner shares the line at other hours": "现在不在主人设定的共享时段内",
     "The line costs money by the byte ({})": "线路按流量计费（{}）",
@@ -196,6 +255,16 @@ ZH_SENTENCES: dict[str, str] = {
     "Check the internet connection, then start the test again.": "请检查网络连接，然后重新测速。",
     "Start the test again later.": "请稍后重新测速。",
     "It was stopped": "测速被中止",
+    "probe tasks are not offered here": "此处不提供探测任务",
+    "live tasks are not offered here": "此处不提供直播任务",
+    "A fill task names its object": "复制任务须指明对象",
+    "A probe is about no object": "探测任务不涉及对象",
+    "This target does not want to be probed": "该目标不愿被探测",
+    "The target's address is not public": "目标地址不是公网地址",
+    "Targets must be on the public internet.": "目标必须在公共互联网上。",
+    "You may have {} measurements an hour": "每小时最多 {} 次测量",
+    "This target is measured enough for now, by you or by others": "该目标目前已被测量得够多",
+    "Ask for fewer devices or measurements, or wait.": "请减少设备数或测量次数，或稍候再试。",
     "The device is not active": "设备未激活",
     "The device has no owner": "设备还没有主人",
     "Activate the device first.": "请先激活设备。",

@@ -194,7 +194,7 @@ def test_the_months_bytes_are_counted_through_a_restart(tmp_path: Path) -> None:
         await world.serving()
         assert (await world.get("small"))[:2] == (503, "line-busy")
         assert len(LARGE) <= world.agent.status()["today"]["bytes_up"] < world.agent._controls.usage.month_bytes
-        world.online._filler._wire_bytes += 5 * MIB  # what fills receive counts too
+        world.online._holdings.filler._wire_bytes += 5 * MIB  # what fills receive counts too
         before = world.agent._controls.usage.month_bytes
         await world.until(lambda: world.agent._controls.usage.month_bytes >= before + 5 * MIB)
         world.agent.set_limits(Limits(monthly_bytes_max=10 * len(LARGE)))

@@ -232,11 +232,32 @@ class DialBack:
     nonce: Annotated[str, _NONCE]
 
 
+REACH = ("open", "mapped", "carrier", "blocked", "unknown")
+"""``open``: an address of the device's own answered. ``mapped``: one of its router's did. ``carrier``: none did, for
+the provider shares one address among homes, or there is a second router. ``blocked``: none did. ``unknown``: none was
+tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reachability:
+    """What the scheduler has found by dialling back; sent after the first dial-backs, and when it changes.
+
+    ``addresses``: from which the scheduler sees the device come: the session's, then one of the other family where it
+    knows one. ``urls``: that answered.
+    """
+
+    TYPE: ClassVar[str] = "reachability"
+    addresses: Annotated[tuple[str, ...], items(text(64), 2, 1)]
+    ipv4: Annotated[str, one_of(*REACH)]
+    ipv6: Annotated[str, one_of(*REACH)]
+    urls: Annotated[tuple[str, ...], items(text(128), 16)] = ()
+
+
 Upward = Hello | Heartbeat | TaskStatus | Content
-Downward = Challenge | Task | Cancel | Policy | DialBack
+Downward = Challenge | Task | Cancel | Policy | DialBack | Reachability
 
 _UP: dict[str, type[Any]] = {c.TYPE: c for c in (Hello, Heartbeat, TaskStatus, Content)}
-_DOWN: dict[str, type[Any]] = {c.TYPE: c for c in (Challenge, Task, Cancel, Policy, DialBack)}
+_DOWN: dict[str, type[Any]] = {c.TYPE: c for c in (Challenge, Task, Cancel, Policy, DialBack, Reachability)}
 
 
 def _read(data: str | bytes, size_max: int, types: dict[str, type[Any]]) -> Any:
@@ -274,6 +295,13 @@ def hello_input(nonce: str, host: str) -> bytes:
 def dial_back_input(nonce: str) -> bytes:
     """What a device signs to show that a claimed service address is its own."""
     return f"fallow-dial-back-v1\n{nonce}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAddress:
+    """Answer to ``POST /v1/session/address``: the caller's IP address, which counts as the device's for an hour."""
+
+    address: Annotated[str, text(64)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ class Outgoing:
         self._snapshot = False
         self._statuses: dict[str, TaskStatus] = {}
 
-    def begin(self, held: Iterable[str], statuses: Iterable[TaskStatus], partial: Iterable[str] = ()) -> None:
-        """A session opens: the scheduler shall know what is held, all of it, and how its tasks stand."""
+    def begin(self, held: Iterable[str], partial: Iterable[str], statuses: Iterable[TaskStatus]) -> None:
+        """A session opens: the scheduler shall know what is held, whole and in part, and how its tasks stand."""
         self._held = dict.fromkeys(partial, Held.PART) | dict.fromkeys(held, Held.WHOLE)
         self._snapshot = True
         self._statuses = {status.id: status for status in statuses}
@@ -43,7 +43,7 @@ class Outgoing:
         self._held.update(dict.fromkeys(message.dropped, Held.NOT))
 
     def clear(self) -> None:
-        self.begin((), ())
+        self.begin((), (), ())
         self._snapshot = False
 
     def __len__(self) -> int:

@@ -29,6 +29,7 @@ from fallow_wire.session import (
     Downward,
     Heartbeat,
     Policy,
+    Reachability,
     Task,
     TaskStatus,
     read_downward,
@@ -68,14 +69,13 @@ class Receiver(Protocol):
 
     def take_dial_back(self, dial_back: DialBack) -> None: ...
 
+    def take_reachability(self, found: Reachability) -> None: ...
+
     def task_statuses(self) -> list[TaskStatus]:
         """All that a scheduler which has just come back may have missed."""
 
-    def held(self) -> list[str]:
-        """Ids of the complete objects."""
-
-    def held_in_part(self) -> list[str]:
-        """Ids of objects of which what is asked for is fetched."""
+    def held(self) -> tuple[list[str], list[str]]:
+        """Ids of the complete objects, and of those held in part, of which what is asked for is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class Session:
         self._reported = None
         self.status = UplinkStatus(True, self._now())
         _log.info("session with %s", self._url)
-        self._outgoing.begin(self._receiver.held(), self._receiver.task_statuses(), self._receiver.held_in_part())
+        self._outgoing.begin(*self._receiver.held(), self._receiver.task_statuses())
 
     async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         writer = asyncio.get_running_loop().create_task(self._write_all(socket), name="session-writer")
@@ -282,6 +282,8 @@ class Session:
                 self._receiver.take_cancel(message)
             case DialBack():
                 self._receiver.take_dial_back(message)
+            case Reachability():
+                self._receiver.take_reachability(message)
             case Challenge():
                 raise SessionEnded("a challenge in the middle of the session")
 

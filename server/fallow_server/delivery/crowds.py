@@ -139,7 +139,7 @@ class Crowds:
         named = self._named.setdefault(object_id, {})
         fit = []
         for device in self._some_devices():
-            if device.device_id in named or object_id in (device.partial or ()):
+            if device.device_id in named or object_id in (device.partial):
                 continue
             view = self._devices.view(device)
             if view is not None and placement_refusal(view, demand, self._filters) is None:
@@ -192,7 +192,7 @@ class Crowds:
 
     async def content_changed(self, device_id: str) -> None:
         device = self._fleet.get(device_id)
-        await self._index(device_id, frozenset(device.partial or ()) if device is not None else frozenset())
+        await self._index(device_id, device.partial if device is not None else frozenset())
 
     async def _index(self, device_id: str, now: frozenset[str]) -> None:
         before = self._known.pop(device_id, frozenset())

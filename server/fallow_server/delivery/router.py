@@ -118,7 +118,9 @@ class Router:
         self.crowds = Crowds(fleet, self.devices, config.filters, config.public_url, clock)
         self._distances = Distances()
         self._pseudonyms = Pseudonyms(clock)
-        self.issuer = TicketIssuer(config, keys, self.escrow, link, clock, line_of=self._line_of)
+        self.issuer = TicketIssuer(
+            config, keys, self.escrow, link, clock, line_of=self._line_of, pool_of=self._pseudonyms.pool
+        )
         self._limit = ConsumerLimit(config, clock)
 
     def consumer(self, address: str) -> Consumer:
@@ -183,10 +185,11 @@ class Router:
             order = Order(
                 held.object_id,
                 publisher,
-                f"{subject}.{self._pseudonyms.pool(choice.pool)}",
+                subject,
                 max_bytes,
                 jwk=wanted.jwk,
                 odds=choice.odds,
+                pool=choice.pool,
             )
             ticket = await self.issuer.issue(device_id, order)
             if url is None or ticket is None:

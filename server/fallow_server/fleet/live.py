@@ -7,6 +7,9 @@ from typing import Protocol
 
 from fallow_wire.session import Downward, Heartbeat, TaskStatus, write
 
+from .addresses import parse_address
+from .reachability import NOT_KNOWN, Reach
+
 Send = Callable[[str], Awaitable[None]]
 Close = Callable[[int, str], None]
 
@@ -14,8 +17,11 @@ Close = Callable[[int, str], None]
 class LiveDevice:
     """A device with a session. Others read it and :meth:`send`; only ``fleet`` writes its fields.
 
-    ``service_urls``: the addresses that answered a dial-back, such as ``http://203.0.113.5:32557``.
-    ``remote_address``: the IP address that the session came from.
+    ``content``: ids of complete objects; a new set each time, so that all who keep it keep the same one.
+    ``service_urls``: the addresses that answered a dial-back, such as ``http://203.0.113.5:32557``. ``reach``: what
+    stands before them, or in the way; None before the first dial-back.
+    ``remote_address``: the IP address that the session came from. ``other``: one of the other family that the device
+    has called from, and until when (monotonic) it counts.
     """
 
     __slots__ = (
@@ -26,9 +32,11 @@ class LiveDevice:
         "device_id",
         "heartbeat",
         "last_seen",
+        "other",
         "owner",
         "partial",
         "public_key",
+        "reach",
         "remote_address",
         "service_urls",
     )
@@ -47,13 +55,15 @@ class LiveDevice:
         self.owner = owner
         self.public_key = public_key
         self.remote_address = remote_address
+        self.other: tuple[str, float] | None = None
         self.connected_at = now
         self.last_seen = now
         self.heartbeat: Heartbeat | None = None
-        self.content: set[str] = set()
-        self.partial: set[str] | None = None
-        """Objects that it holds in part; None, as for most devices, takes no memory."""
+        self.content: frozenset[str] = frozenset()
+        self.partial: frozenset[str] = frozenset()
+        """Objects that it holds in part."""
         self.service_urls: tuple[str, ...] = ()
+        self.reach: Reach | None = None
         self._send = send
         self._close = close
 
@@ -63,6 +73,17 @@ class LiveDevice:
         :raises ConnectionError: when the session is gone, or does not take the message in time; it is closed then.
         """
         await self._send(write(message))
+
+    @property
+    def reachability(self) -> str:
+        """The best of both families, in a word of :data:`fallow_wire.session.REACH`."""
+        return (self.reach or NOT_KNOWN).best
+
+    def addresses(self, now: float) -> tuple[str, ...]:
+        """From which the device has come, the session's first. :param now: monotonic."""
+        if self.other is not None and now < self.other[1]:
+            return (self.remote_address, self.other[0])
+        return (self.remote_address,)
 
     def close(self, code: int, reason: str) -> None:
         """Begin to end the session with a WebSocket close code; ``lost`` follows."""
@@ -84,7 +105,7 @@ class FleetObserver(Protocol):
     async def content_changed(self, device_id: str) -> None: ...
 
     async def reported(self, device_id: str) -> None:
-        """A new heartbeat, or another set of ``service_urls``."""
+        """A new heartbeat, other ``service_urls``, or another ``reach``."""
 
 
 class Fleet:
@@ -119,10 +140,19 @@ class Fleet:
         for observer in self.observers:
             await observer.lost(device.device_id)
 
-    async def changed_service_urls(self, device: LiveDevice, urls: tuple[str, ...]) -> None:
-        """What a dial-back found."""
-        if device.service_urls == urls or self._devices.get(device.device_id) is not device:
+    async def came_from(self, device: LiveDevice, address: str, until: float) -> None:
+        """A call with the device's own token came from ``address``. :param until: monotonic."""
+        seen, session = parse_address(address), parse_address(device.remote_address)
+        if seen is None or session is None or seen.version == session.version:
             return
-        device.service_urls = urls
+        device.other = (address, until)
+        for observer in self.observers:
+            await observer.reported(device.device_id)
+
+    async def changed_service_urls(self, device: LiveDevice, urls: tuple[str, ...], reach: Reach = NOT_KNOWN) -> None:
+        """What a dial-back found."""
+        if (device.service_urls, device.reach) == (urls, reach) or self._devices.get(device.device_id) is not device:
+            return
+        device.service_urls, device.reach = urls, reach
         for observer in self.observers:
             await observer.reported(device.device_id)
