@@ -102,7 +102,7 @@ class Plan:
 
 
 FULL = Plan()
-QUICK = Plan(homes=5, guests=10, size=6_000_000, origin_up=10, nginx_s=3, seconds_max=60)
+QUICK = Plan(homes=4, guests=12, size=5_000_000, origin_up=10, nginx_s=3, seconds_max=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +367,7 @@ def end(*_: object) -> None:
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--case", nargs="+", choices=(PLACED, COLD), default=(PLACED, COLD), help="only these")
-    parser.add_argument("--system", nargs="+", choices=NAMES, default=tuple(NAMES), help="only these")
+    parser.add_argument("--system", nargs="+", choices=NAMES, help="only these; with --quick nginx and fetch")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="copy logs to this folder")
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
@@ -376,7 +376,7 @@ def main() -> None:
     if lacking := missing_programs():
         raise SystemExit(f"crowd: {lacking}")
     systems = []
-    for system in options.system:
+    for system in options.system or ((NGINX, FETCH) if options.quick else tuple(NAMES)):
         lacking = missing_programs(PROGRAMS[system])
         if lacking:
             print(f"{NAMES[system]} is left out: {lacking}")

@@ -182,10 +182,10 @@ class FetchPlan:
         if not self._active[found.chunk].requests:
             del self._active[found.chunk]
             heapq.heappush(self._pending, found.chunk)
-        if source is self._origin and failure is Failure.BUSY:
+        if found.helping and source is self._origin and failure is Failure.BUSY:
             # It protects itself from a crowd; that is no fault, and the devices have the chunk too.
             source.rest_until_ms = now_ms + min(max(retry_after_ms, config.rest_ms_min), config.rest_ms_max)
-            self._help_chunks += found.helping
+            self._help_chunks += 1
             return
         source.failures += 1
         rest_ms = max(retry_after_ms, config.rest_ms_min << min(source.failures - 1, 10))
