@@ -121,17 +121,8 @@ def main() -> None:
         for name, misses_of in POLICIES.items():
             ratio = misses_of(requests, room) / fifo
             goal = ("<= 1", ratio <= 1) if name == "sieve" else ("", None)
-            figures.append(
-                Figure(
-                    f"miss_over_fifo.{share * 1000:.0f}permille_{name}",
-                    ratio,
-                    "ratio",
-                    ratio,
-                    ratio,
-                    *goal,
-                    f"FIFO: {fifo}",
-                )
-            )
+            case = f"miss_over_fifo.{share * 1000:.0f}permille_{name}"
+            figures.append(Figure(case, ratio, "ratio", ratio, ratio, *goal, f"FIFO: {fifo}"))
     note = f"{source}: {len(requests)} for {different} objects."
     publish("eviction", figures, quick=options.quick, notes=[note])
 
