@@ -122,7 +122,10 @@ class ContentStore:
         self._drop_resumable(wanted_bytes)
         dropped = []
         over = self.usage_bytes() + wanted_bytes - self._quota_bytes
-        for may_go in (self._cached.__contains__, lambda _: placed):
+        orders = ([self._cached.__contains__] if self._cached else []) + (
+            [self._objects.__contains__] if placed else []
+        )
+        for may_go in orders:
             while over > 0 and (victim := self._sieve.victim(may_go)) is not None:
                 over -= self._objects[victim].size
                 self._forget(victim)
@@ -267,6 +270,8 @@ class ContentStore:
         fill = self._fills[object_id] = Fill(self, object_id, manifest, cached=cached)
         if cached:
             self._cached.add(object_id)
+        else:
+            self._cached.discard(object_id)
         return fill
 
     def place(self, fill: Fill) -> None:

@@ -204,7 +204,10 @@ class Crowds:
                 del self._partial[object_id]
         for object_id in now - before:
             self._partial.setdefault(object_id, set()).add(device_id)
-            self._named.get(object_id, {}).pop(device_id, None)
+            named = self._named.get(object_id, {})
+            named.pop(device_id, None)
+            if not named:
+                self._named.pop(object_id, None)
         if now != before:
             async with self._changed:
                 self._changed.notify_all()
