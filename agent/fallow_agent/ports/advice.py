@@ -9,6 +9,7 @@ from fallow_wire.http import Problem
 from ..host.routes import HOME
 from . import IPV4
 from .claims import Situation
+from .opening import NO_ADDRESS
 
 _NAMES = {"pcp": "PCP", "natpmp": "NAT-PMP", "upnp": "UPnP"}
 _UNTIL_THEN = "Until then the device only gets tasks that need no connection from outside."
@@ -40,6 +41,15 @@ def _shared(now: Situation) -> Problem:
             f"Your router's address, {now.external}, is not one of the internet.",
             f"Forward TCP {now.grants[IPV4].port} in that router to yours, or have it work as a mere modem (bridge "
             "mode). If you have only one router, ask your provider for a public IPv4 address.",
+        )
+    if any(why == NO_ADDRESS for _, why in now.refusals):
+        return _problem(
+            "no-public-address",
+            "Your router has no public address: your provider shares one among homes (carrier-grade NAT), or there is "
+            "a second router before yours",
+            "It says so itself, and refuses to open the port.",
+            "If there is a second router, such as a box of your provider's, have it work as a mere modem (bridge "
+            f"mode); if there is none, ask your provider for a public IPv4 address. {_UNTIL_THEN}",
         )
     return _problem(
         "carrier-nat",
