@@ -91,6 +91,7 @@ def test_nat_as_an_address_tells_it(address: str | None, nat: str) -> None:
         (dataclasses.replace(BEHIND, refusals=(("natpmp", NO_ADDRESS),)), "no-public-address", "bridge mode"),
         (mapped("10.0.0.7"), "second-router", "Forward TCP 40000"),
         (mapped(seen=seen()), "port-open-in-vain", "firewall"),
+        (mapped(seen=seen("unknown", "blocked")), "firewall", "Open TCP 32557 for IPv6 in your router's firewall"),
         (dataclasses.replace(PUBLIC, seen=seen()), "firewall", "Open TCP 32557 in the firewall of this device"),
         (dataclasses.replace(PUBLIC, firewall=True, seen=seen()), "port-open-in-vain", "at your provider"),
         (
