@@ -17,6 +17,7 @@ Close = Callable[[int, str], None]
 class LiveDevice:
     """A device with a session. Others read it and :meth:`send`; only ``fleet`` writes its fields.
 
+    ``content``: ids of complete objects; a new set each time, so that all who keep it keep the same one.
     ``service_urls``: the addresses that answered a dial-back, such as ``http://203.0.113.5:32557``. ``reach``: what
     stands before them, or in the way; None before the first dial-back.
     ``remote_address``: the IP address that the session came from. ``other``: one of the other family that the device
@@ -57,7 +58,7 @@ class LiveDevice:
         self.connected_at = now
         self.last_seen = now
         self.heartbeat: Heartbeat | None = None
-        self.content: set[str] = set()
+        self.content: frozenset[str] = frozenset()
         self.service_urls: tuple[str, ...] = ()
         self.reach: Reach | None = None
         self._send = send

@@ -16,7 +16,7 @@ from ..delivery.tickets import Order as TicketOrder
 from ..delivery.tickets import TicketIssuer
 from ..fleet.live import LiveDevice
 from ..http import refusal
-from ..scheduling.filters import Request, url_for
+from ..scheduling.filters import url_for
 from ..scheduling.needs import Needs
 from ..scheduling.views import COPY, Demand
 from .config import Config
@@ -24,6 +24,10 @@ from .kinds import Order, TaskRequest
 from .model import NetworkTask, Placement
 
 FILL, DROP = "fill", "drop"
+SPREAD, SHED = "spread", "shed"
+"""The same without a publisher's asking: copies where demand is, and none where there is none any more. Placement has
+chosen the devices, and chooses others some minutes later, so these are not tried elsewhere."""
+MAKES_COPIES = frozenset({FILL, SPREAD})
 
 
 def copies(object_id: str, size_bytes: int, replicas: int, needs: Needs = COPY) -> Order:
@@ -64,7 +68,7 @@ class Fills:
     def devices(self, task: NetworkTask) -> Set[str]:
         return frozenset()
 
-    def demand(self, task: NetworkTask, coming: Set[str], now: int) -> Demand:
+    def demand(self, task: NetworkTask, coming: Set[str], now: int) -> Demand | None:
         holders = self._devices.holder_ids(task.object_id)
         owners = self._devices.owners(holders | coming | task.done_devices())
         return task.demand(holders, coming, owners, now, self._config.retry_s)
@@ -83,27 +87,22 @@ class Fills:
         return Task(task.task_id, FILL, task.object_id, manifest, tuple(sources), task.deadline)
 
     async def _device_sources(self, device: LiveDevice, task: NetworkTask, name: str) -> list[Source]:
-        wanted = Request(task.object_id, FILL, family_of(device.remote_address))
-        order = TicketOrder(
-            task.object_id,
-            task.publisher,
-            device.device_id,
-            task.size_bytes,
-            FILL,
-            PublicKey(device.public_key).jwk(),
-        )
-        sources = []
-        chosen = self._devices.choose(
-            wanted,
-            self._config.sources_max,
-            self._config.filters,
-            random.random,
-            self._devices.place(device.device_id),
-            without=device.device_id,
-        )
-        for view in (choice.device for choice in chosen):
-            url = url_for(view, wanted.family)
-            ticket = await self._issuer.issue(view.device_id, order)
+        family, sources = family_of(device.remote_address), []
+        for choice in self._devices.sources_for(
+            device, task.object_id, self._config.sources_max, self._config.filters, random.random
+        ):
+            url = url_for(choice.device, family)
+            order = TicketOrder(
+                task.object_id,
+                task.publisher,
+                device.device_id,
+                task.size_bytes,
+                FILL,
+                PublicKey(device.public_key).jwk(),
+                choice.odds,
+                choice.pool,
+            )
+            ticket = await self._issuer.issue(choice.device.device_id, order)
             if url is None or ticket is None:
                 break
             sources.append(Source(f"{url}/o/{task.object_id}/{name}", ticket))
@@ -144,6 +143,31 @@ class Drops:
 
     async def message(self, device: LiveDevice, task: NetworkTask) -> Task:
         return Task(task.task_id, DROP, task.object_id, deadline=task.deadline)
+
+
+class Spreads(Fills):
+    """Copies for which there is demand."""
+
+    async def cancelled(self, task: NetworkTask) -> None:
+        return  # what the publisher wants in any case is as it was
+
+    def demand(self, task: NetworkTask, coming: Set[str], now: int) -> None:
+        return None
+
+    def settle(self, task: NetworkTask, now: int) -> list[Placement]:
+        task.settle_given(now)
+        return []
+
+
+class Sheds(Drops):
+    """Copies for which there is no demand any more."""
+
+    def devices(self, task: NetworkTask) -> Set[str]:
+        return frozenset()
+
+    def settle(self, task: NetworkTask, now: int) -> list[Placement]:
+        task.settle_given(now)
+        return []
 
 
 async def _own_object(catalogue: Catalogue, asked: TaskRequest, publisher: str) -> tuple[str, int]:
