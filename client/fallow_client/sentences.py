@@ -195,6 +195,14 @@ ZH_SENTENCES: dict[str, str] = {
     ),
     "Ask your provider for a public IPv4 address. Until then the device only gets tasks that need no connection from "
     "outside": "请向运营商申请公网 IPv4 地址。在此之前，设备只会得到无需外部连接的任务",
+    "Your router has no public address: your provider shares one among homes (carrier-grade NAT), or there is a second "
+    "router before yours": "您的路由器没有公网地址：运营商让多户家庭共用一个地址（运营商级 NAT），或前面还有一台路由器",
+    "If there is a second router, such as a box of your provider's, have it work as a mere modem (bridge mode); if "
+    "there is none, ask your provider for a public IPv4 address. Until then the device only gets tasks that need no "
+    "connection from outside": (
+        "如果前面还有一台路由器（例如运营商的光猫），请将其设为桥接模式；如果没有，请向运营商申请公网 IPv4 地址。"
+        "在此之前，设备只会得到无需外部连接的任务"
+    ),
     "There is a second router before yours": "您的路由器前面还有一台路由器",
     "Forward TCP {} in that router to yours, or have it work as a mere modem (bridge mode). If you have only one "
     "router, ask your provider for a public IPv4 address": (
