@@ -236,5 +236,6 @@ def tasks_cancel(context: Context, task_id: str) -> None:
 
 
 def _listed(named: dict[str, Any]) -> str:
-    texts = {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in named.items()}
-    return ", ".join(f"{name}={text}" for name, text in texts.items() if text)
+    """What is asked for; what is not is left out."""
+    texts = {name: ",".join(value) if isinstance(value, list) else value for name, value in named.items()}
+    return ", ".join(f"{name}={text}" for name, text in texts.items() if text not in ("", 0, "none"))
