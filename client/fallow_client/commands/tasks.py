@@ -164,7 +164,10 @@ def tasks_why(context: Context, task_id: str) -> None:
     for decision in found["decisions"]:
         out.line("Decided at {at}:", at=moment(decision["decided_at"]))
         _decision(context, decision)
-    if "now" not in found and not found["decisions"]:
+    if "expected" in found:
+        out.line("Placed for demand that is expected; what it brings and costs in a day:")
+        out.members(found["expected"])
+    elif "now" not in found and not found["decisions"]:
         out.line("Nothing was decided yet: it is {state}.", state=say.state(found["state"]))
 
 
@@ -233,5 +236,6 @@ def tasks_cancel(context: Context, task_id: str) -> None:
 
 
 def _listed(named: dict[str, Any]) -> str:
-    texts = {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in named.items()}
-    return ", ".join(f"{name}={text}" for name, text in texts.items() if text)
+    """What is asked for; what is not is left out."""
+    texts = {name: ",".join(value) if isinstance(value, list) else value for name, value in named.items()}
+    return ", ".join(f"{name}={text}" for name, text in texts.items() if text not in ("", 0, "none"))
