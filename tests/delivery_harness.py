@@ -21,6 +21,8 @@ from fallow_server.fleet.live import Fleet, LiveDevice
 from fallow_server.http import Api, Principal, Role
 from fallow_server.link import LedgerUnreachable
 from fallow_server.signing import SigningKeys
+from fallow_server.streaming.config import Config as StreamingConfig
+from fallow_server.streaming.service import StreamingService
 from fallow_server.tasks.config import Config as TaskConfig
 from fallow_server.tasks.service import TaskService
 from fallow_wire.jws import Kind, Signed, sign
@@ -208,6 +210,8 @@ class Harness:
         parts = (self.catalogue.catalogue, self.fleet, self.link, self.keys, self.clock)
         self.delivery = DeliveryService(config, *parts)
         self.catalogue.insight = self.delivery
+        self.streaming = StreamingService(StreamingConfig(), self.catalogue_config, self.clock)
+        self.catalogue.playlists = self.streaming
         self.tasks = TaskService(
             self.task_config, self.database, self.catalogue.catalogue, self.delivery.devices, self.delivery.issuer,
             self.clock, self.url,
@@ -224,6 +228,7 @@ class Harness:
         await self.catalogue.start()
         await self.delivery.start()
         await self.tasks.start()
+        await self.streaming.start()
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=503)
@@ -231,6 +236,7 @@ class Harness:
     async def close(self) -> None:
         await self.http.close()
         await self.app_runner.cleanup()
+        await self.streaming.close()
         await self.tasks.close()
         await self.delivery.close()
         await self.catalogue.close()

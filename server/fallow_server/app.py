@@ -43,6 +43,7 @@ from .metrics import FleetCollector, LedgerCollector, Metrics
 from .outbox import Outbox
 from .signing import SigningKeys
 from .state import StateDirectory
+from .streaming.service import StreamingService
 from .tasks.service import TaskService
 from .tokens import hash_token
 
@@ -111,6 +112,8 @@ class Scheduler:
             clock,
         )
         self.catalogue.insight = self.delivery
+        self.streaming = StreamingService(config.streaming, config.catalogue, clock)
+        self.catalogue.playlists = self.streaming
         self.tasks = TaskService(
             config.tasks,
             database,
@@ -155,11 +158,13 @@ class Scheduler:
         await self.link.start()
         await self.delivery.start()
         await self.tasks.start()
+        await self.streaming.start()
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
 
     async def close(self) -> None:
+        await self.streaming.close()
         await self.tasks.close()
         await self.delivery.close()
         await self.catalogue.close()

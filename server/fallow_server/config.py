@@ -28,6 +28,7 @@ from .fleet.sessions import SessionConfig
 from .fleet.speedtest import SpeedtestConfig
 from .ledger.config import LedgerConfig, RewardsConfig
 from .link import LinkConfig
+from .streaming.config import Config as StreamingConfig
 from .tasks.config import Config as TasksConfig
 
 Values = Mapping[str, Mapping[str, Any]]
@@ -88,6 +89,7 @@ class ServerConfig:
     link: LinkConfig = field(default_factory=LinkConfig)
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     delivery: DeliveryConfig = field(default_factory=lambda: DeliveryConfig("", ""))
+    streaming: StreamingConfig = field(default_factory=StreamingConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
     ledger: LedgerConfig = field(default_factory=lambda: LedgerConfig(""))
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
