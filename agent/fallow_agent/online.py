@@ -24,13 +24,14 @@ from .edge.admission import Refusal, line_busy
 from .edge.content import ContentStore
 from .edge.dial_back import DialBackNonces
 from .edge.filling import FillConfig, Filler, filling_session
+from .edge.memory import Memory, memory_directory
 from .edge.server import EdgeConfig
 from .edge.service import EdgeService
 from .host.budgets import HostBudgets
 from .host.disk import DiskReader, free_bytes
 from .host.environment import EnvironmentReader
 from .host.headroom import FULL, Headroom
-from .host.processor import ProcessorReader
+from .host.processor import ProcessorReader, memory_free_bytes
 from .life import ACTIVE, PAUSED, Life
 from .line import FORECAST
 from .line.capacity import ROUTER
@@ -105,7 +106,14 @@ class Online:
 
         self._policy = PolicyInForce(settings, enrolled.policy)
         content_dir.mkdir(parents=True, exist_ok=True)
-        self._content = ContentStore(content_dir, config.content, lambda: free_bytes(content_dir))
+        self._disk_reader = DiskReader(content_dir)
+        memory = Memory(
+            memory_directory(content_dir) if config.content.memory_bytes_max else None,
+            config.content.memory_bytes_max,
+            memory_free_bytes,
+            instead_of_disk=self._disk_reader.wears,
+        )
+        self._content = ContentStore(content_dir, config.content, lambda: free_bytes(content_dir), memory)
         self._outbox = Outbox(connection, config.outbox)
         self._pacer = Pacer()
         self._nonces = DialBackNonces()
@@ -131,7 +139,9 @@ class Online:
         self._fill_http = filling_session(filling)
         self._filler = Filler(self._content, self._fill_http, key, clock, lambda: self._sharing.download_bps(), filling)
         self._session = Session(http, scheduler, key, version, self, self._report, clock.now, self._take_time)
-        self._runner = TaskRunner(self._content, self._filler.fill, lambda: self._policy.keys, self._session.send)
+        self._runner = TaskRunner(
+            self._content, self._filler.fill, lambda: self._policy.keys, self._session.send, clock.now
+        )
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         self._environment_reader = EnvironmentReader(config.service, config.model, version)
         household = Household(Meter(config.line.interface))
@@ -164,7 +174,6 @@ class Online:
             own_bytes=self._own_bytes,
             take=survey.take_speedtest,
         )
-        self._disk_reader = DiskReader(content_dir)
         self._write_bytes_max = self._disk_reader.write_bytes_per_day(config.content.write_bytes_per_day_max)
         self._processor_reader = ProcessorReader()
         self._read_host()
@@ -338,7 +347,7 @@ class Online:
         if self._controls.refusal() is not None:
             self._runner.pause()
         elif day_written_full(self._write_bytes_max, self._controls.usage):
-            self._runner.pause(WRITTEN_ENOUGH)
+            self._runner.pause(WRITTEN_ENOUGH, live=not self._disk_reader.wears)
         else:
             self._runner.resume()
 

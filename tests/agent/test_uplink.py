@@ -537,7 +537,7 @@ class World:
         self.sent: asyncio.Queue[TaskStatus] = asyncio.Queue()
         self.started: asyncio.Queue[str] = asyncio.Queue()
         self.gates: dict[str, asyncio.Future[None]] = {}
-        self.runner = TaskRunner(self.shelf, self.fill, lambda: KEYS, self.sent.put_nowait)
+        self.runner = TaskRunner(self.shelf, self.fill, lambda: KEYS, self.sent.put_nowait, lambda: NOW)
 
     async def fill(self, task: Task, signed: Any, progress: Callable[[int], None]) -> None:
         gate = self.gates[task.id] = asyncio.get_running_loop().create_future()

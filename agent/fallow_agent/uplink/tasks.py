@@ -1,5 +1,7 @@
 """Tasks that the scheduler assigns: filled one after the other, dropped at once, and told about until it knows.
 
+Live streams are carried beside them (:mod:`.live`).
+
 What a task came to is kept until the scheduler has forgotten the task too, so that a session that broke in between
 costs no result.
 """
@@ -18,6 +20,8 @@ from fallow_wire.keys import PublicKey
 from fallow_wire.limits import MANIFEST_BYTES_MAX
 from fallow_wire.manifest import SignedManifest, verify_manifest
 from fallow_wire.session import Task, TaskStatus
+
+from .live import LiveStreams
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +46,8 @@ class Content(Protocol):
 
 class TaskRunner:
     """:param fill: fetches and verifies an object; raises FallowError with the reason when it cannot.
-    :param keys: the scheduler's keys by ``kid``. :param send: tells the scheduler, if there is a session."""
+    :param keys: the scheduler's keys by ``kid``. :param send: tells the scheduler, if there is a session.
+    :param now: Unix seconds."""
 
     def __init__(
         self,
@@ -50,6 +55,7 @@ class TaskRunner:
         fill: Fill,
         keys: Callable[[], dict[str, PublicKey]],
         send: Callable[[TaskStatus], None],
+        now: Callable[[], int],
     ) -> None:
         self._content = content
         self._fill = fill
@@ -61,11 +67,15 @@ class TaskRunner:
         self._running: tuple[str, asyncio.Task[int]] | None = None
         self._allowed = False
         self._waits_because: str | None = None
+        self._live = LiveStreams(content, fill, keys, self._note, now)
 
     # -------------------------------------------------------------- orders
 
     def take(self, task: Task) -> None:
         """A task has come; perhaps again, after a session broke."""
+        if task.kind == "live":
+            self._live.take(task)
+            return
         known = self._statuses.get(task.id)
         if known is not None and known.status != "failed":
             self._send(known)
@@ -81,6 +91,7 @@ class TaskRunner:
         """Stop working on it. What was fetched stays on disk, to be resumed or made room of."""
         self._waiting.pop(task_id, None)
         self._statuses.pop(task_id, None)
+        self._live.leave(task_id)
         if self._running is not None and self._running[0] == task_id:
             self._running[1].cancel()
 
@@ -88,15 +99,23 @@ class TaskRunner:
         """All that is known, oldest first."""
         return list(self._statuses.values())
 
-    def pause(self, reason: str | None = None) -> None:
-        """Stop the fill under way within a second; it goes on after :meth:`resume`. ``reason`` is told meanwhile."""
+    def pause(self, reason: str | None = None, *, live: bool = True) -> None:
+        """Stop the fill under way within a second; it goes on after :meth:`resume`. ``reason`` is told meanwhile.
+
+        :param live: False lets live streams go on.
+        """
         if self._running is not None:
             self._running[1].cancel()
+        if live:
+            self._live.pause()
+        else:
+            self._live.resume()
         self._allow(False, reason)
 
     def resume(self) -> None:
         if not self._allowed:
             self._arrived.set()
+        self._live.resume()
         self._allow(True, None)
 
     def _allow(self, allowed: bool, reason: str | None) -> None:
@@ -132,7 +151,12 @@ class TaskRunner:
     # -------------------------------------------------------------- work
 
     async def run(self) -> None:
-        """Fill what waits, one after the other, until cancelled."""
+        """Fill what waits, one after the other, and carry live streams, until cancelled."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._live.run(), name="live-streams")
+            both.create_task(self._fill_what_waits(), name="fills")
+
+    async def _fill_what_waits(self) -> None:
         while True:
             await self._arrived.wait()
             if not self._allowed or not self._waiting:
