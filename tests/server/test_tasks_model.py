@@ -27,7 +27,7 @@ class TaskMachine(RuleBasedStateMachine):
 
     @rule(order=st.permutations(DEVICES))
     def round(self, order: list[str]) -> None:
-        surplus: list[Placement] = self.task.settle_fill(self.held, self.now)
+        surplus: list[Placement] = self.task.settle(self.now, self.held)
         assert not surplus or not self.task.is_open
         if not self.task.is_open:
             return
@@ -37,7 +37,7 @@ class TaskMachine(RuleBasedStateMachine):
         free = [one for one in order if one not in demand.holders and one not in demand.excluded]
         for device_id in free[: demand.replicas]:
             self.task.place(device_id, self.now)
-        self.task.settle_fill(self.held, self.now)
+        self.task.settle(self.now, self.held)
 
     @rule(
         device_id=st.sampled_from(DEVICES),

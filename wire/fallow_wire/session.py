@@ -41,6 +41,7 @@ from .tickets import SERVICES
 
 SUBPROTOCOL = "fallow.v1"
 HEARTBEAT_S = 15
+TASK_KINDS = ("fill", "drop", "probe", "live")
 
 _NONCE = matching(re.compile(r"[A-Za-z0-9_-]{16,64}\Z"), "16 to 64 characters of base64url", 64)
 
@@ -186,7 +187,7 @@ class Task:
 
     TYPE: ClassVar[str] = "task"
     id: Annotated[str, word()]
-    kind: Annotated[str, one_of("fill", "drop", "probe", "live")]
+    kind: Annotated[str, one_of(*TASK_KINDS)]
     object: Annotated[str | None, hexadecimal(64)] = None
     manifest: Annotated[str | None, text(MANIFEST_BYTES_MAX, 1)] = None
     sources: Annotated[tuple[Source, ...], items(record(Source), 16)] = ()

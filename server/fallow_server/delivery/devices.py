@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fallow_wire.session import Heartbeat, TaskStatus
 
 from ..clock import Clock
@@ -65,6 +67,10 @@ class Devices:
 
     def holder_ids(self, object_id: str) -> frozenset[str]:
         return frozenset(self._holders.get(object_id, ()))
+
+    def owners(self, device_ids: Iterable[str]) -> set[str]:
+        """Of those that are connected."""
+        return {device.owner for name in device_ids if (device := self.fleet.get(name)) is not None}
 
     def note_routed(self, device_id: str, bps: int) -> None:
         """A consumer was sent to the device; it counts until the next heartbeat shows what became of it."""

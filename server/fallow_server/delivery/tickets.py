@@ -106,6 +106,11 @@ class TicketIssuer:
         )
         return sign(Kind.TICKET, ticket, self._keys.current)
 
+    async def price(self, service: str) -> int | None:
+        """What the tariff in force pays for ``service``, µp per GiB; None when it is not known."""
+        tariff = await self._current()
+        return None if tariff is None else tariff.rates.get(service, 0)
+
     def _cost(self, tariff: Tariff, order: Order, tier: str) -> int:
         """The most that the ledger can book for the ticket, µp."""
         return Factors(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from .needs import ANY_PORT, NO_PORT
 from .views import Demand, DeviceView
 
 UNREACHABLE = "unreachable"
@@ -26,6 +27,9 @@ NO_DISK = "no-disk"
 TOO_HOT = "too-hot"
 PROCESSOR_BUSY = "processor-busy"
 LINE_TOO_SLOW = "line-too-slow"
+TOO_FEW_BYTES = "too-few-bytes"
+PLACE_UNKNOWN = "place-unknown"
+ELSEWHERE = "elsewhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Config:
     ``heartbeat_age_s_max``: three heartbeats of 15 s; a device that missed them may be gone.
     ``request_bps_min``: a device with less left would serve a consumer slower than any origin.
     ``fill_forecast_bps_min``: a copy on a line that never gets this fast serves nobody.
+    ``work_bps_min``: with less idle now the household is using the line, and a device would put the task off.
     ``disk_reserve_bytes``: left free, for what the device itself writes.
     ``temperature_c_max``: small boards throttle at 80 °C and more.
     ``spare_percent_min``: filling hashes and writes; a device without this much left is busy with its own work.
@@ -42,6 +47,7 @@ class Config:
     heartbeat_age_s_max: int = 45
     request_bps_min: int = 256_000
     fill_forecast_bps_min: int = 64_000
+    work_bps_min: int = 64_000
     disk_reserve_bytes: int = 16 * 2**20
     temperature_c_max: int = 80
     spare_percent_min: int = 5
@@ -96,28 +102,51 @@ ROUTING: tuple[tuple[str, Refuses], ...] = (
 PLACEMENT: tuple[tuple[str, RefusesFill], ...] = (
     (HELD, lambda device, demand, config: device.device_id in demand.holders or demand.object_id in device.held),
     (FAILED_BEFORE, lambda device, demand, config: device.device_id in demand.excluded),
-    (UNREACHABLE, lambda device, demand, config: not device.service_urls),
+    (PLACE_UNKNOWN, lambda device, demand, config: bool(demand.needs.regions) and device.place.country is None),
+    (ELSEWHERE, lambda device, demand, config: not demand.needs.admits(device.place)),
+    (UNREACHABLE, lambda device, demand, config: demand.needs.ports != NO_PORT and not device.service_urls),
+    (OTHER_FAMILY, lambda device, demand, config: not _has_port(device, demand.needs.ports)),
     (PAUSED, lambda device, demand, config: device.state != "active"),
-    (SERVICE_OFF, lambda device, demand, config: "object" not in device.services),
+    (SERVICE_OFF, lambda device, demand, config: demand.needs.service not in device.services),
     (STALE, lambda device, demand, config: device.heartbeat_age_s > config.heartbeat_age_s_max),
-    (
-        NO_DISK,
-        lambda device, demand, config: device.disk_room_bytes < demand.size_bytes + config.disk_reserve_bytes,
-    ),
+    (NO_DISK, lambda device, demand, config: device.disk_room_bytes < _disk_bytes(demand, config)),
     (
         TOO_HOT,
         lambda device, demand, config: (
             device.temperature_c is not None and device.temperature_c > config.temperature_c_max
         ),
     ),
-    (PROCESSOR_BUSY, lambda device, demand, config: device.spare_percent < config.spare_percent_min),
     (
-        LINE_TOO_SLOW,
+        PROCESSOR_BUSY,
         lambda device, demand, config: (
-            max(device.forecast_idle_up_bps, default=device.idle_up_bps) < config.fill_forecast_bps_min
+            device.spare_percent < max(config.spare_percent_min, demand.needs.processor_percent)
         ),
     ),
+    (LINE_TOO_SLOW, lambda device, demand, config: _line_bps(device, demand) < _line_bps_min(demand, config)),
+    (TOO_FEW_BYTES, lambda device, demand, config: device.coming_bytes(demand.hours) < demand.needs.bytes),
 )
+
+
+def _has_port(device: DeviceView, ports: str) -> bool:
+    return ports in (NO_PORT, ANY_PORT) or any(_family(url) in (None, ports) for url in device.service_urls)
+
+
+def _disk_bytes(demand: Demand, config: Config) -> int:
+    """Room that the task wants, with the reserve; a task that writes nothing wants none."""
+    wanted = max(demand.size_bytes, demand.needs.disk_bytes)
+    return wanted + config.disk_reserve_bytes if wanted or demand.object_id else 0
+
+
+def _line_bps(device: DeviceView, demand: Demand) -> int:
+    """A copy serves in the hours to come, of which the best counts; everything else begins now."""
+    if demand.object_id:
+        return max(device.forecast_idle_up_bps, default=device.idle_up_bps)
+    return device.remaining_up_bps
+
+
+def _line_bps_min(demand: Demand, config: Config) -> int:
+    least = config.fill_forecast_bps_min if demand.object_id else config.work_bps_min
+    return max(least, demand.needs.up_bps)
 
 
 def routing_refusal(device: DeviceView, request: Request, config: Config) -> str | None:
@@ -126,7 +155,7 @@ def routing_refusal(device: DeviceView, request: Request, config: Config) -> str
 
 
 def placement_refusal(device: DeviceView, demand: Demand, config: Config) -> str | None:
-    """The reason why ``device`` may not be asked to hold the object of ``demand``, or None."""
+    """The reason why ``device`` may not be asked to hold the object of ``demand``, or to do its task; or None."""
     return next((reason for reason, refuses in PLACEMENT if refuses(device, demand, config)), None)
 
 

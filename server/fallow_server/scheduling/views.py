@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
+from .needs import ANY_PORT, Needs
+from .places import NOWHERE, Place
+
 NOTHING: frozenset[str] = frozenset()
+COPY = Needs(ports=ANY_PORT)
+"""What each device that holds an object must have, besides its room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +21,7 @@ class DeviceView:
     ``own_up_bps`` of which Fallow itself uses. ``disk_free_bytes``: room under the owner's quota and on the disk.
     ``committed_bytes``: fills that were assigned and are not on the disk yet. ``routed_bps`` and
     ``routed_requests``: what was sent to it since the heartbeat, which the heartbeat therefore does not show.
+    ``place``: where its line is.
     """
 
     device_id: str
@@ -37,6 +43,7 @@ class DeviceView:
     committed_bytes: int = 0
     routed_bps: int = 0
     routed_requests: int = 0
+    place: Place = NOWHERE
 
     @property
     def remaining_up_bps(self) -> int:
@@ -47,13 +54,17 @@ class DeviceView:
     def disk_room_bytes(self) -> int:
         return max(0, self.disk_free_bytes - self.committed_bytes)
 
+    def coming_bytes(self, hours: int) -> int:
+        """Idle upload of so many coming hours together, the current one included, as far as it is foreseen."""
+        return sum(self.forecast_idle_up_bps[: max(1, hours)]) * 3600 // 8
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """``replicas`` further copies of an object are wanted.
+    """``replicas`` further devices are wanted for a task: to hold an object, or where there is none to do something.
 
-    ``holders``: devices that hold it or are filling it, with their owners in ``owners``. ``excluded``: devices that
-    failed at it.
+    ``holders``: devices that hold it or are filling it (or that do the task), with their owners in ``owners``.
+    ``excluded``: devices that failed at it. ``hours``: until the task's deadline, for ``needs.bytes``.
     """
 
     task_id: str
@@ -63,6 +74,8 @@ class Demand:
     holders: frozenset[str] = NOTHING
     owners: frozenset[str] = NOTHING
     excluded: frozenset[str] = NOTHING
+    needs: Needs = COPY
+    hours: int = 24
 
 
 @dataclass(frozen=True, slots=True)

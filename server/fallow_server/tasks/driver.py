@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable, Mapping
 
 from fallow_wire.ids import uuid7
 from fallow_wire.session import Task, TaskStatus
@@ -21,9 +22,11 @@ from ..scheduling.assignment import assign
 from ..scheduling.filters import explain
 from ..scheduling.views import Demand
 from .config import Config
+from .copies import DROP, FILL, copies
+from .kinds import Kind, Order
 from .messages import Message, Messenger, cancelling
 from .model import GONE, NetworkTask
-from .states import PlacementState, TaskEvent
+from .states import PlacementState, TaskEvent, TaskState
 from .store import TaskStore
 
 PURGED_MAX = 1000
@@ -43,15 +46,19 @@ class TaskDriver:
         store: TaskStore,
         catalogue: Catalogue,
         devices: Devices,
-        messenger: Messenger,
+        kinds: Mapping[str, Kind],
         clock: Clock,
+        price: Callable[[str], Awaitable[int | None]],
     ) -> None:
+        """:param price: of a service now, µp per GiB; None when nobody knows."""
         self._config = config
         self._store = store
         self._catalogue = catalogue
         self._devices = devices
-        self._messenger = messenger
+        self._kinds = kinds
+        self._messenger = Messenger(config.sending_max, devices.fleet, kinds)
         self._clock = clock
+        self._price = price
         self._open: dict[str, NetworkTask] = {}
         self._rounds = asyncio.Lock()
         self._lock = asyncio.Lock()
@@ -101,34 +108,33 @@ class TaskDriver:
         return [
             task
             for task in self._open.values()
-            if (task.kind, task.object_id, task.publisher) == ("fill", object_id, publisher)
+            if (task.kind, task.object_id, task.publisher) == (FILL, object_id, publisher)
         ]
 
     def open_count(self, publisher: str) -> int:
         return sum(task.publisher == publisher for task in self._open.values())
 
-    async def create(
-        self, kind: str, object_id: str, publisher: str, size_bytes: int, replicas: int, deadline: int | None = None
-    ) -> NetworkTask:
+    async def create(self, kind: str, publisher: str, order: Order, deadline: int | None = None) -> NetworkTask:
         """A new task; it is in the database when this returns and is placed in the next round."""
         now = self._clock.now()
         task = NetworkTask(
             task_id=uuid7(self._clock.now_ms(), os.urandom(10)),
             publisher=publisher,
             kind=kind,
-            object_id=object_id,
-            size_bytes=size_bytes,
-            replicas=replicas,
-            deadline=now + self._config.lifetime_s if deadline is None else deadline,
+            object_id=order.object_id,
+            size_bytes=order.size_bytes,
+            replicas=order.replicas,
+            deadline=now + (order.lifetime_s or self._config.lifetime_s) if deadline is None else deadline,
             created_at=now,
+            needs=order.needs,
+            parameters=order.parameters,
             updated_at=now,
         )
         async with self._lock:
             await self._store.add(task)
             self._open[task.task_id] = task
-            if kind == "drop":
-                for device_id in sorted(self._devices.holder_ids(object_id)):
-                    task.place(device_id, now)
+            for device_id in sorted(self._kinds[kind].devices(task)):
+                task.place(device_id, now)
         self._wake.set()
         return task
 
@@ -142,28 +148,28 @@ class TaskDriver:
         await self._messenger.send_all([cancelling(task, placement) for placement in closed])
 
     def waiting_for(self, task: NetworkTask) -> dict[str, int]:
-        """How many devices each reason keeps from holding the object, for a task that waits."""
-        demand = self._demand(task, self._coming().get(task.object_id, set()), self._clock.now())
+        """How many devices each reason keeps from a task that waits."""
+        demand = self._demand(task, self._coming(), self._clock.now())
         devices = self._sample(list(self._devices.fleet.devices()))
         views = [view for device in devices if (view := self._devices.view(device)) is not None]
-        return explain(views, demand, self._config.filters) if demand.replicas else {}
+        return explain(views, demand, self._config.filters) if demand is not None and demand.replicas else {}
 
     # -------------------------------------------------------------- events
 
     async def published(self, object_id: str, publisher: str, size_bytes: int, replicas: int) -> None:
         had = any(
-            task.kind == "fill" and task.object_id == object_id and task.replicas >= replicas
+            task.kind == FILL and task.object_id == object_id and task.replicas >= replicas
             for task in self._open.values()
         )
         enough = len(self._devices.holder_ids(object_id)) >= replicas
         if replicas and size_bytes and not had and not enough:
-            await self.create("fill", object_id, publisher, size_bytes, replicas)
+            await self.create(FILL, publisher, copies(object_id, size_bytes, replicas))
 
     async def removed(self, object_id: str, publisher: str) -> None:
-        for task in [one for one in self._open.values() if one.object_id == object_id and one.kind == "fill"]:
+        for task in [one for one in self._open.values() if one.object_id == object_id and one.kind == FILL]:
             await self.cancel(task)
         if self._devices.holder_ids(object_id):
-            await self.create("drop", object_id, publisher, 0, 0)
+            await self.create(DROP, publisher, Order(0, object_id))
 
     async def connected(self, device_id: str) -> None:
         self._away.pop(device_id, None)
@@ -263,16 +269,17 @@ class TaskDriver:
                 placement = task.placements.get(device_id)
                 if placement is None or not placement.is_open:
                     continue
-                if task.kind == "drop":
+                done_when_held = self._kinds[task.kind].done_when_held
+                if done_when_held is False:
                     dropping.add(task.object_id)
-                if (task.object_id in held) == (task.kind == "fill"):
+                if (task.object_id in held) is done_when_held:
                     placement.bytes_done = task.size_bytes
                     placement.move("done", now)
             fresh = held - self._seen.get(device_id, frozenset()) - dropping
             self._seen[device_id] = held
             # What was deleted while the device was away is dropped now.
             for object_id in sorted(fresh - await self._catalogue.known(fresh)):
-                drop = Task(uuid7(self._clock.now_ms(), os.urandom(10)), "drop", object_id)
+                drop = Task(uuid7(self._clock.now_ms(), os.urandom(10)), DROP, object_id)
                 messages.append(Message(device_id, None, None, drop))
         return messages
 
@@ -308,30 +315,21 @@ class TaskDriver:
         for task in self._open.values():
             if not task.is_open:
                 continue
-            if task.kind == "drop":
-                task.settle_drop(now)
-            else:
-                surplus = task.settle_fill(self._devices.holder_ids(task.object_id), now)
-                messages += [cancelling(task, placement) for placement in surplus]
+            surplus = self._kinds[task.kind].settle(task, now)
+            messages += [cancelling(task, placement) for placement in surplus]
         return messages
 
     def _coming(self) -> dict[str, set[str]]:
         """Devices that fill an object, for any task, by object."""
         coming: dict[str, set[str]] = {}
         for task in self._open.values():
-            if task.kind == "fill":
+            if task.kind == FILL:
                 for placement in task.open_placements():
                     coming.setdefault(task.object_id, set()).add(placement.device_id)
         return coming
 
-    def _demand(self, task: NetworkTask, coming: set[str], now: int) -> Demand:
-        holders = self._devices.holder_ids(task.object_id)
-        owners = {
-            device.owner
-            for device_id in holders | coming | task.done_devices()
-            if (device := self._devices.fleet.get(device_id)) is not None
-        }
-        return task.demand(holders, coming, owners, now, self._config.retry_s)
+    def _demand(self, task: NetworkTask, coming: dict[str, set[str]], now: int) -> Demand | None:
+        return self._kinds[task.kind].demand(task, coming.get(task.object_id, set()), now)
 
     async def _place(self, now: int) -> None:
         """Place a bounded number of tasks, each on the best of a bounded number of devices; the rest have their turn
@@ -339,23 +337,24 @@ class TaskDriver:
         coming = self._coming()
         devices = list(self._devices.fleet.devices())
         waiting = 0
-        turn: list[tuple[NetworkTask, Demand]] = []
+        turn: list[NetworkTask] = []
         for task in self._open.values():
-            if task.is_open and task.kind == "fill":
-                demand = self._demand(task, coming.get(task.object_id, set()), now)
-                if demand.replicas:
-                    waiting += 1
-                    turn.append((task, demand))
+            demand = self._demand(task, coming, now) if task.is_open else None
+            if demand is not None and demand.replicas:
+                waiting += 1
+                turn.append(task)
         self._turn = self._turn % waiting if waiting else 0
-        for task, _ in (turn[self._turn :] + turn[: self._turn])[: self._config.round_tasks_max]:
+        for task in (turn[self._turn :] + turn[: self._turn])[: self._config.round_tasks_max]:
             self._turn += 1
-            filling = coming.setdefault(task.object_id, set())
-            demand = self._demand(task, filling, now)
+            demand = self._demand(task, coming, now)
+            if demand is None or await self._too_dear(task):
+                continue
             views = [view for device in self._sample(devices) if (view := self._devices.view(device)) is not None]
             found = assign([demand], views, self._config.filters)
             for assignment in found:
                 task.place(assignment.device_id, now)
-                filling.add(assignment.device_id)
+                if task.object_id:
+                    coming.setdefault(task.object_id, set()).add(assignment.device_id)
                 committed = self._devices.committed
                 committed[assignment.device_id] = committed.get(assignment.device_id, 0) + task.size_bytes
             waiting -= len(found) >= demand.replicas
@@ -363,6 +362,13 @@ class TaskDriver:
         self._waiting = waiting > 0
         if waiting > 0 and len(turn) > self._config.round_tasks_max:
             self._wake.set()
+
+    async def _too_dear(self, task: NetworkTask) -> bool:
+        """A task with a price cap waits while the tariff is above it, or is not known."""
+        if task.needs.price_max is None:
+            return False
+        price = await self._price(task.needs.service)
+        return price is None or price > task.needs.price_max
 
     def _sample(self, devices: list[LiveDevice]) -> list[LiveDevice]:
         """All devices of a small fleet; of a large one a part, another one each time."""
@@ -376,7 +382,7 @@ class TaskDriver:
     def _count_committed(self) -> None:
         committed: dict[str, int] = {}
         for task in self._open.values():
-            if task.kind == "fill":
+            if task.kind == FILL:
                 for placement in task.open_placements():
                     committed[placement.device_id] = committed.get(placement.device_id, 0) + task.size_bytes
         self._devices.committed = committed
@@ -386,14 +392,14 @@ class TaskDriver:
         for task in tasks:
             if not task.is_open:
                 self._open.pop(task.task_id, None)
-                if task.state.value in ("failed", "expired"):
+                if task.object_id and task.state in (TaskState.FAILED, TaskState.EXPIRED):
                     self._rested[task.object_id] = self._clock.monotonic() + self._config.gone_s_max * 6
 
     async def _repair(self) -> None:
         """Make up for copies that were lost since their task was done."""
         now = self._clock.monotonic()
         recent = {name: held for name, (since, held) in self._away.items() if now - since <= self._config.gone_s_max}
-        filling = {task.object_id for task in self._open.values() if task.kind == "fill"}
+        filling = {task.object_id for task in self._open.values() if task.kind == FILL}
         self._rested = {object_id: until for object_id, until in self._rested.items() if now < until}
         for wanted in await self._catalogue.wanted():
             if not wanted.size or wanted.object_id in filling or wanted.object_id in self._rested:
@@ -401,5 +407,5 @@ class TaskDriver:
             holders = set(self._devices.holder_ids(wanted.object_id))
             holders |= {name for name, held in recent.items() if wanted.object_id in held}
             if len(holders) < wanted.replicas:
-                await self.create("fill", wanted.object_id, wanted.publisher, wanted.size, wanted.replicas)
+                await self.create(FILL, wanted.publisher, copies(wanted.object_id, wanted.size, wanted.replicas))
         await self._store.purge(self._clock.now() - self._config.kept_s, PURGED_MAX)

@@ -1,24 +1,16 @@
-"""What devices are sent: tasks with their manifest and sources, and cancellations."""
+"""What devices are sent: tasks, and cancellations."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fallow_wire.keys import PublicKey
-from fallow_wire.session import Cancel, Downward, Source, Task
+from fallow_wire.session import Cancel, Downward
 
-from ..catalogue.names import quoted
-from ..catalogue.objects import Catalogue
-from ..delivery.devices import Devices
-from ..delivery.pseudonym import family_of
-from ..delivery.tickets import Order, TicketIssuer
-from ..fleet.live import LiveDevice
-from ..scheduling.filters import Request, url_for
-from ..scheduling.routing import eligible, pick_several
-from .config import Config
+from ..fleet.live import Fleet
+from .kinds import Kind
 from .model import NetworkTask, Placement
 
 _log = logging.getLogger(__name__)
@@ -39,17 +31,12 @@ def cancelling(task: NetworkTask, placement: Placement) -> Message:
 
 
 class Messenger:
-    """:param public_url: where devices reach the origin, without a trailing slash."""
+    """:param sending_max: messages under way at once."""
 
-    def __init__(
-        self, config: Config, catalogue: Catalogue, devices: Devices, issuer: TicketIssuer, public_url: str
-    ) -> None:
-        self._config = config
-        self._catalogue = catalogue
-        self._devices = devices
-        self._issuer = issuer
-        self._public_url = public_url
-        self._sending = asyncio.Semaphore(config.sending_max)
+    def __init__(self, sending_max: int, fleet: Fleet, kinds: Mapping[str, Kind]) -> None:
+        self._fleet = fleet
+        self._kinds = kinds
+        self._sending = asyncio.Semaphore(sending_max)
 
     async def send_all(self, messages: list[Message]) -> None:
         """Send each once. A device that is gone, or does not take it, is passed over: it is asked again later."""
@@ -58,7 +45,7 @@ class Messenger:
 
     async def _send(self, message: Message) -> None:
         async with self._sending:
-            device = self._devices.fleet.get(message.device_id)
+            device = self._fleet.get(message.device_id)
             if device is None:
                 return
             downward = message.message
@@ -66,7 +53,7 @@ class Messenger:
                 if not message.placement.is_open:
                     return
                 message.placement.sends += 1
-                downward = await self._task_message(device, message.task)
+                downward = await self._kinds[message.task.kind].message(device, message.task)
                 if not message.placement.is_open:
                     # Cancelled meanwhile, and the device was told so: it must not hear of the task after that.
                     return
@@ -76,37 +63,3 @@ class Messenger:
                 await device.send(downward)
             except ConnectionError as error:
                 _log.info("%s did not take a message: %s", device.device_id, error)
-
-    async def _task_message(self, device: LiveDevice, task: NetworkTask) -> Task | None:
-        if task.kind == "drop":
-            return Task(task.task_id, "drop", task.object_id, deadline=task.deadline)
-        held = await self._catalogue.find(task.object_id)
-        manifest = await self._catalogue.manifest(task.object_id)
-        if held is None or manifest is None:
-            return None
-        name = quoted(held.names[0][1])
-        sources = await self._device_sources(device, task, name)
-        sources.append(Source(f"{self._public_url}/o/{task.object_id}/{name}?source=origin"))
-        return Task(task.task_id, "fill", task.object_id, manifest, tuple(sources), task.deadline)
-
-    async def _device_sources(self, device: LiveDevice, task: NetworkTask, name: str) -> list[Source]:
-        wanted = Request(task.object_id, "fill", family_of(device.remote_address))
-        holders = [view for view in self._devices.holders(task.object_id) if view.device_id != device.device_id]
-        candidates = eligible(holders, wanted, self._config.filters)
-        draws = [int.from_bytes(os.urandom(4), "big") / 2**32 for _ in candidates]
-        order = Order(
-            task.object_id,
-            task.publisher,
-            device.device_id,
-            task.size_bytes,
-            "fill",
-            PublicKey(device.public_key).jwk(),
-        )
-        sources = []
-        for view in pick_several(candidates, self._config.sources_max, draws):
-            url = url_for(view, wanted.family)
-            ticket = await self._issuer.issue(view.device_id, order)
-            if url is None or ticket is None:
-                break
-            sources.append(Source(f"{url}/o/{task.object_id}/{name}", ticket))
-        return sources

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fallow_wire.fields import encode
 from fallow_wire.session import TaskStatus
 
+from ..scheduling.needs import ANYTHING, Needs
 from ..scheduling.views import Demand
 from .states import (
     PLACEMENT_OPEN,
@@ -66,7 +68,7 @@ class Placement:
 
 @dataclass(slots=True)
 class NetworkTask:
-    """``deadline``, ``created_at`` and ``updated_at`` in Unix seconds."""
+    """``deadline``, ``created_at`` and ``updated_at`` in Unix seconds. ``object_id`` is empty where there is none."""
 
     task_id: str
     publisher: str
@@ -76,6 +78,8 @@ class NetworkTask:
     replicas: int
     deadline: int
     created_at: int
+    needs: Needs = ANYTHING
+    parameters: Mapping[str, str] = field(default_factory=dict)
     state: TaskState = TaskState.PENDING
     reason: str | None = None
     updated_at: int = 0
@@ -116,9 +120,10 @@ class NetworkTask:
     def demand(
         self, held_by: Iterable[str], coming: Iterable[str], owners: Iterable[str], now: int, retry_s: int
     ) -> Demand:
-        """How many more copies are wanted, and of whom not.
+        """How many more devices are wanted, and which not.
 
-        :param held_by: connected devices that hold the object. :param coming: those that fill it, for any task.
+        :param held_by: connected devices that hold the object. :param coming: those that fill it, for any task, or that
+            are at this one.
         """
         have = self.done_devices() | set(held_by) | set(coming)
         spent = sum(placement.attempts for placement in self.placements.values())
@@ -134,10 +139,15 @@ class NetworkTask:
                 for one in self.placements.values()
                 if one.state is PlacementState.FAILED and now - one.moved_at < retry_s
             ),
+            needs=self.needs,
+            hours=max(1, -(-(self.deadline - now) // 3600)),
         )
 
-    def settle_fill(self, held_by: Iterable[str], now: int) -> list[Placement]:
-        """Bring the state in line with the placements. :returns: placements that are no longer needed."""
+    def settle(self, now: int, held_by: Iterable[str] = ()) -> list[Placement]:
+        """Bring the state in line with the placements. :returns: placements that are no longer needed.
+
+        :param held_by: connected devices that hold the object, whoever made them.
+        """
         if len(self.done_devices() | set(held_by)) >= self.replicas:
             return self.end(TaskEvent.SATISFIED, now)
         spent = sum(placement.attempts for placement in self.placements.values())
@@ -172,11 +182,13 @@ class NetworkTask:
         found: dict[str, Any] = {
             "id": self.task_id,
             "kind": self.kind,
-            "object": self.object_id,
+            **({"object": self.object_id} if self.object_id else {}),
             "state": self.state.value,
             "replicas": self.replicas,
             "deadline": self.deadline,
             "created_at": self.created_at,
+            "needs": encode(self.needs),
+            **({"parameters": dict(self.parameters)} if self.parameters else {}),
             "placements": [
                 {
                     "device": one.device_id,

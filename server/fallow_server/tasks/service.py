@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from aiohttp import web
-from fallow_wire.fields import hexadecimal, integer, one_of
+from fallow_wire.fields import decode
 
 from ..catalogue.objects import Catalogue
 from ..clock import Clock
 from ..database import Database
 from ..delivery.devices import Devices
 from ..delivery.tickets import TicketIssuer
-from ..http import Api, ApiProblem, Role, json_response, principal, record_body, refusal
+from ..http import Api, ApiProblem, Role, json_body, json_response, principal, refusal
 from .config import Config
+from .copies import DROP, FILL, Drops, Fills
 from .driver import TaskDriver
-from .messages import Messenger
+from .kinds import Kind, TaskRequest
 from .model import NetworkTask
 from .store import TaskStore
 
 PAGE_TASKS_MAX = 500
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRequest:
-    """``POST /v1/tasks``. ``probe`` and ``live`` are on the wire and not offered by this version."""
-
-    kind: Annotated[str, one_of("fill", "drop")]
-    object: Annotated[str, hexadecimal(64)]
-    replicas: Annotated[int | None, integer(1)] = None
-    deadline: Annotated[int | None, integer()] = None
 
 
 class TaskService:
@@ -47,12 +37,13 @@ class TaskService:
         public_url: str,
     ) -> None:
         self._config = config
-        self._catalogue = catalogue
         self._clock = clock
-        self._devices = devices
         self._store = TaskStore(database)
-        messenger = Messenger(config, catalogue, devices, issuer, public_url.rstrip("/"))
-        self.driver = TaskDriver(config, self._store, catalogue, devices, messenger, clock)
+        self._kinds: dict[str, Kind] = {
+            FILL: Fills(config, catalogue, devices, issuer, public_url.rstrip("/")),
+            DROP: Drops(catalogue, devices, self._stop_filling),
+        }
+        self.driver = TaskDriver(config, self._store, catalogue, devices, self._kinds, clock, issuer.price)
 
     async def start(self) -> None:
         await self.driver.start()
@@ -68,32 +59,21 @@ class TaskService:
 
     async def post(self, request: web.Request) -> web.Response:
         publisher = principal(request).account
-        asked = await record_body(request, TaskRequest)
+        # Strictly: a need that is misspelt would be left out of account, and cost the publisher.
+        asked = decode(TaskRequest, await json_body(request), strict=True)
+        kind = self._kinds.get(asked.kind)
+        if kind is None:
+            raise refusal(400, "not-offered", f"{asked.kind} tasks are not offered here")
         now = self._clock.now()
-        own = await self._catalogue.own(asked.object, publisher)
-        if own is None:
-            raise refusal(404, "not-found", "You have no such object", remedy="Publish it first.")
         if asked.deadline is not None and not now < asked.deadline <= now + self._config.lifetime_s_max:
             raise refusal(
                 400, "malformed", "deadline is a Unix time to come",
                 f"at most {self._config.lifetime_s_max} s from now",
             )  # fmt: skip
-        replicas = 0
-        if asked.kind == "fill":
-            replicas = self._catalogue.config.replicas if asked.replicas is None else asked.replicas
-            if not 1 <= replicas <= self._catalogue.config.replicas_max:
-                raise refusal(
-                    400, "malformed", "replicas is a number", f"from 1 to {self._catalogue.config.replicas_max}"
-                )
-            if own.size == 0:
-                raise refusal(400, "empty-object", "An empty object needs no copies")
         if self.driver.open_count(publisher) >= self._config.publisher_open_max:
             raise refusal(429, "too-many-tasks", "Too many of your tasks are open", remedy="Wait, or cancel some.")
-        # Remembered beyond the task: copies that are lost later are made again, and dropped ones are not.
-        await self._catalogue.want(asked.object, publisher, replicas)
-        if asked.kind == "drop":
-            await self._stop_filling(asked.object, publisher)
-        task = await self.driver.create(asked.kind, asked.object, publisher, own.size, replicas, asked.deadline)
+        order = await kind.order(asked, publisher)
+        task = await self.driver.create(asked.kind, publisher, order, asked.deadline)
         return json_response(task.described(), status=201)
 
     async def _stop_filling(self, object_id: str, publisher: str) -> None:
@@ -114,10 +94,7 @@ class TaskService:
         task = await self._own(request)
         if task.is_open:
             await self.driver.cancel(task)
-            if task.kind == "fill":
-                # Else the copies that it was to make would be found missing.
-                held = len(self._devices.holder_ids(task.object_id))
-                await self._catalogue.want(task.object_id, task.publisher, min(held, task.replicas))
+            await self._kinds[task.kind].cancelled(task)
         return json_response(task.described())
 
     async def _own(self, request: web.Request) -> NetworkTask:
@@ -131,7 +108,7 @@ class TaskService:
 
     def _described(self, task: NetworkTask) -> dict[str, Any]:
         described = task.described()
-        if task.is_open and task.kind == "fill":
+        if task.is_open:
             waiting = self.driver.waiting_for(task)
             if waiting:
                 described["waiting"] = waiting

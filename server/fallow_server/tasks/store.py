@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fallow_wire.fields import decode, encode
+from fallow_wire.strict import dumps, loads_object
 from sqlalchemy import delete, insert, select, update
 
 from ..catalogue.tables import blobs
 from ..database import Database
+from ..scheduling.needs import Needs
+from ..scheduling.views import COPY
 from . import tables
 from .model import NetworkTask, Placement
 from .states import TASK_OPEN, PlacementState, TaskState
 
 QUERY_IDS_MAX = 500
+JSON_CHARS_MAX = 128 * 1024
+"""Of one column: twice the largest body of a call that may become one."""
 
 
 class TaskStore:
@@ -53,6 +59,8 @@ class TaskStore:
                     replicas=row["replicas"],
                     deadline=row["deadline"],
                     created_at=row["created_at"],
+                    needs=_needs(row["needs"]),
+                    parameters={} if row["parameters"] is None else loads_object(row["parameters"], JSON_CHARS_MAX),
                     state=TaskState(row["state"]),
                     reason=row["reason"],
                     updated_at=row["updated_at"],
@@ -89,6 +97,8 @@ class TaskStore:
                     reason=task.reason,
                     created_at=task.created_at,
                     updated_at=task.created_at,
+                    needs=_json(task.needs),
+                    parameters=_json(dict(task.parameters)) if task.parameters else None,
                 )
             )
         task.changed = False
@@ -139,3 +149,12 @@ def _written(task_id: str, placement: Placement) -> Any:
         return insert(tables.placements).values(task_id=task_id, device_id=placement.device_id, **values)
     key = (tables.placements.c.task_id == task_id, tables.placements.c.device_id == placement.device_id)
     return update(tables.placements).where(*key).values(**values)
+
+
+def _json(value: Any) -> str:
+    return dumps(encode(value)).decode("utf-8")
+
+
+def _needs(text: str | None) -> Needs:
+    # Not strictly: a newer version, gone back from, may have known more.
+    return COPY if text is None else decode(Needs, loads_object(text, JSON_CHARS_MAX), strict=False)

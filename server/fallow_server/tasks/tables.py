@@ -1,4 +1,8 @@
-"""Tables of network tasks."""
+"""Tables of network tasks.
+
+``object_id`` is empty where a task is about no object. ``needs`` and ``parameters`` are JSON objects; tasks from before
+they were kept are copies that want nothing else.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,8 @@ tasks = Table(
     Column("reason", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("needs", Text),
+    Column("parameters", Text),
     Index("ix_tasks_state", "state"),
     Index("ix_tasks_publisher", "publisher", "task_id"),
     Index("ix_tasks_object_id", "object_id"),

@@ -1,0 +1,154 @@
+"""Tasks about objects: ``fill`` makes copies on devices, ``drop`` takes them away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Set
+
+from fallow_wire.keys import PublicKey
+from fallow_wire.session import Source, Task
+
+from ..catalogue.names import quoted
+from ..catalogue.objects import Catalogue
+from ..delivery.devices import Devices
+from ..delivery.pseudonym import family_of
+from ..delivery.tickets import Order as TicketOrder
+from ..delivery.tickets import TicketIssuer
+from ..fleet.live import LiveDevice
+from ..http import refusal
+from ..scheduling.filters import Request, url_for
+from ..scheduling.needs import Needs
+from ..scheduling.routing import eligible, pick_several
+from ..scheduling.views import COPY, Demand
+from .config import Config
+from .kinds import Order, TaskRequest
+from .model import NetworkTask, Placement
+
+FILL, DROP = "fill", "drop"
+
+
+def copies(object_id: str, size_bytes: int, replicas: int, needs: Needs = COPY) -> Order:
+    """So many devices shall hold the object."""
+    return Order(replicas, object_id, size_bytes, needs.beside(COPY))
+
+
+class Fills:
+    """Copies of an object. :param public_url: where devices reach the origin, without a trailing slash."""
+
+    done_when_held: bool | None = True
+
+    def __init__(
+        self, config: Config, catalogue: Catalogue, devices: Devices, issuer: TicketIssuer, public_url: str
+    ) -> None:
+        self._config = config
+        self._catalogue = catalogue
+        self._devices = devices
+        self._issuer = issuer
+        self._public_url = public_url
+
+    async def order(self, asked: TaskRequest, publisher: str) -> Order:
+        object_id, size_bytes = await _own_object(self._catalogue, asked, publisher)
+        replicas = self._catalogue.config.replicas if asked.replicas is None else asked.replicas
+        if not 1 <= replicas <= self._catalogue.config.replicas_max:
+            raise refusal(400, "malformed", "replicas is a number", f"from 1 to {self._catalogue.config.replicas_max}")
+        if size_bytes == 0:
+            raise refusal(400, "empty-object", "An empty object needs no copies")
+        # Copies that are lost later are made again.
+        await self._catalogue.want(object_id, publisher, replicas)
+        return copies(object_id, size_bytes, replicas, asked.needs)
+
+    async def cancelled(self, task: NetworkTask) -> None:
+        # Else the copies that it was to make would be found missing.
+        held = len(self._devices.holder_ids(task.object_id))
+        await self._catalogue.want(task.object_id, task.publisher, min(held, task.replicas))
+
+    def devices(self, task: NetworkTask) -> Set[str]:
+        return frozenset()
+
+    def demand(self, task: NetworkTask, coming: Set[str], now: int) -> Demand:
+        holders = self._devices.holder_ids(task.object_id)
+        owners = self._devices.owners(holders | coming | task.done_devices())
+        return task.demand(holders, coming, owners, now, self._config.retry_s)
+
+    def settle(self, task: NetworkTask, now: int) -> list[Placement]:
+        return task.settle(now, self._devices.holder_ids(task.object_id))
+
+    async def message(self, device: LiveDevice, task: NetworkTask) -> Task | None:
+        held = await self._catalogue.find(task.object_id)
+        manifest = await self._catalogue.manifest(task.object_id)
+        if held is None or manifest is None:
+            return None
+        name = quoted(held.names[0][1])
+        sources = await self._device_sources(device, task, name)
+        sources.append(Source(f"{self._public_url}/o/{task.object_id}/{name}?source=origin"))
+        return Task(task.task_id, FILL, task.object_id, manifest, tuple(sources), task.deadline)
+
+    async def _device_sources(self, device: LiveDevice, task: NetworkTask, name: str) -> list[Source]:
+        wanted = Request(task.object_id, FILL, family_of(device.remote_address))
+        holders = [view for view in self._devices.holders(task.object_id) if view.device_id != device.device_id]
+        candidates = eligible(holders, wanted, self._config.filters)
+        draws = [int.from_bytes(os.urandom(4), "big") / 2**32 for _ in candidates]
+        order = TicketOrder(
+            task.object_id,
+            task.publisher,
+            device.device_id,
+            task.size_bytes,
+            FILL,
+            PublicKey(device.public_key).jwk(),
+        )
+        sources = []
+        for view in pick_several(candidates, self._config.sources_max, draws):
+            url = url_for(view, wanted.family)
+            ticket = await self._issuer.issue(view.device_id, order)
+            if url is None or ticket is None:
+                break
+            sources.append(Source(f"{url}/o/{task.object_id}/{name}", ticket))
+        return sources
+
+
+class Drops:
+    """No copies of an object any more. :param stop_filling: cancels what a publisher has under way for an object."""
+
+    done_when_held: bool | None = False
+
+    def __init__(
+        self, catalogue: Catalogue, devices: Devices, stop_filling: Callable[[str, str], Awaitable[None]]
+    ) -> None:
+        self._catalogue = catalogue
+        self._devices = devices
+        self._stop_filling = stop_filling
+
+    async def order(self, asked: TaskRequest, publisher: str) -> Order:
+        object_id, size_bytes = await _own_object(self._catalogue, asked, publisher)
+        # Dropped copies are not to be found missing.
+        await self._catalogue.want(object_id, publisher, 0)
+        await self._stop_filling(object_id, publisher)
+        return Order(0, object_id, size_bytes)
+
+    async def cancelled(self, task: NetworkTask) -> None:
+        return
+
+    def devices(self, task: NetworkTask) -> Set[str]:
+        return self._devices.holder_ids(task.object_id)
+
+    def demand(self, task: NetworkTask, coming: Set[str], now: int) -> None:
+        return None
+
+    def settle(self, task: NetworkTask, now: int) -> list[Placement]:
+        task.settle_drop(now)
+        return []
+
+    async def message(self, device: LiveDevice, task: NetworkTask) -> Task:
+        return Task(task.task_id, DROP, task.object_id, deadline=task.deadline)
+
+
+async def _own_object(catalogue: Catalogue, asked: TaskRequest, publisher: str) -> tuple[str, int]:
+    """Id and size. :raises ApiProblem: it is not theirs, or is not named."""
+    if asked.object is None:
+        raise refusal(400, "malformed", f"A {asked.kind} task names its object", remedy='Give "object": its id.')
+    if asked.parameters:
+        raise refusal(400, "malformed", f"A {asked.kind} task has no parameters", remedy="Leave parameters out.")
+    own = await catalogue.own(asked.object, publisher)
+    if own is None:
+        raise refusal(404, "not-found", "You have no such object", remedy="Publish it first.")
+    return asked.object, own.size
