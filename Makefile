@@ -7,6 +7,8 @@ BENCH_STAMP := $(VENV)/.installed-bench
 BENCHES_WITH_EXTRA := homelab
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
+# Tests of one file share what they set up, so a file stays with one worker.
+WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 NAME ?=
 ARGS ?=
 
@@ -15,7 +17,7 @@ ARGS ?=
 help:
 	@echo 'make demo               a network on this computer: server, four devices, a file, points, a reward'
 	@echo '                        FILE=path publishes that file; KEEP=1 leaves the network running'
-	@echo 'make test               all tests (ARGS= for pytest)'
+	@echo 'make test               all tests (ARGS= for pytest, WORKERS= for one after the other)'
 	@echo 'make check              lint, format, types, direction of imports'
 	@echo 'make bench NAME=bulk    one bench, all without NAME (ARGS=--quick within a minute)'
 	@echo 'make setup              only the virtual environment in .venv'
@@ -35,7 +37,7 @@ demo: $(STAMP)
 	@$(BIN)/python demo/demo.py
 
 test: $(STAMP)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(WORKERS) $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
