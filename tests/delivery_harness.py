@@ -177,13 +177,15 @@ class Harness:
         catalogue: CatalogueConfig | None = None,
         delivery: DeliveryConfig | None = None,
         tasks: TaskConfig | None = None,
-        clock: HandClock | None = None,
+        streaming: StreamingConfig | None = None,
+        clock: Clock | None = None,
         link: HandLink | None = None,
     ) -> None:
         self.directory = directory
         self.catalogue_config = catalogue or CatalogueConfig(disk_free_bytes_min=0)
         self.delivery_config = delivery or DeliveryConfig()
         self.task_config = tasks or TaskConfig()
+        self.streaming_config = streaming or StreamingConfig()
         self.clock = clock or HandClock()
         self.link = link or HandLink()
         self.fleet = Fleet()
@@ -210,12 +212,13 @@ class Harness:
         parts = (self.catalogue.catalogue, self.fleet, self.link, self.keys, self.clock)
         self.delivery = DeliveryService(config, *parts)
         self.catalogue.insight = self.delivery
-        self.streaming = StreamingService(StreamingConfig(), self.catalogue_config, self.clock)
-        self.catalogue.playlists = self.streaming
         self.tasks = TaskService(
             self.task_config, self.database, self.catalogue.catalogue, self.delivery.devices, self.delivery.issuer,
             self.clock, self.url,
         )  # fmt: skip
+        self.streaming = StreamingService(
+            self.streaming_config, self.catalogue_config, self.catalogue, self.delivery.devices, self.tasks, self.clock
+        )
         await self.runner.cleanup()
         api = Api(Tokens())
         for part in (self.catalogue, self.delivery, self.tasks):
@@ -227,8 +230,8 @@ class Harness:
         self.http = aiohttp.ClientSession(auto_decompress=False)
         await self.catalogue.start()
         await self.delivery.start()
-        await self.tasks.start()
         await self.streaming.start()
+        await self.tasks.start()
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=503)
@@ -236,8 +239,8 @@ class Harness:
     async def close(self) -> None:
         await self.http.close()
         await self.app_runner.cleanup()
-        await self.streaming.close()
         await self.tasks.close()
+        await self.streaming.close()
         await self.delivery.close()
         await self.catalogue.close()
         await self.database.close()

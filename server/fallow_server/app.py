@@ -112,8 +112,6 @@ class Scheduler:
             clock,
         )
         self.catalogue.insight = self.delivery
-        self.streaming = StreamingService(config.streaming, config.catalogue, clock)
-        self.catalogue.playlists = self.streaming
         self.tasks = TaskService(
             config.tasks,
             database,
@@ -122,6 +120,9 @@ class Scheduler:
             self.delivery.issuer,
             clock,
             public_url,
+        )
+        self.streaming = StreamingService(
+            config.streaming, config.catalogue, self.catalogue, self.delivery.devices, self.tasks, clock
         )
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
         metrics = Metrics()
@@ -157,15 +158,15 @@ class Scheduler:
         await self.catalogue.start()
         await self.link.start()
         await self.delivery.start()
-        await self.tasks.start()
         await self.streaming.start()
+        await self.tasks.start()
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
 
     async def close(self) -> None:
-        await self.streaming.close()
         await self.tasks.close()
+        await self.streaming.close()
         await self.delivery.close()
         await self.catalogue.close()
         await self.link.close()

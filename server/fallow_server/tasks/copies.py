@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Set
 
-from fallow_wire.keys import PublicKey
-from fallow_wire.session import Source, Task
+from fallow_wire.session import Task
 
-from ..catalogue.names import quoted
 from ..catalogue.objects import Catalogue
 from ..delivery.devices import Devices
-from ..delivery.pseudonym import family_of
-from ..delivery.tickets import Order as TicketOrder
-from ..delivery.tickets import TicketIssuer
 from ..fleet.live import LiveDevice
 from ..http import refusal
-from ..scheduling.filters import Request, url_for
 from ..scheduling.needs import Needs
-from ..scheduling.routing import eligible, pick_several
 from ..scheduling.views import COPY, Demand
 from .config import Config
 from .kinds import Order, TaskRequest
 from .model import NetworkTask, Placement
+from .sources import FILL, Sources
 
-FILL, DROP = "fill", "drop"
+DROP = "drop"
 
 
 def copies(object_id: str, size_bytes: int, replicas: int, needs: Needs = COPY) -> Order:
@@ -33,18 +26,15 @@ def copies(object_id: str, size_bytes: int, replicas: int, needs: Needs = COPY) 
 
 
 class Fills:
-    """Copies of an object. :param public_url: where devices reach the origin, without a trailing slash."""
+    """Copies of an object."""
 
     done_when_held: bool | None = True
 
-    def __init__(
-        self, config: Config, catalogue: Catalogue, devices: Devices, issuer: TicketIssuer, public_url: str
-    ) -> None:
+    def __init__(self, config: Config, catalogue: Catalogue, devices: Devices, sources: Sources) -> None:
         self._config = config
         self._catalogue = catalogue
         self._devices = devices
-        self._issuer = issuer
-        self._public_url = public_url
+        self._sources = sources
 
     async def order(self, asked: TaskRequest, publisher: str) -> Order:
         object_id, size_bytes = await _own_object(self._catalogue, asked, publisher)
@@ -78,32 +68,9 @@ class Fills:
         manifest = await self._catalogue.manifest(task.object_id)
         if held is None or manifest is None:
             return None
-        name = quoted(held.names[0][1])
-        sources = await self._device_sources(device, task, name)
-        sources.append(Source(f"{self._public_url}/o/{task.object_id}/{name}?source=origin"))
-        return Task(task.task_id, FILL, task.object_id, manifest, tuple(sources), task.deadline)
-
-    async def _device_sources(self, device: LiveDevice, task: NetworkTask, name: str) -> list[Source]:
-        wanted = Request(task.object_id, FILL, family_of(device.remote_address))
-        holders = [view for view in self._devices.holders(task.object_id) if view.device_id != device.device_id]
-        candidates = eligible(holders, wanted, self._config.filters)
-        draws = [int.from_bytes(os.urandom(4), "big") / 2**32 for _ in candidates]
-        order = TicketOrder(
-            task.object_id,
-            task.publisher,
-            device.device_id,
-            task.size_bytes,
-            FILL,
-            PublicKey(device.public_key).jwk(),
-        )
-        sources = []
-        for view in pick_several(candidates, self._config.sources_max, draws):
-            url = url_for(view, wanted.family)
-            ticket = await self._issuer.issue(view.device_id, order)
-            if url is None or ticket is None:
-                break
-            sources.append(Source(f"{url}/o/{task.object_id}/{name}", ticket))
-        return sources
+        name = held.names[0][1]
+        sources = await self._sources.of(device, task.object_id, name, task.publisher, task.size_bytes)
+        return Task(task.task_id, FILL, task.object_id, manifest, sources, task.deadline)
 
 
 class Drops:

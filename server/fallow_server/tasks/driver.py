@@ -22,10 +22,11 @@ from ..scheduling.assignment import assign
 from ..scheduling.filters import explain
 from ..scheduling.views import Demand
 from .config import Config
-from .copies import DROP, FILL, copies
+from .copies import DROP, copies
 from .kinds import Kind, Order
 from .messages import Message, Messenger, cancelling
 from .model import GONE, NetworkTask
+from .sources import FILL
 from .states import PlacementState, TaskEvent, TaskState
 from .store import TaskStore
 

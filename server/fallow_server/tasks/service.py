@@ -14,10 +14,11 @@ from ..delivery.devices import Devices
 from ..delivery.tickets import TicketIssuer
 from ..http import Api, ApiProblem, Role, json_body, json_response, principal, refusal
 from .config import Config
-from .copies import DROP, FILL, Drops, Fills
+from .copies import DROP, Drops, Fills
 from .driver import TaskDriver
 from .kinds import Kind, TaskRequest
 from .model import NetworkTask
+from .sources import FILL, Sources
 from .store import TaskStore
 
 PAGE_TASKS_MAX = 500
@@ -36,14 +37,20 @@ class TaskService:
         clock: Clock,
         public_url: str,
     ) -> None:
+        self.retry_s = config.retry_s
         self._config = config
         self._clock = clock
         self._store = TaskStore(database)
+        self.sources = Sources(config.filters, config.sources_max, devices, issuer, public_url.rstrip("/"))
         self._kinds: dict[str, Kind] = {
-            FILL: Fills(config, catalogue, devices, issuer, public_url.rstrip("/")),
+            FILL: Fills(config, catalogue, devices, self.sources),
             DROP: Drops(catalogue, devices, self._stop_filling),
         }
         self.driver = TaskDriver(config, self._store, catalogue, devices, self._kinds, clock, issuer.price)
+
+    def offer(self, name: str, kind: Kind) -> None:
+        """Tasks of a further kind, before :meth:`start`."""
+        self._kinds[name] = kind
 
     async def start(self) -> None:
         await self.driver.start()
