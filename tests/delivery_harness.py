@@ -26,6 +26,7 @@ from fallow_server.streaming.service import StreamingService
 from fallow_server.tasks.config import Config as TaskConfig
 from fallow_server.tasks.service import TaskService
 from fallow_wire.jws import Kind, Signed, sign
+from fallow_wire.probes import ProbeResult
 from fallow_wire.session import (
     Disk,
     Downward,
@@ -105,7 +106,7 @@ def heartbeat(**changes: Any) -> Heartbeat:
         disk=Disk(10 * 2**30, 0, 20 * 2**30, "ssd"),
         processor=Processor(4, "x86_64", 90, 2**30),
         environment=Environment((ServicePort("tcp", 32557, "ipv4", "203.0.113.5", "none"),), "none", "os", "m", "1"),
-        services=("object", "fill"),
+        services=("object", "fill", "probe"),
         connections_max=100,
     )
     return replace(good, **changes)
@@ -127,8 +128,9 @@ class HandDevice:
 
     async def connect(self, *held: str) -> HandDevice:
         fleet, owner = self.harness.fleet, self.changes.pop("owner", f"owner-{self.number}")
+        remote = self.changes.pop("remote", "203.0.113.9")
         self.live = LiveDevice(
-            self.id, owner, self.key.public.raw, "203.0.113.9", self.harness.clock.now(), self._send, self._close
+            self.id, owner, self.key.public.raw, remote, self.harness.clock.now(), self._send, self._close
         )
         await fleet.attach(self.live)
         self.live.service_urls = (f"http://203.0.113.{self.number}:32557",)
@@ -147,8 +149,15 @@ class HandDevice:
         self.live.content = set(object_ids)
         await self._tell("content_changed", self.id)
 
-    async def says(self, task_id: str, status: str, bytes_done: int = 0, reason: str | None = None) -> None:
-        await self._tell("task_status", self.id, TaskStatus(task_id, status, bytes_done, reason))
+    async def says(
+        self,
+        task_id: str,
+        status: str,
+        bytes_done: int = 0,
+        reason: str | None = None,
+        result: ProbeResult | None = None,
+    ) -> None:
+        await self._tell("task_status", self.id, TaskStatus(task_id, status, bytes_done, reason, result))
 
     async def leave(self) -> None:
         assert self.live is not None
@@ -190,6 +199,8 @@ class Harness:
         self.link = link or HandLink()
         self.fleet = Fleet()
         self.url = ""
+        self.names: dict[str, list[str]] = {}
+        """What name servers say of targets of probes."""
 
     async def start(self) -> None:
         self.directory.mkdir(exist_ok=True)
@@ -214,7 +225,7 @@ class Harness:
         self.catalogue.insight = self.delivery
         self.tasks = TaskService(
             self.task_config, self.database, self.catalogue.catalogue, self.delivery.devices, self.delivery.issuer,
-            self.clock, self.url,
+            self.clock, self.url, self.resolve,
         )  # fmt: skip
         self.streaming = StreamingService(
             self.streaming_config, self.catalogue_config, self.catalogue, self.delivery.devices, self.tasks, self.clock
@@ -229,9 +240,11 @@ class Harness:
         await web.TCPSite(self.app_runner, "127.0.0.1", port).start()
         self.http = aiohttp.ClientSession(auto_decompress=False)
         await self.catalogue.start()
-        await self.delivery.start()
         await self.streaming.start()
         await self.tasks.start()
+
+    async def resolve(self, host: str) -> list[str]:
+        return self.names.get(host, [])
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=503)

@@ -38,6 +38,8 @@ PURE = [
     "agent/fallow_agent/host/headroom.py",
     "agent/fallow_agent/line/metered.py",
     "agent/fallow_agent/life.py",
+    "agent/fallow_agent/probing/home.py",
+    "agent/fallow_agent/probing/pace.py",
     "agent/fallow_agent/uplink/outgoing.py",
     "agent/fallow_agent/uplink/reports.py",
     "server/fallow_server/scheduling/*.py",

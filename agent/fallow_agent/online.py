@@ -46,12 +46,14 @@ from .line.speedtest_probe import SpeedtestProbe
 from .line.survey import Survey
 from .outward import is_private
 from .policy import PolicyInForce
+from .probing.prober import Prober
 from .proofs.outbox import Outbox, OutboxUnavailable
 from .proofs.submission import Submission
 from .store import Settings
 from .supervision import Tasks
+from .uplink.live import LIVE, LiveStreams
 from .uplink.session import Session
-from .uplink.tasks import TaskRunner
+from .uplink.tasks import Fills, TaskRunner
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +66,8 @@ SCRUB_S = 600.0
 RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
+FILL, PROBE = "fill", "probe"
+"""Kinds of tasks."""
 WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
 _LOOPS = ("speedtest", "session", "tasks", "submission", "line", "delay", "trains", "survey", "router", "scrub",
           "service-port")  # fmt: skip
@@ -139,9 +143,15 @@ class Online:
         self._fill_http = filling_session(filling)
         self._filler = Filler(self._content, self._fill_http, key, clock, lambda: self._sharing.download_bps(), filling)
         self._session = Session(http, scheduler, key, version, self, self._report, clock.now, self._take_time)
-        self._runner = TaskRunner(
-            self._content, self._filler.fill, lambda: self._policy.keys, self._session.send, clock.now
+        self._prober = Prober(
+            clock,
+            lambda: PROBE in controls.services(),
+            lambda: min(self._sharing.budget_bps, self._sharing.download_bps()),
+            lambda: (port.address for port in self._environment.service_ports),
         )
+        fills = Fills(self._content, self._filler.fill, lambda: self._policy.keys)
+        live = LiveStreams(self._content, self._filler.fill, lambda: self._policy.keys, clock.now)
+        self._runner = TaskRunner(self._content, {FILL: fills, PROBE: self._prober}, self._session.send, live)
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         self._environment_reader = EnvironmentReader(config.service, config.model, version)
         household = Household(Meter(config.line.interface))
@@ -347,7 +357,8 @@ class Online:
         if self._controls.refusal() is not None:
             self._runner.pause()
         elif day_written_full(self._write_bytes_max, self._controls.usage):
-            self._runner.pause(WRITTEN_ENOUGH, live=not self._disk_reader.wears)
+            # On a disk that wears live streams are in memory, or nowhere.
+            self._runner.pause(WRITTEN_ENOUGH, {FILL} if self._disk_reader.wears else {FILL, LIVE})
         else:
             self._runner.resume()
 
@@ -406,7 +417,7 @@ class Online:
 
     def _own_bytes(self) -> tuple[int, int]:
         """On the wire."""
-        beside = (self._delay.wire_bytes(), self._speedtest.wire_bytes())
+        beside = (self._delay.wire_bytes(), self._speedtest.wire_bytes(), self._prober.wire_bytes())
         sent, received = self._pacer.wire_bytes(self._clock.monotonic()), self._filler.wire_bytes()
         return sent + sum(up for up, _ in beside), received + sum(down for _, down in beside)
 

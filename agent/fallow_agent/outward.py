@@ -10,7 +10,6 @@ there.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -20,42 +19,23 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
+from fallow_wire.addresses import LOCAL_SUFFIXES, is_literal, is_public, parsed
 from yarl import URL
 
 from .lan.guard import InterfaceAddress
 from .lan.interfaces import read_addresses
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.IPv6Network("::/96")
-"""IPv4 inside of IPv6, as it was written once."""
-_LOCAL_SUFFIXES = (".local", ".lan", ".home", ".home.arpa", ".internal", ".localhost", ".test")
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class AddressRefused(aiohttp.ClientConnectionError):
     """The scheduler named an address at the owner's home."""
 
 
-def is_public(text: str) -> bool:
-    """True for an address of the public internet, looked at through mappings that carry another one inside."""
-    address = _parsed(text)
-    if address is None:
-        return False
-    if isinstance(address, ipaddress.IPv6Address):
-        if address in _NAT64:
-            return is_public(str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)))
-        if address.sixtofour or address.teredo or address.is_site_local or address in _COMPATIBLE:
-            return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
-
-
 def is_private(url: str) -> bool:
     """True for a URL whose host only a private network knows."""
     host = (URL(url).host or "").lower().removesuffix(".")
-    if _parsed(host) is not None:
+    if parsed(host) is not None:
         return not is_public(host)
-    return "." not in host or host.endswith(_LOCAL_SUFFIXES)
+    return "." not in host or host.endswith(LOCAL_SUFFIXES)
 
 
 class Outward:
@@ -66,7 +46,7 @@ class Outward:
 
     def may_connect(self, text: str) -> bool:
         """True for a public address that is neither the device's own nor of an IPv6 subnet that it is in."""
-        address = _parsed(text)
+        address = parsed(text)
         if address is None or not is_public(text):
             return False
         # On IPv4, a public subnet is the provider's and its neighbours are strangers; on IPv6 it is the home's.
@@ -74,12 +54,8 @@ class Outward:
         return not any(own.address == address or (neighbours and own.contains(address)) for own in self._own())
 
     def refuses(self, host: str) -> bool:
-        """True for a host that is written as an address and may not be connected to.
-
-        ``2130706433`` and ``0177.1`` are addresses to the resolver of the system: what is made of digits, dots and
-        colons must be the normal spelling of an address.
-        """
-        return (":" in host or host.replace(".", "").isdigit()) and not self.may_connect(host)
+        """True for a host that is written as an address and may not be connected to."""
+        return is_literal(host) and not self.may_connect(host)
 
     def session(self, **options: Any) -> aiohttp.ClientSession:
         """A client that connects to nothing else, and keeps no cookies. Options as of aiohttp's."""
@@ -127,12 +103,3 @@ def fault_of(error: Exception) -> str:
     """What went wrong on the way to another device, without its address: that is a household's, and is for no log."""
     number = getattr(error, "errno", None)
     return os.strerror(number) if number and number > 0 else type(error).__name__
-
-
-def _parsed(text: str) -> Address | None:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,7 +50,7 @@ def encode(directory: Path, seconds: int, kbps: int) -> list[Segment]:
     lines = (directory / PLAYLIST).read_text().splitlines()
     return [
         Segment(name, before, (directory / name).read_bytes())
-        for before, name in zip(lines, lines[1:], strict=False)
+        for before, name in pairwise(lines)
         if before.startswith("#EXTINF") and not name.startswith("#")
     ]
 
@@ -105,8 +106,8 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a player did. ``packets``: digest of each in order of arrival; ``from_devices``, ``from_elsewhere``: bytes of
-    segments by who sent them; ``failed``: its complaints of segments that did not come."""
+    """What a player did. ``packets``: digest of each in order of arrival. ``from_devices``, ``from_elsewhere``: bytes
+    of segments by who sent them. ``failed``: its complaints of segments that did not come."""
 
     packets: tuple[str, ...]
     from_devices: int

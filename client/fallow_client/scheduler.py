@@ -146,10 +146,17 @@ class Scheduler(Api):
         return await self.mapping("GET", path_of("v1", "tasks", task_id))
 
     async def add_task(
-        self, kind: str, *, object_id: str | None = None, replicas: int | None = None, deadline: int | None = None
+        self,
+        kind: str,
+        *,
+        object_id: str | None = None,
+        replicas: int | None = None,
+        deadline: int | None = None,
+        parameters: dict[str, str] | None = None,
     ) -> dict[str, Any]:
-        """:param kind: ``fill``, ``drop``, ``probe`` or ``live``. :param deadline: Unix seconds."""
-        optional = {"object": object_id, "replicas": replicas, "deadline": deadline}
+        """:param kind: ``fill``, ``drop``, ``probe`` or ``live``. :param deadline: Unix seconds.
+        :param parameters: the kind's own, such as ``playlist`` of ``live``."""
+        optional = {"object": object_id, "replicas": replicas, "deadline": deadline, "parameters": parameters}
         body = {"kind": kind} | {name: value for name, value in optional.items() if value is not None}
         return await self.mapping("POST", "/v1/tasks", body)
 

@@ -151,7 +151,7 @@ def test_limits_count_at_once(tmp_path: Path) -> None:
         assert world.online._pacer.rate_bps == 100_000_000
         world.agent.set_limits(Limits(services={"object": False}))
         assert (await world.get("small"))[:2] == (503, "paused")
-        assert world.online._report().services == ("fill", "live")
+        assert world.online._report().services == ("fill", "live", "probe")
         world.agent.set_limits(Limits(connections_max=0))
         assert (await world.get("small"))[:2] == (429, "too-many")
         world.agent.set_limits(Limits(upload_bps_max=0))
@@ -307,7 +307,7 @@ def test_fills_wait_until_tomorrow_when_the_day_is_written_full_through_a_restar
         world.agent._clock.set_server_time(int(time.time()) + 2 * 86400)
         world.agent._controls.count(Used())
         await world.until(lambda: WRITTEN_ENOUGH not in reasons(world))
-        assert world.online._runner._allowed
+        assert world.online._runner._lanes["fill"]._allowed
 
     content = dataclasses.replace(CONFIG.content, write_bytes_per_day_max=5 * MIB)
     script(tmp_path, first, second, content=content)

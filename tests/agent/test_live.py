@@ -46,7 +46,8 @@ class Carrier:
         self.dropped: asyncio.Queue[str] = asyncio.Queue()
         self.gates: dict[str, asyncio.Future[None]] = {}
         self.started: asyncio.Queue[str] = asyncio.Queue()
-        self.streams = LiveStreams(self, self.fill, lambda: KEYS, self.told.put_nowait, lambda: self.now)
+        self.streams = LiveStreams(self, self.fill, lambda: KEYS, lambda: self.now)
+        self.streams.tell = self.told.put_nowait
 
     def has(self, object_id: str) -> bool:
         return object_id in self.objects
@@ -75,13 +76,13 @@ class Carrier:
 
     def later(self, seconds: int) -> None:
         self.now += seconds
-        self.streams.take(join("wakes-it"))
+        self.streams.accept(join("wakes-it"))
 
 
 def carrying(script: Callable[[Carrier], Awaitable[None]]) -> None:
     async def main() -> None:
         carrier = Carrier()
-        carrier.streams.resume()
+        carrier.streams.allow(True)
         running = asyncio.create_task(carrier.streams.run())
         try:
             async with asyncio.timeout(30):
@@ -95,10 +96,10 @@ def carrying(script: Callable[[Carrier], Awaitable[None]]) -> None:
 
 def test_segments_are_held_for_their_time() -> None:
     async def script(carrier: Carrier) -> None:
-        carrier.streams.take(join())
+        carrier.streams.accept(join())
         assert await carrier.told.get() == TaskStatus(STREAM, "running")
-        carrier.streams.take(segment(1, NOW + 30))
-        carrier.streams.take(segment(2, NOW + 10 * HELD_S_MAX))
+        carrier.streams.accept(segment(1, NOW + 30))
+        carrier.streams.accept(segment(2, NOW + 10 * HELD_S_MAX))
         assert (await carrier.comes(1)) == TaskStatus(STREAM, "running", 9)
         assert (await carrier.comes(2)) == TaskStatus(STREAM, "running", 18)
         carrier.later(29)
@@ -114,16 +115,16 @@ def test_segments_are_held_for_their_time() -> None:
 
 def test_what_was_not_joined_is_not_fetched_and_what_is_left_stays_its_time() -> None:
     async def script(carrier: Carrier) -> None:
-        carrier.streams.take(segment(1))
-        carrier.streams.take(join())
+        carrier.streams.accept(segment(1))
+        carrier.streams.accept(join())
         await carrier.told.get()
-        carrier.streams.take(segment(2))
+        carrier.streams.accept(segment(2))
         await carrier.comes(2)
-        carrier.streams.take(segment(3))
+        carrier.streams.accept(segment(3))
         assert await carrier.started.get() == id_of(3)
-        carrier.streams.leave(STREAM)
+        carrier.streams.cancel(STREAM)
         assert await carrier.dropped.get() == id_of(3), "what is half there goes"
-        carrier.streams.take(segment(4))
+        carrier.streams.accept(segment(4))
         carrier.later(60)
         assert await carrier.dropped.get() == id_of(2)
         assert carrier.started.empty()
@@ -133,10 +134,10 @@ def test_what_was_not_joined_is_not_fetched_and_what_is_left_stays_its_time() ->
 
 def test_a_segment_that_is_told_twice_is_fetched_once() -> None:
     async def script(carrier: Carrier) -> None:
-        carrier.streams.take(join())
+        carrier.streams.accept(join())
         await carrier.told.get()
-        carrier.streams.take(segment(1))
-        carrier.streams.take(segment(1))
+        carrier.streams.accept(segment(1))
+        carrier.streams.accept(segment(1))
         await carrier.comes(1)
         assert carrier.started.empty()
 
@@ -146,9 +147,9 @@ def test_a_segment_that_is_told_twice_is_fetched_once() -> None:
 def test_an_object_that_is_held_anyway_is_not_dropped_with_the_stream() -> None:
     async def script(carrier: Carrier) -> None:
         carrier.objects.add(id_of(1))
-        carrier.streams.take(join())
+        carrier.streams.accept(join())
         await carrier.told.get()
-        carrier.streams.take(segment(1))
+        carrier.streams.accept(segment(1))
         assert (await carrier.told.get()).bytes_done == 9
         carrier.later(61)
         await carrier.told.get()
@@ -159,20 +160,20 @@ def test_an_object_that_is_held_anyway_is_not_dropped_with_the_stream() -> None:
 
 def test_one_that_misses_segments_gives_the_stream_up() -> None:
     async def script(carrier: Carrier) -> None:
-        carrier.streams.take(join())
+        carrier.streams.accept(join())
         await carrier.told.get()
-        carrier.streams.take(segment(1))
+        carrier.streams.accept(segment(1))
         await carrier.comes(1, "no source answers")
-        carrier.streams.take(segment(2))
+        carrier.streams.accept(segment(2))
         await carrier.comes(2)  # good again
-        carrier.streams.take(replace(segment(3), manifest=manifest_of(b"x").token[:-4] + "AAAA"))
-        carrier.streams.take(replace(segment(4), sources=()))
-        carrier.streams.take(segment(5))
+        carrier.streams.accept(replace(segment(3), manifest=manifest_of(b"x").token[:-4] + "AAAA"))
+        carrier.streams.accept(replace(segment(4), sources=()))
+        carrier.streams.accept(segment(5))
         await carrier.comes(5, "no source answers")
         failed = await carrier.told.get()
         assert (failed.status, failed.bytes_done) == ("failed", 9)
         assert f"{MISSED_MAX} segments" in (failed.reason or "")
-        carrier.streams.take(segment(6))
+        carrier.streams.accept(segment(6))
         assert carrier.started.empty()
 
     carrying(script)
@@ -180,16 +181,16 @@ def test_one_that_misses_segments_gives_the_stream_up() -> None:
 
 def test_pausing_stops_and_resuming_goes_on_with_the_next_segment() -> None:
     async def script(carrier: Carrier) -> None:
-        carrier.streams.take(join())
+        carrier.streams.accept(join())
         await carrier.told.get()
-        carrier.streams.take(segment(1))
+        carrier.streams.accept(segment(1))
         assert await carrier.started.get() == id_of(1)
-        carrier.streams.pause()
+        carrier.streams.allow(False)
         assert await carrier.dropped.get() == id_of(1)
-        carrier.streams.take(segment(2))
+        carrier.streams.accept(segment(2))
         assert carrier.started.empty()
-        carrier.streams.resume()
-        carrier.streams.take(segment(3))
+        carrier.streams.allow(True)
+        carrier.streams.accept(segment(3))
         assert (await carrier.comes(3)) == TaskStatus(STREAM, "running", 9)
 
     carrying(script)
@@ -198,15 +199,15 @@ def test_pausing_stops_and_resuming_goes_on_with_the_next_segment() -> None:
 def test_streams_and_segments_are_bounded_and_streams_end() -> None:
     async def script(carrier: Carrier) -> None:
         for number in range(STREAMS_MAX):
-            carrier.streams.take(join(f"s-{number}", NOW + 10 + number))
+            carrier.streams.accept(join(f"s-{number}", NOW + 10 + number))
             assert (await carrier.told.get()).status == "running"
-        carrier.streams.take(join("s-more"))
+        carrier.streams.accept(join("s-more"))
         assert "are carried" in ((await carrier.told.get()).reason or "")
         for number in range(SEGMENTS_MAX + MISSED_MAX):
-            carrier.streams.take(segment(number, stream="s-5"))
+            carrier.streams.accept(segment(number, stream="s-5"))
         assert "keep up" in ((await carrier.told.get()).reason or "")
         carrier.now += 10
-        carrier.streams.take(join("s-1", NOW + 11))
+        carrier.streams.accept(join("s-1", NOW + 11))
         assert {(await carrier.told.get()).status for _ in range(2)} == {"running", "done"}
 
     carrying(script)

@@ -17,7 +17,8 @@ from aiohttp import web
 from fallow_agent.app import Agent
 from fallow_agent.config import Config
 from fallow_agent.lan.guard import InterfaceAddress
-from fallow_agent.outward import AddressRefused, Outward, is_private, is_public
+from fallow_agent.outward import AddressRefused, Outward, is_private
+from fallow_wire.addresses import is_public
 from yarl import URL
 
 HOME = (

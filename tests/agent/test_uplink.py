@@ -12,12 +12,11 @@ import pytest
 from aiohttp import web
 from fallow_agent.backoff import Backoff
 from fallow_agent.uplink import session as session_module
-from fallow_agent.uplink import tasks as tasks_module
 from fallow_agent.uplink.enrolment import EnrolmentRefused, SchedulerUnreachable, enrol
 from fallow_agent.uplink.outgoing import Outgoing
 from fallow_agent.uplink.reports import changed_largely
 from fallow_agent.uplink.session import Session, SessionEnded, authority_of
-from fallow_agent.uplink.tasks import TaskRunner
+from fallow_agent.uplink.tasks import Fills, TaskRunner
 from fallow_wire.encoding import base64url
 from fallow_wire.enrolment import Enrolled, verify_enrolment
 from fallow_wire.errors import FallowError
@@ -379,6 +378,9 @@ def test_what_is_large() -> None:
     assert not changed_largely(HEARTBEAT, with_line(own_up_bps=17_000_000))
     assert changed_largely(with_line(own_up_bps=17_000_000), HEARTBEAT)
     assert changed_largely(HEARTBEAT, with_line(idle_up_bps=0))
+    # The owner, or the household, leaves a fifth of the line, and that was full.
+    assert changed_largely(with_line(idle_up_bps=4_000_000, own_up_bps=3_800_000), with_line(idle_up_bps=4_000_000))
+    assert not changed_largely(with_line(idle_up_bps=4_000_000, own_up_bps=900_000), with_line(idle_up_bps=4_000_000))
 
 
 def test_hosts_are_named_as_they_are_dialled() -> None:
@@ -537,7 +539,8 @@ class World:
         self.sent: asyncio.Queue[TaskStatus] = asyncio.Queue()
         self.started: asyncio.Queue[str] = asyncio.Queue()
         self.gates: dict[str, asyncio.Future[None]] = {}
-        self.runner = TaskRunner(self.shelf, self.fill, lambda: KEYS, self.sent.put_nowait, lambda: NOW)
+        fills = Fills(self.shelf, self.fill, lambda: KEYS)
+        self.runner = TaskRunner(self.shelf, {"fill": fills}, self.sent.put_nowait)
 
     async def fill(self, task: Task, signed: Any, progress: Callable[[int], None]) -> None:
         gate = self.gates[task.id] = asyncio.get_running_loop().create_future()
@@ -685,7 +688,7 @@ def test_the_queue_and_the_memory_of_results_are_bounded() -> None:
 
 
 def test_large_manifests_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks_module, "WAITING_BYTES_MAX", 1000)
+    monkeypatch.setattr(Fills, "waiting_bytes_max", 1000)
 
     async def use(world: World) -> None:
         world.runner.pause()

@@ -13,9 +13,10 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from delivery_harness import BOB, Harness, origin_server, run
-from fallow_server.catalogue.addresses import AddressRefused, GuardedResolver, is_public, refused_literal
+from fallow_server.catalogue.addresses import AddressRefused, GuardedResolver, refused_literal
 from fallow_server.catalogue.config import Config
 from fallow_server.catalogue.names import clean_origin, clean_path, path_below
+from fallow_wire.addresses import is_public
 
 OPEN = Config(disk_free_bytes_min=0, allow_private_addresses=True, object_bytes_max=2**21)
 

@@ -36,6 +36,7 @@ from .limits import (
     SESSION_UP_BYTES_MAX,
     TICKET_BYTES_MAX,
 )
+from .probes import ProbeResult
 from .strict import dumps, loads_object
 from .tickets import SERVICES
 
@@ -140,11 +141,14 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
+    """``result``: of a probe that is done."""
+
     TYPE: ClassVar[str] = "task_status"
     id: Annotated[str, word()]
     status: Annotated[str, one_of("accepted", "running", "done", "failed")]
     bytes_done: Annotated[int, integer()] = 0
     reason: Annotated[str | None, text(256)] = None
+    result: Annotated[ProbeResult | None, record(ProbeResult)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """``fill``: hold ``object``, from ``sources`` in order. ``drop``: forget it."""
+    """``fill``: hold ``object``, from ``sources`` in order. ``drop``: forget it. ``probe``: measure what ``parameters``
+    say (:mod:`.probes`)."""
 
     TYPE: ClassVar[str] = "task"
     id: Annotated[str, word()]

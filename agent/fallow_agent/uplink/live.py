@@ -21,6 +21,7 @@ from fallow_wire.session import Task, TaskStatus
 
 _log = logging.getLogger(__name__)
 
+LIVE = "live"
 STREAMS_MAX = 8
 """Joined at once; a home line carries fewer."""
 SEGMENTS_MAX = 16
@@ -54,21 +55,22 @@ class _Stream:
 
 class LiveStreams:
     """:param fill: fetches and verifies an object; raises FallowError with the reason when it cannot.
-    :param keys: the scheduler's keys by ``kid``. :param tell: notes a status, and tells the scheduler.
-    :param now: Unix seconds."""
+    :param keys: the scheduler's keys by ``kid``. :param now: Unix seconds.
+
+    ``tell``: takes a status that the scheduler shall know.
+    """
 
     def __init__(
         self,
         content: Content,
         fill: Fill,
         keys: Callable[[], dict[str, PublicKey]],
-        tell: Callable[[TaskStatus], None],
         now: Callable[[], int],
     ) -> None:
         self._content = content
         self._fill = fill
         self._keys = keys
-        self._tell = tell
+        self.tell: Callable[[TaskStatus], None] = lambda status: None
         self._now = now
         self._streams: dict[str, _Stream] = {}
         self._held: OrderedDict[str, int] = OrderedDict()
@@ -76,7 +78,7 @@ class LiveStreams:
         self._changed = asyncio.Event()
         self._allowed = False
 
-    def take(self, task: Task) -> None:
+    def accept(self, task: Task) -> None:
         """An order: to join a stream, or a segment of one that was joined."""
         stream = self._streams.get(task.id)
         if task.object is None:
@@ -84,21 +86,23 @@ class LiveStreams:
         elif stream is not None and self._allowed:
             self._begin(task, stream)
 
-    def leave(self, stream_id: str) -> None:
-        """No further segments; those that are held stay their time."""
+    def waiting_for(self, object_id: str) -> list[str]:
+        """Streams do not wait for an object."""
+        return []
+
+    def cancel(self, stream_id: str) -> None:
+        """Leave a stream: no further segments; those that are held stay their time."""
         stream = self._streams.pop(stream_id, None)
         for work in () if stream is None else stream.works.values():
             work.cancel()
 
-    def pause(self) -> None:
-        """Nothing is fetched until :meth:`resume`; the streams stay joined."""
-        self._allowed = False
-        for stream in self._streams.values():
-            for work in stream.works.values():
-                work.cancel()
-
-    def resume(self) -> None:
-        self._allowed = True
+    def allow(self, allowed: bool, reason: str | None = None) -> None:
+        """Go on, or fetch nothing until allowed again; the streams stay joined."""
+        self._allowed = allowed
+        if not allowed:
+            for stream in self._streams.values():
+                for work in stream.works.values():
+                    work.cancel()
 
     async def run(self) -> None:
         """Drop what is over, until cancelled."""
@@ -116,7 +120,7 @@ class LiveStreams:
         finally:
             works = [work for stream in self._streams.values() for work in stream.works.values()]
             for stream_id in tuple(self._streams):
-                self.leave(stream_id)
+                self.cancel(stream_id)
             await asyncio.gather(*works, return_exceptions=True)
 
     def _drop_what_is_over(self) -> None:
@@ -128,18 +132,18 @@ class LiveStreams:
             self._end(stream_id, TaskStatus(stream_id, "done", self._streams[stream_id].bytes_done))
 
     def _end(self, stream_id: str, status: TaskStatus) -> None:
-        self.leave(stream_id)
-        self._tell(status)
+        self.cancel(stream_id)
+        self.tell(status)
 
     def _join(self, task: Task, stream: _Stream | None) -> None:
         if stream is None:
             if len(self._streams) >= STREAMS_MAX:
-                self._tell(TaskStatus(task.id, "failed", reason=f"{STREAMS_MAX} live streams are carried already"))
+                self.tell(TaskStatus(task.id, "failed", reason=f"{STREAMS_MAX} live streams are carried already"))
                 return
             stream = self._streams[task.id] = _Stream(task.deadline)
         stream.until = task.deadline
         self._changed.set()
-        self._tell(TaskStatus(task.id, "running", stream.bytes_done))
+        self.tell(TaskStatus(task.id, "running", stream.bytes_done))
 
     def _begin(self, task: Task, stream: _Stream) -> None:
         assert task.object is not None
@@ -180,7 +184,7 @@ class LiveStreams:
         else:
             stream.bytes_done += signed.manifest.size
             stream.missed = 0
-            self._tell(TaskStatus(task.id, "running", stream.bytes_done))
+            self.tell(TaskStatus(task.id, "running", stream.bytes_done))
 
     def _hold(self, object_id: str, until: int) -> None:
         self._held[object_id] = max(until, self._held.get(object_id, 0))

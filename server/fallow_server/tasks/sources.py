@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 
 from fallow_wire.keys import PublicKey
 from fallow_wire.session import Source
@@ -14,7 +14,6 @@ from ..delivery.tickets import Order, TicketIssuer
 from ..fleet.live import LiveDevice
 from ..scheduling.filters import Config as FilterConfig
 from ..scheduling.filters import Request, url_for
-from ..scheduling.routing import eligible, pick_several
 
 FILL = "fill"
 
@@ -42,12 +41,17 @@ class Sources:
     ) -> tuple[Source, ...]:
         """For ``device``. :param publisher: who pays for what devices send each other."""
         wanted = Request(object_id, FILL, family_of(device.remote_address))
-        holders = [view for view in self._devices.holders(object_id) if view.device_id != device.device_id]
-        candidates = eligible(holders, wanted, self._filters)
-        draws = [int.from_bytes(os.urandom(4), "big") / 2**32 for _ in candidates]
+        chosen = self._devices.choose(
+            wanted,
+            self._devices_max,
+            self._filters,
+            random.random,
+            self._devices.place(device.device_id),
+            without=device.device_id,
+        )
         order = Order(object_id, publisher, device.device_id, size_bytes, FILL, PublicKey(device.public_key).jwk())
         sources = []
-        for view in pick_several(candidates, self._devices_max, draws):
+        for view in (choice.device for choice in chosen):
             url = url_for(view, wanted.family)
             ticket = await self._issuer.issue(view.device_id, order)
             if url is None or ticket is None:
