@@ -106,9 +106,11 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a player did. ``packets``: digest of each in order of arrival. ``from_devices``, ``from_elsewhere``: bytes
-    of segments by who sent them. ``failed``: its complaints of segments that did not come."""
+    """What a player did. ``first``: the name of its first segment. ``packets``: digest of each, in order of arrival.
+    ``from_devices``, ``from_elsewhere``: bytes of segments by who sent them. ``failed``: its complaints of segments
+    that did not come."""
 
+    first: str
     packets: tuple[str, ...]
     from_devices: int
     from_elsewhere: int
@@ -159,14 +161,18 @@ class Player:
         # A redirect costs a request of its own, so what was asked for counts once, by its first address.
         total = sum(sizes[name] for name in {_name(path) for _, path in wanted})
         complaints = [line for line in self._log.read_text("utf-8", "replace").splitlines() if "Failed to open" in line]
-        return Played(packets_in(self._out), devices, max(0, total - devices), tuple(complaints))
+        first = next(_name(path) for _, path in requests if _name(path) in sizes)
+        return Played(first, packets_in(self._out), devices, max(0, total - devices), tuple(complaints))
 
 
-def packets_of(url: str, directory: Path) -> tuple[str, ...]:
-    """Of the whole video, as it is before anybody carries it."""
+def packets_of(directory: Path, segments: list[Segment]) -> tuple[str, ...]:
+    """Of some of the segments that :func:`encode` made in ``directory``, before anybody carries them."""
+    lines = [line for segment in segments for line in (segment.duration, segment.name)]
+    playlist = directory / "reference.m3u8"
+    playlist.write_text("\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:1", *lines, "#EXT-X-ENDLIST", ""]))
     out = directory / "reference.packets"
     subprocess.run(
-        [*FFMPEG, "-y", "-v", "error", "-i", url, "-map", "0", "-c", "copy", "-f", "framemd5", str(out)],
+        [*FFMPEG, "-y", "-v", "error", "-i", str(playlist), "-map", "0", "-c", "copy", "-f", "framemd5", str(out)],
         check=True,
         capture_output=True,
     )

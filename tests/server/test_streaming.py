@@ -7,39 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
 from delivery_harness import Harness, origin_server, run
+from encoder import Encoder
 from fallow_server.catalogue.config import Config
 
 OPEN = Config(disk_free_bytes_min=0, allow_private_addresses=True, object_bytes_max=2**21)
 FILM = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n{}\n#EXT-X-ENDLIST\n"
 GROWING = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:{0}\n#EXTINF:6,\nseg{0}.ts\n"
-
-
-class Encoder:
-    """An origin whose files a test changes; ``gate`` holds its answers back."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, str | bytes] = {}
-        self.headers: dict[str, str] = {}
-        self.asked: list[str] = []
-        self.gate: asyncio.Event | None = None
-        self.arrived = asyncio.Event()
-        self.broken = False
-
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.asked.append(request.raw_path)
-        self.arrived.set()
-        if self.gate is not None:
-            await self.gate.wait()
-        if self.broken:
-            return web.Response(status=500)
-        if request.raw_path == "/moved/index.m3u8":
-            return web.Response(status=302, headers={"Location": "/media/there/index.m3u8"})
-        body = self.files.get(request.raw_path)
-        if body is None:
-            return web.Response(status=404)
-        return web.Response(body=body.encode() if isinstance(body, str) else body, headers=self.headers)
 
 
 def with_origin(tmp_path: Path, script: Callable[[Harness, Encoder, str], Any], folder: str = "/media/") -> None:

@@ -67,7 +67,8 @@ class Broadcast:
         self._pulls: set[asyncio.Task[None]] = set()
 
     def carries(self, site: str, path: str) -> bool:
-        return site == self.site.name and path in self._windows
+        """Whether ``path`` is one of its playlists of segments, or may be, as long as that is not known."""
+        return site == self.site.name and (path in self._windows if self._windows else path == self._path)
 
     async def run(self) -> None:
         """Until the stream is over, or its task."""
@@ -170,17 +171,23 @@ class Broadcast:
         """The playlist at ``path`` as players may see it now; None when that is nothing yet."""
         try:
             async with asyncio.timeout(self._config.live_wait_s_max):
-                while (text := self._text_now(path)) is None:  # noqa: ASYNC110 - time itself may make it ready
-                    await asyncio.sleep(TEXT_S)
+                while self.carries(self.site.name, path):
+                    text = self._text_now(path)
+                    if text is not None:
+                        return text
+                    await asyncio.sleep(TEXT_S)  # time itself may make it ready
         except TimeoutError:
-            return None
-        return text
+            pass
+        return None
 
     def _text_now(self, path: str) -> str | None:
+        window = self._windows.get(path)
+        if window is None:
+            return None
         now = self._clock.monotonic()
         made_at, text = self._texts.get(path, (0.0, None))
         if text is None or now >= made_at + TEXT_S:
-            text = self._written(self._windows[path], now)
+            text = self._written(window, now)
             self._texts[path] = (now, text)
         return text
 

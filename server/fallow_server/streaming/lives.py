@@ -216,16 +216,19 @@ class Lives:
         self._passing[key] = max(until, self._passing.get(key, 0))
 
     async def _sweep(self) -> None:
-        """Withdraw segments whose time is over, and notice sites that were removed."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            now = self._clock.now()
             try:
-                for key in [one for one, until in self._passing.items() if until + LATE_S <= now]:
-                    del self._passing[key]
-                    await self._catalogue.withdraw(*key, only_unused_mirrored=True)
-                for task_id, broadcast in list(self._broadcasts.items()):
-                    if await self._sites.find(broadcast.site.name) != broadcast.site:
-                        self._homeless.add(task_id)
+                await self.sweep()
             except Exception:  # noqa: BLE001  # the outermost of the sweep; what it missed the next start finds
                 _log.exception("live segments were not swept")
+
+    async def sweep(self) -> None:
+        """Withdraw segments whose time is over, and notice sites that were removed."""
+        now = self._clock.now()
+        for key in [one for one, until in self._passing.items() if until + LATE_S <= now]:
+            del self._passing[key]
+            await self._catalogue.withdraw(*key, only_unused_mirrored=True)
+        for task_id, broadcast in list(self._broadcasts.items()):
+            if await self._sites.find(broadcast.site.name) != broadcast.site:
+                self._homeless.add(task_id)

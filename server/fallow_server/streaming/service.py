@@ -32,10 +32,10 @@ class StreamingService:
     ) -> None:
         self._origin = Origin(origins)
         self._playlists = Playlists(config, self._origin, clock)
-        courier = Courier(catalogue.catalogue, devices, tasks.sources)
-        devices.fleet.observers.append(courier)
+        self.courier = Courier(catalogue.catalogue, devices, tasks.sources)
+        devices.fleet.observers.append(self.courier)
         self.lives = Lives(
-            config, catalogue.sites, catalogue.catalogue, self._origin, devices, courier, clock, tasks.retry_s
+            config, catalogue.sites, catalogue.catalogue, self._origin, devices, self.courier, clock, tasks.retry_s
         )
         catalogue.playlists = self
         tasks.offer(LIVE, self.lives)
