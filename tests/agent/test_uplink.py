@@ -33,6 +33,7 @@ from fallow_wire.session import (
     Heartbeat,
     Hello,
     Policy,
+    Reachability,
     Source,
     Task,
     TaskStatus,
@@ -210,6 +211,9 @@ class Recorder:
 
     def take_dial_back(self, dial_back: DialBack) -> None:
         self.taken.put_nowait(dial_back)
+
+    def take_reachability(self, found: Reachability) -> None:
+        self.taken.put_nowait(found)
 
     def task_statuses(self) -> list[TaskStatus]:
         return self.statuses

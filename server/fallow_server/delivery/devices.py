@@ -52,6 +52,7 @@ class Devices:
             state=beat.state,
             heartbeat_age_s=max(0, self._clock.now() - device.last_seen),
             service_urls=device.service_urls,
+            reachability=device.reachability,
             services=frozenset(beat.services),
             idle_up_bps=beat.line.idle_up_bps,
             own_up_bps=beat.line.own_up_bps,
