@@ -228,7 +228,13 @@ class Harness:
             self.clock, self.url, self.resolve,
         )  # fmt: skip
         self.streaming = StreamingService(
-            self.streaming_config, self.catalogue_config, self.catalogue, self.delivery.devices, self.tasks, self.clock
+            self.streaming_config,
+            self.catalogue_config,
+            self.catalogue,
+            self.delivery.devices,
+            self.tasks,
+            self.clock,
+            self.url,
         )
         await self.runner.cleanup()
         api = Api(Tokens())

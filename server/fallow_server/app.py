@@ -122,7 +122,13 @@ class Scheduler:
             public_url,
         )
         self.streaming = StreamingService(
-            config.streaming, config.catalogue, self.catalogue, self.delivery.devices, self.tasks, clock
+            config.streaming,
+            config.catalogue,
+            self.catalogue,
+            self.delivery.devices,
+            self.tasks,
+            clock,
+            public_url.rstrip("/"),
         )
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
         metrics = Metrics()

@@ -114,7 +114,10 @@ def test_segments_reach_devices_and_then_players(tmp_path: Path) -> None:
     async def script(station: Station) -> None:
         station.shows(0, 2)
         task = await station.add(replicas=3)
-        assert task["parameters"] == {"playlist": f"{station.url}/media/live/index.m3u8"}
+        assert task["parameters"] == {
+            "playlist": f"{station.url}/media/live/index.m3u8",
+            "address": f"{station.server.url}/s/tv/live/index.m3u8",
+        }
         assert (task["replicas"], task["needs"]["service"]) == (3, "live")
         devices = [await joined(station, number, task["id"]) for number in (1, 2, 3)]
         assert "live" not in (await station.server.device(4, services=("object", "fill"))).received
@@ -276,6 +279,8 @@ def test_a_stream_goes_on_after_a_restart(tmp_path: Path) -> None:
                         await server.call("POST", "/v1/sites", json=site, status=201)
                         await station.add()
                     await station.until(station.text, lambda text: f"/{life + 2}.ts" in text and "/o/" in text)  # noqa: B023
+                    names = [one["name"] for one in (await server.call("GET", "/v1/objects")).json()]
+                    assert sorted(names) == [f"{number}.ts" for number in range(life, life + 3)], "of this life only"
 
     asyncio.run(script())
 

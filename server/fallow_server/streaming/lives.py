@@ -27,7 +27,7 @@ from .courier import LIVE, Courier
 from .playlist import NotPlayable
 from .playlists import fetch_playlist, is_playlist
 
-PLAYLIST = "playlist"
+PLAYLIST, ADDRESS = "playlist", "address"
 LATE_S = 30
 """Devices drop a segment by their own clocks; the server's copy goes this much later."""
 SWEEP_S = 5.0
@@ -52,8 +52,10 @@ class Lives:
         courier: Courier,
         clock: Clock,
         retry_s: int,
+        public_url: str,
     ) -> None:
-        """:param retry_s: a device that failed at a stream is left alone for so long."""
+        """:param retry_s: a device that failed at a stream is left alone for so long.
+        :param public_url: where players reach this server, without a trailing slash."""
         self._config = config
         self._sites = sites
         self._catalogue = catalogue
@@ -62,6 +64,7 @@ class Lives:
         self._courier = courier
         self._clock = clock
         self._retry_s = retry_s
+        self._public_url = public_url
         self._broadcasts: dict[str, Broadcast] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._homeless: set[str] = set()
@@ -106,10 +109,11 @@ class Lives:
                 503, "too-many-streams", "As many live streams run here as the server can follow", fault="here",
                 remedy="Try again when one has ended, or ask the operator to raise streaming.live_streams_max.",
             )  # fmt: skip
-        await self._check(publisher, url)
-        return Order(replicas, needs=asked.needs.beside(CARRIER), parameters={PLAYLIST: url})
+        address = await self._checked(publisher, url)
+        return Order(replicas, needs=asked.needs.beside(CARRIER), parameters={PLAYLIST: url, ADDRESS: address})
 
-    async def _check(self, publisher: str, url: str) -> None:
+    async def _checked(self, publisher: str, url: str) -> str:
+        """What players open. :raises ApiProblem: it is no live stream of the publisher's."""
         site = await self._sites.above(publisher, url)
         path = path_below(site.origin, url) if site is not None else None
         if site is None or path is None or not is_playlist(path):
@@ -117,6 +121,7 @@ class Lives:
                 400, "not-below-site", "The address is not that of a playlist below a site of yours",
                 remedy="Register its origin with POST /v1/sites first. It ends in .m3u8 and has no query string.",
             )  # fmt: skip
+        address = f"{self._public_url}/s/{site.name}/{path}"
         try:
             fetched = await fetch_playlist(self._origin, site, path)
         except NotPlayable as error:
@@ -127,8 +132,9 @@ class Lives:
         if fetched is not None and fetched.playlist.ended:
             raise refusal(
                 400, "not-live", "The video is complete",
-                remedy=f"It needs no task: players find it at /s/{site.name}/{path}.",
+                remedy=f"It needs no task: players find it at {address}",
             )  # fmt: skip
+        return address
 
     async def cancelled(self, task: NetworkTask) -> None:
         return

@@ -29,13 +29,22 @@ class StreamingService:
         devices: Devices,
         tasks: TaskService,
         clock: Clock,
+        public_url: str,
     ) -> None:
         self._origin = Origin(origins)
         self._playlists = Playlists(config, self._origin, clock)
         self.courier = Courier(catalogue.catalogue, devices, tasks.sources)
         devices.fleet.observers.append(self.courier)
         self.lives = Lives(
-            config, catalogue.sites, catalogue.catalogue, self._origin, devices, self.courier, clock, tasks.retry_s
+            config,
+            catalogue.sites,
+            catalogue.catalogue,
+            self._origin,
+            devices,
+            self.courier,
+            clock,
+            tasks.retry_s,
+            public_url,
         )
         catalogue.playlists = self
         tasks.offer(LIVE, self.lives)
