@@ -24,14 +24,14 @@ from .edge.admission import Refusal, line_busy
 from .edge.content import ContentStore
 from .edge.dial_back import DialBackNonces
 from .edge.filling import FillConfig, Filler, filling_session
-from .edge.memory import Memory, memory_directory
+from .edge.memory import Memory
 from .edge.server import EdgeConfig
 from .edge.service import EdgeService
 from .host.budgets import HostBudgets
 from .host.disk import DiskReader, free_bytes
 from .host.headroom import FULL, Headroom
 from .host.igd import Finder
-from .host.processor import ProcessorReader, memory_free_bytes
+from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
 from .line import FORECAST
 from .line.capacity import ROUTER
@@ -53,6 +53,7 @@ from .proofs.submission import Submission
 from .store import Settings
 from .supervision import Tasks
 from .uplink.live import LIVE, LiveStreams
+from .uplink.other_family import OtherFamily
 from .uplink.session import Session
 from .uplink.tasks import Fills, TaskRunner
 
@@ -70,8 +71,8 @@ USEFUL_BPS_MIN = 64_000
 FILL, PROBE = "fill", "probe"
 """Kinds of tasks."""
 WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
-_LOOPS = ("speedtest", "session", "tasks", "submission", "line", "delay", "trains", "survey", "router", "scrub",
-          "service-port")  # fmt: skip
+_LOOPS = ("speedtest", "session", "other-family", "tasks", "submission", "line", "delay", "trains", "survey", "router",
+          "scrub", "service-port")  # fmt: skip
 
 
 class Online:
@@ -113,12 +114,7 @@ class Online:
         self._policy = PolicyInForce(settings, enrolled.policy)
         content_dir.mkdir(parents=True, exist_ok=True)
         self._disk_reader = DiskReader(content_dir)
-        memory = Memory(
-            memory_directory(content_dir) if config.content.memory_bytes_max else None,
-            config.content.memory_bytes_max,
-            memory_free_bytes,
-            instead_of_disk=self._disk_reader.wears,
-        )
+        memory = Memory.beside(content_dir, config.content.memory_bytes_max, instead_of_disk=self._disk_reader.wears)
         self._content = ContentStore(content_dir, config.content, lambda: free_bytes(content_dir), memory)
         self._outbox = Outbox(connection, config.outbox)
         self._pacer = Pacer()
@@ -157,6 +153,7 @@ class Online:
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         find = Finder(clock.monotonic)
         self._reach = Reach(config, version, scheduler, key, find, monotonic=clock.monotonic, changed=self._reach_anew)
+        self._other_family = OtherFamily(scheduler, enrolled.ledger_token, self._reach.own, http.headers)
         household = Household(Meter(config.line.interface))
         self._delay = DelayProbe(
             lambda: URL(scheduler).host,
@@ -207,6 +204,7 @@ class Online:
         self._tasks.start("tasks", self._runner.run())
         self._tasks.start("submission", self._submission.run())
         self._tasks.start("session", self._session.run())
+        self._tasks.start("other-family", self._other_family.run())
 
     def start_service(self) -> None:
         self._tasks.replace("ports", self._keep_port_open())
@@ -273,6 +271,7 @@ class Online:
 
     def take_reachability(self, found: Reachability) -> None:
         self._reach.take(found)
+        self._other_family.take(found)
 
     def task_statuses(self) -> list[TaskStatus]:
         return self._runner.statuses()

@@ -42,6 +42,7 @@ from .link import Link, LinkScheduler
 from .metrics import FleetCollector, LedgerCollector, Metrics
 from .outbox import Outbox
 from .signing import SigningKeys
+from .spreading.service import SpreadingService
 from .state import StateDirectory
 from .streaming.service import StreamingService
 from .tasks.service import TaskService
@@ -130,14 +131,26 @@ class Scheduler:
             clock,
             public_url.rstrip("/"),
         )
+        self.spreading = SpreadingService(
+            config.spreading,
+            config.tasks.filters,
+            self.catalogue.catalogue,
+            self.delivery.devices,
+            self.tasks.driver,
+            clock,
+            state.path,
+        )
+        self.delivery.router.demand = self.spreading
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
-        metrics = Metrics()
-        metrics.registry.register(FleetCollector(self.fleet, self.link))
-        metrics.add_to(self.api)
+        self.metrics = Metrics()
+        counted = FleetCollector(self.fleet, self.link)
+        self.metrics.registry.register(counted)
+        self.metrics.before.append(counted.count)
+        self.metrics.add_to(self.api)
         CommonRoutes(config.role, database, self.keys, lambda: self.link.trouble).add_to(self.api)
         ConsoleRoutes().add_to(self.api)
         AccountRoutes(self.accounts).add_to(self.api)
-        FleetRoutes(self.fleet, records, self.sessions, self.policy).add_to(self.api)
+        FleetRoutes(self.fleet, records, self.sessions, self.policy, clock).add_to(self.api)
         SpeedtestRoutes(config.speedtest, clock).add_to(self.api)
         self.catalogue.add_routes(self.api)
         self.delivery.add_routes(self.api)
@@ -165,12 +178,17 @@ class Scheduler:
         await self.link.start()
         await self.streaming.start()
         await self.tasks.start()
+        await self.spreading.start()
         self._background.start("delivery", self.delivery.run())
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
+        self._background.start("pulse of sessions", self.sessions.keep_pulse())
+        self._background.start("lateness", self.metrics.watch_loop())
+        self._background.start("spreading", self.spreading.run())
 
     async def close(self) -> None:
+        await self.spreading.close()
         await self.tasks.close()
         await self.streaming.close()
         await self.delivery.close()

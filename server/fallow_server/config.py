@@ -22,12 +22,13 @@ from fallow_wire.lan import HTTP_URL
 from .accounts.accounts import AccountsConfig
 from .catalogue.config import Config as CatalogueConfig
 from .delivery.config import Config as DeliveryConfig
+from .fleet.connection import SessionConfig
 from .fleet.dial_back import DialBackConfig
 from .fleet.policy import PolicyConfig
-from .fleet.sessions import SessionConfig
 from .fleet.speedtest import SpeedtestConfig
 from .ledger.config import LedgerConfig, RewardsConfig
 from .link import LinkConfig
+from .spreading.config import Config as SpreadingConfig
 from .streaming.config import Config as StreamingConfig
 from .tasks.config import Config as TasksConfig
 
@@ -91,6 +92,7 @@ class ServerConfig:
     delivery: DeliveryConfig = field(default_factory=lambda: DeliveryConfig("", ""))
     streaming: StreamingConfig = field(default_factory=StreamingConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
+    spreading: SpreadingConfig = field(default_factory=SpreadingConfig)
     ledger: LedgerConfig = field(default_factory=lambda: LedgerConfig(""))
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
 

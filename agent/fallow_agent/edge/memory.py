@@ -10,6 +10,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from fallow_agent.host.processor import memory_free_bytes
+
 _log = logging.getLogger(__name__)
 
 MEMORY = Path("/dev/shm")
@@ -41,6 +43,12 @@ class Memory:
         self._bytes_max = bytes_max
         self._available = available
         self._sizes: dict[str, int] = {}
+
+    @classmethod
+    def beside(cls, content: Path, bytes_max: int, *, instead_of_disk: bool) -> Memory:
+        """For the store in ``content``, on this computer."""
+        directory = memory_directory(content) if bytes_max else None
+        return cls(directory, bytes_max, memory_free_bytes, instead_of_disk=instead_of_disk)
 
     def take(self, object_id: str, size: int) -> bool:
         """Make room for an object; False when there is none."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from fallow_wire.ids import uuid7
 from fallow_wire.probes import ProbeResult
@@ -21,16 +22,17 @@ from ..delivery.devices import Devices
 from ..scheduling.explanation import Sifted
 from ..scheduling.places import NOWHERE
 from .config import Config
-from .copies import DROP, copies
+from .copies import DROP, FILL, MAKES_COPIES, copies
 from .kinds import Kind, Order
 from .messages import Message, Messenger, cancelling
 from .model import GONE, NetworkTask
 from .outcomes import Outcomes, Result
 from .placing import Placer, coming_by_object
-from .sources import FILL
 from .states import PlacementState, TaskEvent, TaskState
 from .store import TaskStore
 
+CONTENT_AT_ONCE = 50
+"""Devices whose news are looked up together, after which others have their turn on the loop."""
 PURGED_MAX = 1000
 """Ended tasks that one round forgets."""
 FAILURE_PAUSE_S = 5
@@ -106,12 +108,15 @@ class TaskDriver:
         """An open task."""
         return self._open.get(task_id)
 
+    def open_tasks(self) -> Iterable[NetworkTask]:
+        return self._open.values()
+
     def open_fills(self, object_id: str, publisher: str) -> list[NetworkTask]:
-        return [
-            task
-            for task in self._open.values()
-            if (task.kind, task.object_id, task.publisher) == (FILL, object_id, publisher)
-        ]
+        return [task for task in self._fills() if (task.object_id, task.publisher) == (object_id, publisher)]
+
+    def _fills(self) -> Iterator[NetworkTask]:
+        """Open tasks that make copies, for whatever reason."""
+        return (task for task in self._open.values() if task.kind in MAKES_COPIES)
 
     def open_count(self, publisher: str) -> int:
         return sum(task.publisher == publisher for task in self._open.values())
@@ -135,7 +140,7 @@ class TaskDriver:
         async with self._lock:
             await self._store.add(task)
             self._open[task.task_id] = task
-            for device_id in sorted(self._kinds[kind].devices(task)):
+            for device_id in sorted(self._kinds[kind].devices(task) | order.devices):
                 task.place(device_id, now)
         self._wake.set()
         return task
@@ -165,7 +170,7 @@ class TaskDriver:
             await self.create(FILL, publisher, copies(object_id, size_bytes, replicas))
 
     async def removed(self, object_id: str, publisher: str) -> None:
-        for task in [one for one in self._open.values() if one.object_id == object_id and one.kind == FILL]:
+        for task in [one for one in self._fills() if one.object_id == object_id]:
             await self.cancel(task)
         if self._devices.holder_ids(object_id):
             await self.create(DROP, publisher, Order(0, object_id))
@@ -227,7 +232,7 @@ class TaskDriver:
                 messages += self._settle(now)
                 self._placer.count_committed(self._open.values())
                 await self._place(now)
-                # Placing changes states too: pending is placed.
+                # Spreading changes states too: pending is placed.
                 messages += self._settle(now)
                 messages += self._unsent()
                 await self._finish(list(self._open.values()))
@@ -267,13 +272,26 @@ class TaskDriver:
         ]
 
     async def _apply_content(self, now: int) -> list[Message]:
-        changed, self._content = self._content, set()
+        changed, self._content = iter(self._content), set()
         messages: list[Message] = []
-        for device_id in changed:
+        while some := list(islice(changed, CONTENT_AT_ONCE)):
+            fresh = self._apply_content_of(some, now)
+            known = await self._catalogue.known(frozenset().union(*fresh.values())) if fresh else set()
+            # What was deleted while the device was away is dropped now.
+            for device_id, object_ids in fresh.items():
+                for object_id in sorted(object_ids - known):
+                    drop = Task(uuid7(self._clock.now_ms(), os.urandom(10)), DROP, object_id)
+                    messages.append(Message(device_id, None, None, drop))
+        return messages
+
+    def _apply_content_of(self, device_ids: Iterable[str], now: int) -> dict[str, frozenset[str]]:
+        """What each has that it did not have before, and is not about to drop; nothing for those without."""
+        found: dict[str, frozenset[str]] = {}
+        for device_id in device_ids:
             device = self._devices.fleet.get(device_id)
             if device is None:
                 continue
-            held = frozenset(device.content)
+            held = device.content
             dropping = set()
             for task in self._open.values():
                 placement = task.placements.get(device_id)
@@ -287,11 +305,9 @@ class TaskDriver:
                     placement.move("done", now)
             fresh = held - self._seen.get(device_id, frozenset()) - dropping
             self._seen[device_id] = held
-            # What was deleted while the device was away is dropped now.
-            for object_id in sorted(fresh - await self._catalogue.known(fresh)):
-                drop = Task(uuid7(self._clock.now_ms(), os.urandom(10)), DROP, object_id)
-                messages.append(Message(device_id, None, None, drop))
-        return messages
+            if fresh:
+                found[device_id] = fresh
+        return found
 
     def _apply_time(self, now: int) -> list[Message]:
         monotonic = self._clock.monotonic()
@@ -329,6 +345,15 @@ class TaskDriver:
             messages += [cancelling(task, placement) for placement in surplus]
         return messages
 
+    def away(self) -> dict[str, frozenset[str]]:
+        """Devices that are away since a moment, with the objects that they held."""
+        now = self._clock.monotonic()
+        return {name: held for name, (since, held) in self._away.items() if now - since <= self._config.gone_s_max}
+
+    def lost_content(self, device_id: str) -> frozenset[str]:
+        """What a device held that is away since a moment."""
+        return self._away.get(device_id, (0.0, frozenset[str]()))[1]
+
     async def _place(self, now: int) -> None:
         waiting, more = await self._placer.place(self._open.values(), now)
         self._waiting = waiting > 0
@@ -342,13 +367,13 @@ class TaskDriver:
         for task in tasks:
             if not task.is_open:
                 self._open.pop(task.task_id, None)
-                if task.object_id and task.state in (TaskState.FAILED, TaskState.EXPIRED):
+                if task.kind == FILL and task.state in (TaskState.FAILED, TaskState.EXPIRED):
                     self._rested[task.object_id] = self._clock.monotonic() + self._config.gone_s_max * 6
 
     async def _repair(self) -> None:
         """Make up for copies that were lost since their task was done."""
         now = self._clock.monotonic()
-        recent = {name: held for name, (since, held) in self._away.items() if now - since <= self._config.gone_s_max}
+        recent = self.away()
         filling = {task.object_id for task in self._open.values() if task.kind == FILL}
         self._rested = {object_id: until for object_id, until in self._rested.items() if now < until}
         for wanted in await self._catalogue.wanted():

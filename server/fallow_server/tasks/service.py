@@ -14,14 +14,14 @@ from ..delivery.devices import Devices
 from ..delivery.tickets import TicketIssuer
 from ..http import Api, ApiProblem, Role, json_body, json_response, page_of, principal, refusal
 from .config import Config
-from .copies import DROP, Drops, Fills
+from .copies import DROP, FILL, SHED, SPREAD, Drops, Fills, Sheds, Spreads
 from .driver import TaskDriver
 from .kinds import Kind, TaskRequest
 from .model import NetworkTask
 from .outcomes import Outcomes
 from .placing import Placer
 from .probes import PROBE, Probes, Resolve, addresses_of
-from .sources import FILL, Sources
+from .sources import Sources
 from .store import TaskStore
 
 PAGE_TASKS_MAX = 500
@@ -49,6 +49,8 @@ class TaskService:
         self._kinds: dict[str, Kind] = {
             FILL: Fills(config, catalogue, devices, self.sources),
             DROP: Drops(catalogue, devices, self._stop_filling),
+            SPREAD: Spreads(config, catalogue, devices, self.sources),
+            SHED: Sheds(catalogue, devices, self._stop_filling),
         }
         probes = Probes(config.probes, devices, clock, config.retry_s, resolve)
         self._kinds[PROBE] = probes

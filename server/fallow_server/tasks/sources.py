@@ -13,15 +13,16 @@ from ..delivery.pseudonym import family_of
 from ..delivery.tickets import Order, TicketIssuer
 from ..fleet.live import LiveDevice
 from ..scheduling.filters import Config as FilterConfig
-from ..scheduling.filters import Request, url_for
+from ..scheduling.filters import url_for
 
-FILL = "fill"
+SERVICE = "fill"
 
 
 class Sources:
     """Other devices that hold it, with a ticket each, and last this server.
 
-    :param public_url: where devices reach it, without a trailing slash.
+    :param devices_max: of those.
+    :param public_url: where devices reach this server, without a trailing slash.
     """
 
     def __init__(
@@ -40,20 +41,12 @@ class Sources:
         self, device: LiveDevice, object_id: str, name: str, publisher: str, size_bytes: int
     ) -> tuple[Source, ...]:
         """For ``device``. :param publisher: who pays for what devices send each other."""
-        wanted = Request(object_id, FILL, family_of(device.remote_address))
-        chosen = self._devices.choose(
-            wanted,
-            self._devices_max,
-            self._filters,
-            random.random,
-            self._devices.place(device.device_id),
-            without=device.device_id,
-        )
-        order = Order(object_id, publisher, device.device_id, size_bytes, FILL, PublicKey(device.public_key).jwk())
+        family, key = family_of(device.remote_address), PublicKey(device.public_key).jwk()
         sources = []
-        for view in (choice.device for choice in chosen):
-            url = url_for(view, wanted.family)
-            ticket = await self._issuer.issue(view.device_id, order)
+        for choice in self._devices.sources_for(device, object_id, self._devices_max, self._filters, random.random):
+            url = url_for(choice.device, family)
+            order = Order(object_id, publisher, device.device_id, size_bytes, SERVICE, key, choice.odds, choice.pool)
+            ticket = await self._issuer.issue(choice.device.device_id, order)
             if url is None or ticket is None:
                 break
             sources.append(Source(f"{url}/o/{object_id}/{quoted(name)}", ticket))
