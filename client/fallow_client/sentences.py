@@ -265,6 +265,15 @@ ZH_SENTENCES: dict[str, str] = {
     "It was stopped": "测速被中止",
     "probe tasks are not offered here": "此处不提供探测任务",
     "live tasks are not offered here": "此处不提供直播任务",
+    "A live task names its playlist and nothing else": "直播任务只须指明播放列表",
+    "As many live streams run here as the server can follow": "此服务器跟踪的直播已达上限",
+    "Try again when one has ended, or ask the operator to raise streaming.live_streams_max.": (
+        "请在其他直播结束后再试，或请运营者调高 streaming.live_streams_max。"
+    ),
+    "The address is not that of a playlist below a site of yours": "该地址不是您站点之下的播放列表",
+    "The playlist cannot be carried": "无法承载该播放列表",
+    "Players can still play it from its origin.": "播放器仍可从源站播放。",
+    "The video is complete": "该视频已完整，不是直播",
     "A fill task names its object": "复制任务须指明对象",
     "A probe is about no object": "探测任务不涉及对象",
     "This target does not want to be probed": "该目标不愿被探测",

@@ -24,6 +24,8 @@ class Config:
     escrow for two days, used or not, and those of large objects are few but dear: one address gets four tickets for the
     largest object at once, and more per second than its line can take. Beyond, it is served by the origin.
     ``consumers_max``: addresses remembered for that; the oldest are forgotten first.
+    ``asked_again_s``: who asks for the same object again within so long is sent to another device: longer than players
+    wait before they try again, and shorter than a consumer who wants it twice.
     ``transfers_max``: from the origin at once; each holds a file and about half a MiB.
     ``transfers_per_consumer_max``: of those, for one address (an IPv6 /64); one that reads slowly must leave places.
     ``stall_s_max``: a consumer that takes nothing for so long is cut.
@@ -46,6 +48,7 @@ class Config:
     consumer_bytes_burst: int = 256 * 2**30
     consumer_bytes_per_s: int = 256 * 2**20
     consumers_max: int = 50_000
+    asked_again_s: float = 30
     transfers_max: int = 1000
     transfers_per_consumer_max: int = 100
     stall_s_max: float = 60
