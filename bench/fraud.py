@@ -24,7 +24,9 @@ from fallow_server.ledger.suspicion import Delivery, unlikely_pairs, unlikely_sh
 from fallow_server.ledger.tariffs import FIRST_LEGACY_CAPS, FIRST_RATES, FIRST_TRUST, FIRST_WEIGHTS
 from fallow_server.ledger.verification import DAY_S, HOUR_S, Admission, Booking, Verified
 from fallow_server.ledger.vesting import hold_until
-from fallow_server.scheduling.routing import odds_of_one, one_per_line, pick_one
+from fallow_server.scheduling.holders import Holders
+from fallow_server.scheduling.places import NOWHERE
+from fallow_server.scheduling.routing import choose
 from fallow_wire.batches import BatchItem
 from fallow_wire.ids import uuid7
 from fallow_wire.journal import held_parts
@@ -109,6 +111,8 @@ class Network:
     """µp with their maturity, by device and whether the bytes were received."""
     days: dict[int, list[Delivery]] = field(default_factory=dict)
     failed: dict[int, set[str]] = field(default_factory=dict)
+    index: Holders = field(default_factory=Holders)
+    devices: dict[str, Device] = field(default_factory=dict)
     odds: int = 0
     """Per mille, of the last choice."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -119,7 +123,18 @@ class Network:
         self.sizes = [min(2048, max(16, round(draw.lognormvariate(4.5, 1)))) * MIB for _ in range(OBJECTS)]
         self.popularity = [1 / (rank + 3) for rank in range(OBJECTS)]
         self.holders = [draw.sample(self.honest, HOLDERS) for _ in range(OBJECTS)]
-        chosen = self.strategy
+        self._bring_cheater()
+        held: dict[str, set[str]] = {}
+        for number, devices in enumerate(self.holders):
+            for device in devices:
+                held.setdefault(device.name, set()).add(str(number))
+        for device in (*self.honest, *self.own):
+            self.devices[device.name] = device
+            self.index.join(device.name, NOWHERE, device.line)
+            self.index.hold(device.name, frozenset(held.get(device.name, ())))
+
+    def _bring_cheater(self) -> None:
+        draw, chosen = self.draw, self.strategy
         if chosen is None:
             return
         idle = LINE_BPS * chosen.boast
@@ -136,12 +151,11 @@ class Network:
 
     def route(self, number: int) -> Device | None:
         """The device that the scheduler sends a request for this object to."""
-        bound = [device for device in self.holders[number] if device.bound]
-        bound = one_per_line(bound, [device.line for device in bound], self.draw.random)  # type: ignore[arg-type,assignment]
-        found: Device | None = pick_one(bound, (self.draw.random(), self.draw.random()))  # type: ignore[arg-type,assignment]
-        if found is not None:
-            self.odds = odds_of_one(bound, found)  # type: ignore[arg-type]
-        return found
+        found = choose(self.index, str(number), 1, self.devices.get, self.draw.random)
+        if not found:
+            return None
+        self.odds = found[0].odds
+        return found[0].device
 
     def day(self, day: int) -> None:
         """One day of deliveries, then what the operator decides about the day three days ago."""
@@ -218,6 +232,7 @@ class Network:
         lines |= self.failed.pop(day)
         for device in [device for device in (*self.honest, *self.own) if device.line in lines]:
             device.bound = False
+            self.index.leave(device.name)
             name = device.name
             for received in (True, False):
                 earned = self.kept.get((name, received), [])

@@ -125,8 +125,9 @@ class HandDevice:
 
     async def connect(self, *held: str) -> HandDevice:
         fleet, owner = self.harness.fleet, self.changes.pop("owner", f"owner-{self.number}")
+        remote = self.changes.pop("remote", "203.0.113.9")
         self.live = LiveDevice(
-            self.id, owner, self.key.public.raw, "203.0.113.9", self.harness.clock.now(), self._send, self._close
+            self.id, owner, self.key.public.raw, remote, self.harness.clock.now(), self._send, self._close
         )
         await fleet.attach(self.live)
         self.live.service_urls = (f"http://203.0.113.{self.number}:32557",)
@@ -222,7 +223,6 @@ class Harness:
         await web.TCPSite(self.app_runner, "127.0.0.1", port).start()
         self.http = aiohttp.ClientSession(auto_decompress=False)
         await self.catalogue.start()
-        await self.delivery.start()
         await self.tasks.start()
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:

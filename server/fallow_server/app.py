@@ -153,8 +153,8 @@ class Scheduler:
     async def start(self) -> None:
         await self.catalogue.start()
         await self.link.start()
-        await self.delivery.start()
         await self.tasks.start()
+        self._background.start("delivery", self.delivery.run())
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
@@ -277,7 +277,7 @@ class ServerApp:
             await web.SockSite(runner, one, backlog=BACKLOG).start()
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then stop gracefully.
+        """Serve until SIGTERM or SIGINT, then stop gracefully; on SIGHUP read the tables of addresses again.
 
         :raises LocalError: when it could not start, or a background loop died.
         """
@@ -286,6 +286,7 @@ class ServerApp:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self.start()
         collect_less()
         try:
@@ -304,6 +305,10 @@ class ServerApp:
             await self.close()
         if self._background.failed.is_set():
             raise LocalError("a background loop ended; see the log above")
+
+    def _reload(self) -> None:
+        if self.scheduler is not None:
+            self.scheduler.delivery.router.geography.reload()
 
     async def close(self) -> None:
         """Stop accepting, end sessions, let requests finish, close the databases."""

@@ -39,6 +39,8 @@ def test_a_consumer_is_sent_to_a_device_with_a_ticket(tmp_path: Path) -> None:
         assert "127.0.0.1" not in ticket.sub
         again = ticket_of(server, (await server.call("GET", f"/o/{object_id}/x", who=None)).headers["Location"])
         assert again.sub == ticket.sub
+        consumer, pool = ticket.sub.split(".")
+        assert (len(consumer), len(pool)) == (22, 11)
         assert again.jti != ticket.jti
         server.clock.seconds += 86_400
         await device.beat()

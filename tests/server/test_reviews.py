@@ -68,6 +68,21 @@ def test_a_device_that_takes_more_than_the_choice_gives_it_is_found() -> None:
     assert (found.line, found.count, found.most) == ("d3", 100, 0.125)
 
 
+def test_consumers_are_compared_with_those_of_their_region() -> None:
+    """Whoever lives near a device meets it more often than the rest of the world, and that is no fraud."""
+    draw = random.Random(5)
+    world = [Delivery(f"d{draw.randrange(50)}", f"c{draw.randrange(400)}", "film", 20, "all") for _ in range(4000)]
+    local = [Delivery(f"local{n % 2}", f"l{draw.randrange(20)}", "film", 500, "DE") for n in range(400)]
+    assert unlikely_pairs(world + local) == []
+    assert unlikely_shares(world + local) == []
+    without = [Delivery(one.line, one.consumer, one.object_id, one.odds) for one in world + local]
+    assert unlikely_pairs(without) != []
+    made_up = [Delivery("local0", f"fresh{n}", "film", 500, "DE") for n in range(100)]
+    assert unlikely_shares([Delivery(d.line, d.consumer, d.object_id, d.odds) for d in world + local + made_up]) == []
+    found, *_ = unlikely_shares(world + local + made_up)
+    assert (found.line, found.count, found.deliveries, found.most) == ("local0", 300, 500, 0.5)
+
+
 def test_a_failed_audit_is_reviewed(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         audit = {

@@ -8,15 +8,7 @@ from device_views import device
 from fallow_server.scheduling import filters
 from fallow_server.scheduling.assignment import assign
 from fallow_server.scheduling.filters import Config, Request, explain, placement_refusal, routing_refusal, url_for
-from fallow_server.scheduling.routing import (
-    assumed_bps,
-    eligible,
-    odds_of_one,
-    odds_of_several,
-    one_per_line,
-    pick_one,
-    pick_several,
-)
+from fallow_server.scheduling.routing import assumed_bps
 from fallow_server.scheduling.scores import score
 from fallow_server.scheduling.views import Demand, DeviceView
 from hypothesis import given, settings
@@ -65,7 +57,7 @@ def test_each_routing_filter_gives_its_own_reason() -> None:
     }
     for reason, view in bad.items():
         assert routing_refusal(view, request, CONFIG) == reason
-    assert eligible([*bad.values(), device(1, held=held)], request, CONFIG) == [device(1, held=held)]
+    assert routing_refusal(device(1, held=held), request, CONFIG) is None
 
 
 def test_a_consumer_gets_an_address_of_its_own_family() -> None:
@@ -103,22 +95,6 @@ def test_bytes_under_way_count_against_the_disk() -> None:
     view = device(committed_bytes=950 * MIB)
     assert placement_refusal(view, demand(size=40 * MIB), CONFIG) == filters.NO_DISK
     assert score(device(committed_bytes=500 * MIB), MIB).value < score(device(), MIB).value
-
-
-def test_of_two_draws_the_one_with_more_left_is_taken() -> None:
-    one, two = device(1, own_up_bps=5_000_000), device(2, own_up_bps=1_000_000)
-    assert pick_one([one, two], (0.0, 0.0)) is two
-    assert pick_one([one, two], (0.9, 0.0)) is two
-    assert pick_one([one], (0.5, 0.5)) is one
-    assert pick_one([], (0.5, 0.5)) is None
-    assert pick_one([one, replace(two, routed_bps=18_000_000)], (0.0, 0.9)) is one
-
-
-def test_several_are_different_and_the_best_stands_first() -> None:
-    devices = [device(n, own_up_bps=n * 1_000_000) for n in range(8)]
-    chosen = pick_several(devices, 4, [0.5] * 8)
-    assert chosen == devices[:4]
-    assert len(pick_several(devices[:2], 4, [0.1, 0.2])) == 2
 
 
 def test_a_small_object_takes_little_of_the_line() -> None:
@@ -160,48 +136,3 @@ def test_assignment_never_breaks_a_filter_or_a_disk(devices: list[DeviceView], w
         assert size + CONFIG.disk_reserve_bytes <= by_id[device_id].disk_room_bytes
     for wish in demands:
         assert counts.get(wish.task_id, 0) <= wish.replicas
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(views, max_size=12, unique_by=lambda v: v.device_id),
-    st.floats(0, 1, exclude_max=True),
-    st.floats(0, 1, exclude_max=True),
-)
-def test_routing_only_takes_who_may_serve(devices: list[DeviceView], first: float, second: float) -> None:
-    request = Request(OBJECT, family="ipv4")
-    candidates = eligible(devices, request, CONFIG)
-    one = pick_one(candidates, (first, second))
-    assert (one is None) == (not candidates)
-    assert one is None or routing_refusal(one, request, CONFIG) is None
-    several = pick_several(candidates, 4, [first] * len(candidates))
-    assert len({view.device_id for view in several}) == min(4, len(candidates))
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=7))
-def test_the_odds_of_one_are_those_of_the_choice(idle: list[int]) -> None:
-    """Against every pair of draws, each of which chooses one candidate."""
-    candidates = [device(n, idle_up_bps=bps * 10**6) for n, bps in enumerate(idle)]
-    count = len(candidates)
-    places = [(n + 0.5) / count for n in range(count)]
-    others = [(n + 0.5) / (count - 1) for n in range(count - 1)] or [0.0]
-    chosen = [pick_one(candidates, (first, second)) for first in places for second in others]
-    for one in candidates:
-        equals = [other for other in candidates if other.remaining_up_bps == one.remaining_up_bps]
-        share = sum(winner in equals for winner in chosen) / len(chosen) / len(equals)
-        assert abs(odds_of_one(candidates, one) - share * 1000) <= 1
-
-
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=7))
-def test_the_odds_of_several_are_shares_of_one_whole(idle: list[int]) -> None:
-    candidates = [device(n, idle_up_bps=bps * 10**6) for n, bps in enumerate(idle)]
-    odds = [odds_of_several(candidates, one) for one in candidates]
-    assert 1000 - len(odds) <= sum(odds) <= 1000
-
-
-def test_of_each_line_one_device_is_a_candidate() -> None:
-    candidates = [device(n) for n in range(6)]
-    lines = ["a", "a", "b", None, None, "a"]
-    found = one_per_line(candidates, lines, lambda: 0.99)
-    assert [one.device_id for one in found] == [candidates[n].device_id for n in (3, 4, 5, 2)]
-    assert one_per_line([], [], lambda: 0.0) == []

@@ -19,21 +19,35 @@ class ByteRange:
 
 
 @dataclass(frozen=True, slots=True)
+class Waited:
+    """The least time that a consumer waited, lately, between a request to a device and the first byte of the answer."""
+
+    device_id: Annotated[str, device_id()]
+    ms: Annotated[int, integer(1)]
+
+
+@dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """``jwk``: a key made for this plan alone; it signs the receipts. ``ranges``: all bytes where left out."""
+    """``jwk``: a key made for this plan alone; it signs the receipts. ``ranges``: all bytes where left out.
+
+    ``waited``: what is known of devices of earlier plans; the scheduler learns from it which countries are near.
+    """
 
     object: Annotated[str, hexadecimal(64)]
     jwk: Annotated[Jwk, record(Jwk)]
     ranges: Annotated[tuple[ByteRange, ...], items(record(ByteRange), 64)] = ()
+    waited: Annotated[tuple[Waited, ...], items(record(Waited), 16)] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSource:
-    """``url`` takes the ticket as its ``ticket`` query parameter."""
+    """``url`` takes the ticket as its ``ticket`` query parameter. ``rtt_ms``: the round trip that consumers of the same
+    country have had to devices of this one's; None where none has told."""
 
     device_id: Annotated[str, device_id()]
     url: Annotated[str, text(2048, 8)]
     ticket: Annotated[str, text(TICKET_BYTES_MAX, 1)]
+    rtt_ms: Annotated[int | None, integer(1)] = None
 
 
 @dataclass(frozen=True, slots=True)

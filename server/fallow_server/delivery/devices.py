@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import ipaddress
+from collections.abc import Callable, Iterable, Sequence
 
 from fallow_wire.session import Heartbeat, TaskStatus
 
 from ..clock import Clock
 from ..fleet.live import Fleet, LiveDevice
+from ..scheduling.filters import Config, Request, routing_refusal
+from ..scheduling.holders import Draw, Holders
+from ..scheduling.places import NOWHERE, Place
+from ..scheduling.routing import Choice, choose
 from ..scheduling.views import DeviceView
+from .pseudonym import line_of
+
+PLACED_AT_ONCE = 100
+"""Devices that get a new place before others have their turn: some ms where each holds a hundred objects."""
 
 
 class Devices:
     """Views of connected devices, an index of who holds what, and the requests that no heartbeat shows yet.
 
     ``committed``: bytes of unfinished fills by device; ``tasks`` writes it.
+
+    :param place_of: where an address is.
     """
 
-    def __init__(self, fleet: Fleet, clock: Clock) -> None:
+    def __init__(self, fleet: Fleet, clock: Clock, place_of: Callable[[str], Place] = lambda address: NOWHERE) -> None:
         self.fleet = fleet
         self.committed: dict[str, int] = {}
         self._clock = clock
-        self._held: dict[str, frozenset[str]] = {}
-        self._holders: dict[str, set[str]] = {}
+        self._place_of = place_of
+        self._holders = Holders()
+        self._places: dict[str, Place] = {}
         self._routed: dict[str, tuple[int, int]] = {}
         self._heartbeats: dict[str, Heartbeat | None] = {}
         fleet.observers.append(self)
@@ -53,20 +66,41 @@ class Devices:
             committed_bytes=self.committed.get(device.device_id, 0),
             routed_bps=routed_bps,
             routed_requests=routed_requests,
+            place=self.place(device.device_id),
         )
 
-    def holders(self, object_id: str) -> list[DeviceView]:
-        """Connected devices that hold the object."""
-        found = []
-        for device_id in self._holders.get(object_id, ()):
-            device = self.fleet.get(device_id)
-            view = self.view(device) if device is not None else None
-            if view is not None:
-                found.append(view)
-        return found
+    def place(self, device_id: str) -> Place:
+        """Where a connected device's session comes from."""
+        return self._places.get(device_id, NOWHERE)
 
     def holder_ids(self, object_id: str) -> frozenset[str]:
-        return frozenset(self._holders.get(object_id, ()))
+        """Connected devices that hold the object; takes as long as there are."""
+        return frozenset(self._holders.devices_of(object_id))
+
+    def holder_count(self, object_id: str) -> int:
+        return self._holders.count(object_id)
+
+    def choose(
+        self,
+        request: Request,
+        count: int,
+        config: Config,
+        draw: Draw,
+        place: Place = NOWHERE,
+        near: Sequence[str] = (),
+        without: str | None = None,
+    ) -> list[Choice[DeviceView]]:
+        """At most ``count`` devices for a request from ``place``: :func:`~..scheduling.routing.choose`.
+
+        :param without: a device that is not to be chosen.
+        """
+
+        def candidate(device_id: str) -> DeviceView | None:
+            device = self.fleet.get(device_id) if device_id != without else None
+            view = self.view(device) if device is not None else None
+            return view if view is not None and routing_refusal(view, request, config) is None else None
+
+        return choose(self._holders, request.object_id, count, candidate, draw, place, near)
 
     def owners(self, device_ids: Iterable[str]) -> set[str]:
         """Of those that are connected."""
@@ -77,10 +111,23 @@ class Devices:
         had_bps, had = self._routed.get(device_id, (0, 0))
         self._routed[device_id] = (had_bps + bps, had + 1)
 
+    async def place_anew(self) -> None:
+        """Find again where every device is: what is known of addresses changed."""
+        for number, device in enumerate(list(self.fleet.devices()), 1):
+            if self.fleet.get(device.device_id) is device:
+                held = self._holders.held_by(device.device_id)
+                self._join(device)
+                self._holders.hold(device.device_id, held)
+            if number % PLACED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
     # -------------------------------------------------------------- as observer of the fleet
 
     async def connected(self, device_id: str) -> None:
         self._forget(device_id)
+        device = self.fleet.get(device_id)
+        if device is not None:
+            self._join(device)
 
     async def lost(self, device_id: str) -> None:
         self._forget(device_id)
@@ -90,8 +137,8 @@ class Devices:
 
     async def content_changed(self, device_id: str) -> None:
         device = self.fleet.get(device_id)
-        now = frozenset(device.content) if device is not None else frozenset()
-        self._index(device_id, now)
+        if device is not None:
+            self._holders.hold(device_id, frozenset(device.content))
 
     async def reported(self, device_id: str) -> None:
         device = self.fleet.get(device_id)
@@ -101,19 +148,18 @@ class Devices:
             self._heartbeats[device_id] = heartbeat
             self._routed.pop(device_id, None)
 
+    def _join(self, device: LiveDevice) -> None:
+        place = self._place_of(device.remote_address)
+        self._places[device.device_id] = place
+        self._holders.join(device.device_id, place, public_line_of(device.remote_address))
+
     def _forget(self, device_id: str) -> None:
-        self._index(device_id, frozenset())
-        self._held.pop(device_id, None)
+        self._holders.leave(device_id)
+        self._places.pop(device_id, None)
         self._routed.pop(device_id, None)
         self._heartbeats.pop(device_id, None)
 
-    def _index(self, device_id: str, now: frozenset[str]) -> None:
-        before = self._held.get(device_id, frozenset())
-        for object_id in before - now:
-            holders = self._holders[object_id]
-            holders.discard(device_id)
-            if not holders:
-                del self._holders[object_id]
-        for object_id in now - before:
-            self._holders.setdefault(object_id, set()).add(device_id)
-        self._held[device_id] = now
+
+def public_line_of(address: str) -> str | None:
+    """The line that a device at ``address`` shares; None for a private address: behind one may be a test network."""
+    return line_of(address) if ipaddress.ip_address(address.partition("%")[0]).is_global else None

@@ -19,6 +19,8 @@ from ..clock import Clock
 DAY_S = 86_400
 KEY_BYTES = 32
 NAME_BYTES = 16
+POOL_CHARS = 11
+"""64 bits: a day has thousands of regions."""
 
 
 def prefix_of(address: str) -> str:
@@ -58,6 +60,10 @@ class Pseudonyms:
     def line(self, address: str) -> str:
         """The same for the line of a device; no line has the name of a consumer."""
         return self._name(f"line {line_of(address)}")
+
+    def pool(self, name: str) -> str:
+        """The same, of half the length, for a region that devices are chosen from."""
+        return self._name(f"pool {name}")[:POOL_CHARS]
 
     def _name(self, prefix: str) -> str:
         day = self._clock.now() // DAY_S

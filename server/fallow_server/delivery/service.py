@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable
 
 from aiohttp import web
 from fallow_wire.errors import Malformed
@@ -15,33 +12,19 @@ from fallow_wire.keys import PublicKey
 from fallow_wire.limits import CHUNK_BYTES
 from fallow_wire.manifest import Manifest
 from fallow_wire.plans import ByteRange, Plan, PlanRequest, PlanSource
-from fallow_wire.session import HEARTBEAT_S
 
 from ..catalogue.names import quoted
 from ..catalogue.objects import Catalogue, HeldObject
 from ..catalogue.service import not_found, object_id_of
 from ..clock import Clock
 from ..fleet.live import Fleet
-from ..http import Api, Role, caller_address, json_response, record_body, refusal
-from ..scheduling.filters import Request, url_for
-from ..scheduling.routing import (
-    assumed_bps,
-    eligible,
-    odds_of_one,
-    odds_of_several,
-    one_per_line,
-    pick_one,
-    pick_several,
-)
-from ..scheduling.views import DeviceView
+from ..http import Api, Role, caller_address, json_response, record_body
 from ..signing import SigningKeys
 from .config import Config
-from .consumers import ConsumerLimit
 from .devices import Devices
-from .escrow import Escrow, Reservations
 from .metalink import MEDIA_TYPE, SUFFIX, MetalinkFile, metalink
-from .pseudonym import Pseudonyms, family_of
-from .tickets import Order, Tariffs, TicketIssuer
+from .router import Consumer, LedgerLink, Router, Wanted
+from .tickets import TicketIssuer
 from .transfer import CORS, Transfer
 
 PREFLIGHT = {
@@ -52,25 +35,8 @@ PREFLIGHT = {
 }
 
 
-class LedgerLink(Reservations, Tariffs, Protocol):
-    """What delivery needs of :class:`fallow_server.link.Link`."""
-
-
 DOCUMENT_BYTES_PER_TICKET = 4 * 2**30
 """Of the object: the digests of so much are 5 ms of work, some times that of issuing a ticket."""
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """A device with the ticket to show it; ``url`` is without the ticket."""
-
-    device_id: str
-    url: str
-    ticket: str
-
-    @property
-    def ticketed_url(self) -> str:
-        return f"{self.url}?ticket={self.ticket}"
 
 
 class DeliveryService:
@@ -89,19 +55,23 @@ class DeliveryService:
         self._config = config
         self._catalogue = catalogue
         self._clock = clock
-        self._draw = draw
-        self.devices = Devices(fleet, clock)
-        self.escrow = Escrow(config, link, clock)
-        self._pseudonyms = Pseudonyms(clock)
-        self.issuer = TicketIssuer(config, keys, self.escrow, link, clock, line_of=self._line_of)
-        self._limit = ConsumerLimit(config, clock)
+        self.router = Router(config, fleet, link, keys, clock, draw)
         self._transfer = Transfer(config, catalogue.blobs)
 
-    async def start(self) -> None:
-        """Nothing runs by itself; escrow is borrowed when the first ticket needs it."""
+    @property
+    def devices(self) -> Devices:
+        return self.router.devices
+
+    @property
+    def issuer(self) -> TicketIssuer:
+        return self.router.issuer
+
+    async def run(self) -> None:
+        """What goes on besides requests, until cancelled."""
+        await self.router.run()
 
     async def close(self) -> None:
-        await self.escrow.close()
+        await self.router.close()
 
     def add_routes(self, api: Api) -> None:
         api.add("GET", "/o/{id}/{name}", self.get_object, Role.ANYONE)
@@ -113,10 +83,10 @@ class DeliveryService:
     # What the publisher is told of an object (catalogue's Insight).
 
     def replicas_of(self, object_id: str) -> int:
-        return len(self.devices.holder_ids(object_id))
+        return self.devices.holder_count(object_id)
 
     async def is_funded(self, publisher: str) -> bool:
-        return await self.escrow.is_funded(publisher)
+        return await self.router.escrow.is_funded(publisher)
 
     def origin_url(self, object_id: str, name: str) -> str:
         return f"{self._config.public_url}/o/{object_id}/{quoted(name)}?source=origin"
@@ -135,9 +105,11 @@ class DeliveryService:
         unchanged = self._transfer.unchanged(request, held)
         if unchanged is not None:
             return unchanged
-        self._transfer.span(request, held)
+        span = self._transfer.span(request, held)
         if request.method == "GET" and request.query.get("source") != "origin":
-            routed = await self._route(request, held, name, 1, held.size)
+            consumer = self._consumer(request)
+            self.router.asked(consumer, held, span.length)
+            routed = await self.router.route(consumer, Wanted(held, name, held.size), 1)
             if routed:
                 # The ticket is this consumer's and for now: no cache may keep the answer.
                 headers = {"Location": routed[0].ticketed_url, "Cache-Control": "no-store", **CORS}
@@ -145,11 +117,13 @@ class DeliveryService:
         return await self._transfer.respond(request, held)
 
     async def _metalink(self, request: web.Request, held: HeldObject, name: str) -> web.Response:
-        self._charge(request, _document_cost(held))
+        consumer = self._consumer(request)
+        self.router.charge(consumer, _document_cost(held))
         manifest = await self._manifest(held.object_id)
         routed = []
         if request.method == "GET":
-            routed = await self._route(request, held, name, self._config.sources_max, held.size)
+            self.router.asked(consumer, held, held.size)
+            routed = await self.router.route(consumer, Wanted(held, name, held.size), self._config.sources_max)
         urls = [source.ticketed_url for source in routed]
         origin = self.origin_url(held.object_id, name)
         text = metalink(MetalinkFile(name, _parsed(manifest), held.sha256, urls, origin))
@@ -161,13 +135,16 @@ class DeliveryService:
         PublicKey.from_jwk(wanted.jwk)  # a weak key would let anyone sign receipts
         held = await self._find(wanted.object)
         length = _requested_bytes(wanted.ranges, held.size)
-        self._charge(request, _document_cost(held))
+        consumer = self._consumer(request)
+        self.router.charge(consumer, _document_cost(held))
+        self.router.learn(consumer, wanted.waited)
+        self.router.asked(consumer, held, length)
         manifest = await self._manifest(held.object_id)
         name = held.names[0][1]
         # Timed before the tickets are: what the plan says must hold for each of them.
         expires_at = self._clock.now() + self._config.ticket_s
-        routed = await self._route(request, held, name, self._config.sources_max, length, wanted)
-        sources = tuple(PlanSource(source.device_id, source.url, source.ticket) for source in routed)
+        routed = await self.router.route(consumer, Wanted(held, name, length, wanted.jwk), self._config.sources_max)
+        sources = tuple(PlanSource(one.device_id, one.url, one.ticket, one.rtt_ms) for one in routed)
         plan = Plan(held.object_id, name, manifest, sources, self.origin_url(held.object_id, name), expires_at)
         return json_response(plan, headers=CORS)
 
@@ -183,83 +160,8 @@ class DeliveryService:
             raise not_found()
         return manifest
 
-    # -------------------------------------------------------------- choosing devices
-
-    async def _route(
-        self,
-        request: web.Request,
-        held: HeldObject,
-        name: str,
-        count: int,
-        max_bytes: int,
-        plan: PlanRequest | None = None,
-    ) -> list[Routed]:
-        """At most ``count`` devices with a ticket each, best first; none where the origin has to serve.
-
-        :raises ApiProblem: 429 when the consumer asks for too many tickets.
-        """
-        if max_bytes == 0 or held.size < self._config.redirect_bytes_min:
-            return []
-        address = _checked_address(request)
-        wanted = Request(held.object_id, family=family_of(address))
-        candidates = eligible(self.devices.holders(held.object_id), wanted, self._config.filters)
-        lines = [self._line_of(device.device_id) for device in candidates]
-        candidates = one_per_line(candidates, lines, self._draw)
-        chosen = self._choose(candidates, count)
-        odds_of = odds_of_several if count > 1 else odds_of_one
-        if not chosen:
-            return []
-        self._charge(request, len(chosen))
-        if not self._limit.allows_bytes(address, max_bytes * len(chosen)):
-            return []
-        order = Order(
-            held.object_id,
-            held.publisher_of(name),
-            self._pseudonyms.of(address),
-            max_bytes,
-            jwk=None if plan is None else plan.jwk,
-        )
-        assumed = assumed_bps(max_bytes // len(chosen), HEARTBEAT_S, self._config.assumed_bps_max)
-        routed = []
-        for device in chosen:
-            url = url_for(device, wanted.family)
-            odds = odds_of(candidates, device)
-            ticket = await self.issuer.issue(device.device_id, replace(order, odds=odds))
-            if url is None or ticket is None:
-                break
-            self.devices.note_routed(device.device_id, assumed)
-            routed.append(Routed(device.device_id, f"{url}/o/{held.object_id}/{quoted(name)}", ticket))
-        return routed
-
-    def _line_of(self, device_id: str) -> str | None:
-        device = self.devices.fleet.get(device_id)
-        if device is None or not ipaddress.ip_address(device.remote_address.partition("%")[0]).is_global:
-            return None  # behind one private address may be a whole test network
-        return self._pseudonyms.line(device.remote_address)
-
-    def _charge(self, request: web.Request, tickets: int) -> None:
-        """:raises ApiProblem: 429 when the consumer has asked for too much lately."""
-        if not self._limit.allows(_checked_address(request), tickets):
-            raise refusal(
-                429, "too-many-tickets", "Too many requests from this address",
-                remedy="Wait a little, or fetch the object with ?source=origin.",
-                headers={"Retry-After": "5", **CORS},
-            )  # fmt: skip
-
-    def _choose(self, candidates: Sequence[DeviceView], count: int) -> list[DeviceView]:
-        if count > 1:
-            return pick_several(candidates, count, [self._draw() for _ in candidates])
-        one = pick_one(candidates, (self._draw(), self._draw()))
-        return [] if one is None else [one]
-
-
-def _checked_address(request: web.Request) -> str:
-    address = caller_address(request).partition("%")[0]
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        return "0.0.0.0"
-    return address
+    def _consumer(self, request: web.Request) -> Consumer:
+        return self.router.consumer(caller_address(request))
 
 
 def _document_cost(held: HeldObject) -> int:

@@ -183,7 +183,10 @@ def findings_of(rows: list[Row], failed: Mapping[str, str]) -> list[Finding]:
         detail = f"a canary did not get from {culprit} what it should: {reason or 'no reason given'}"
         neighbours = {device for line in lines_of[culprit] for device in devices_of[line]}
         found += [(0.0, device, FAILED_AUDIT, detail) for device in {culprit, *neighbours}]
-    deliveries = [Delivery(*row[1:]) for row in rows]
+    deliveries = []
+    for _, line, subject, object_id, odds in rows:
+        consumer, _, pool = subject.partition(".")
+        deliveries.append(Delivery(line, consumer, object_id, odds, pool))
     for pair in unlikely_pairs(deliveries):
         found += [(pair.chance, device, UNLIKELY_PAIR, pair.detail()) for device in devices_of[pair.line]]
     for share in unlikely_shares(deliveries):

@@ -1,8 +1,8 @@
 """What of a day's deliveries looks made up. Pure.
 
 The scheduler chooses which device serves a consumer, so for a given object each consumer should meet the devices as the
-others do. Who fetches from the own devices alone, and lets all other tickets lapse, meets them far too often: a
-binomial test says how far. It accuses nobody; it puts a pair in front of an operator, with its reason.
+others of its region do. Who fetches from the own devices alone, and lets all other tickets lapse, meets them far too
+often: a binomial test says how far. It accuses nobody; it puts a pair in front of an operator, with its reason.
 """
 
 from __future__ import annotations
@@ -18,16 +18,27 @@ FALSE_ALARMS_A_DAY = 0.001
 """Pairs of an honest day that may be held against somebody, on average: one in three years."""
 
 
+Choice = tuple[str, str]
+"""An object, and the region that devices were chosen from for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One settled ticket. ``line``: of the device, or the device itself where no line is known; all devices of a line
     count together. ``consumer`` is the pseudonym of that day, ``odds`` the chance, per mille, that the scheduler gave
-    to the device."""
+    to the device, and ``pool`` names the region that it chose from: consumers elsewhere hardly meet these devices, and
+    are nothing to compare with."""
 
     line: str
     consumer: str
     object_id: str
     odds: int | None = None
+    pool: str = ""
+
+    @property
+    def choice(self) -> Choice:
+        """Deliveries of one choice can be compared."""
+        return self.object_id, self.pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +84,27 @@ class Suspicion:
 
 def unlikely_pairs(deliveries: Iterable[Delivery]) -> list[Suspicion]:
     """The pairs of one day that met too often, the least likely first."""
-    of_object: Counter[str] = Counter()
-    of_line: Counter[tuple[str, str]] = Counter()
-    of_consumer: dict[str, Counter[str]] = defaultdict(Counter)
-    met: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    holders: dict[str, set[str]] = defaultdict(set)
+    of_all: Counter[Choice] = Counter()
+    of_line: Counter[tuple[str, Choice]] = Counter()
+    of_consumer: dict[str, Counter[Choice]] = defaultdict(Counter)
+    met: dict[tuple[str, str], Counter[Choice]] = defaultdict(Counter)
+    holders: dict[Choice, set[str]] = defaultdict(set)
     for one in deliveries:
-        of_object[one.object_id] += 1
-        of_line[one.line, one.object_id] += 1
-        of_consumer[one.consumer][one.object_id] += 1
-        met[one.line, one.consumer][one.object_id] += 1
-        holders[one.object_id].add(one.line)
-    tested = {pair: objects for pair, objects in met.items() if objects.total() >= PAIR_TICKETS_MIN}
+        of_all[one.choice] += 1
+        of_line[one.line, one.choice] += 1
+        of_consumer[one.consumer][one.choice] += 1
+        met[one.line, one.consumer][one.choice] += 1
+        holders[one.choice].add(one.line)
+    tested = {pair: choices for pair, choices in met.items() if choices.total() >= PAIR_TICKETS_MIN}
     found = []
-    for (line, consumer), objects in tested.items():
+    for (line, consumer), choices in tested.items():
         expected = 0.0
-        for object_id, tickets in of_consumer[consumer].items():
+        for choice, tickets in of_consumer[consumer].items():
             # What the others met. Each holder counts as met once more, so that a rare object proves nothing alone.
-            others = of_object[object_id] - tickets
-            theirs = of_line[line, object_id] - objects[object_id]
-            expected += tickets * (theirs + 1) / (others + len(holders[object_id]))
-        tickets, count = of_consumer[consumer].total(), objects.total()
+            others = of_all[choice] - tickets
+            theirs = of_line[line, choice] - choices[choice]
+            expected += tickets * (theirs + 1) / (others + len(holders[choice]))
+        tickets, count = of_consumer[consumer].total(), choices.total()
         share = min(1.0, expected / tickets)
         chance = binomial_tail(count, tickets, share)
         if chance * len(tested) < FALSE_ALARMS_A_DAY:
@@ -108,14 +119,14 @@ def unlikely_shares(deliveries: Iterable[Delivery]) -> list[Share]:
     is not known, no line of H is chosen for more than 2/H, for a consumer is sent to the better of two drawn at random.
     An object that nobody else served says nothing.
     """
-    by_object: dict[str, dict[str, list[int | None]]] = defaultdict(lambda: defaultdict(list))
+    by_choice: dict[Choice, dict[str, list[int | None]]] = defaultdict(lambda: defaultdict(list))
     for one in deliveries:
-        by_object[one.object_id][one.line].append(one.odds)
+        by_choice[one.choice][one.line].append(one.odds)
     tested: list[tuple[str, int, int, float]] = []
     counts: Counter[str] = Counter()
     totals: Counter[str] = Counter()
     expected: dict[str, float] = defaultdict(float)
-    for lines in by_object.values():
+    for lines in by_choice.values():
         total = sum(map(len, lines.values()))
         for line, found_odds in lines.items():
             known = [odds for odds in found_odds if odds is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 from collections.abc import Awaitable, Callable, Set
 
 from fallow_wire.keys import PublicKey
@@ -18,7 +18,6 @@ from ..fleet.live import LiveDevice
 from ..http import refusal
 from ..scheduling.filters import Request, url_for
 from ..scheduling.needs import Needs
-from ..scheduling.routing import eligible, pick_several
 from ..scheduling.views import COPY, Demand
 from .config import Config
 from .kinds import Order, TaskRequest
@@ -85,9 +84,6 @@ class Fills:
 
     async def _device_sources(self, device: LiveDevice, task: NetworkTask, name: str) -> list[Source]:
         wanted = Request(task.object_id, FILL, family_of(device.remote_address))
-        holders = [view for view in self._devices.holders(task.object_id) if view.device_id != device.device_id]
-        candidates = eligible(holders, wanted, self._config.filters)
-        draws = [int.from_bytes(os.urandom(4), "big") / 2**32 for _ in candidates]
         order = TicketOrder(
             task.object_id,
             task.publisher,
@@ -97,7 +93,15 @@ class Fills:
             PublicKey(device.public_key).jwk(),
         )
         sources = []
-        for view in pick_several(candidates, self._config.sources_max, draws):
+        chosen = self._devices.choose(
+            wanted,
+            self._config.sources_max,
+            self._config.filters,
+            random.random,
+            self._devices.place(device.device_id),
+            without=device.device_id,
+        )
+        for view in (choice.device for choice in chosen):
             url = url_for(view, wanted.family)
             ticket = await self._issuer.issue(view.device_id, order)
             if url is None or ticket is None:

@@ -1,0 +1,184 @@
+"""One consumer's request: which devices, near whom, and with which tickets."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from fallow_wire.keys import Jwk
+from fallow_wire.plans import Waited
+from fallow_wire.session import HEARTBEAT_S
+
+from ..catalogue.names import quoted
+from ..catalogue.objects import HeldObject
+from ..clock import Clock
+from ..fleet.live import Fleet
+from ..http import refusal
+from ..scheduling.distances import Distances
+from ..scheduling.filters import Request, url_for
+from ..scheduling.places import Place
+from ..scheduling.routing import assumed_bps
+from ..signing import SigningKeys
+from .config import Config
+from .consumers import ConsumerLimit
+from .devices import Devices, public_line_of
+from .escrow import Escrow, Reservations
+from .geography import Geography
+from .pseudonym import Pseudonyms, family_of
+from .tickets import Order, Tariffs, TicketIssuer
+from .transfer import CORS
+
+
+class LedgerLink(Reservations, Tariffs, Protocol):
+    """What delivery needs of :class:`fallow_server.link.Link`."""
+
+
+class DemandSink(Protocol):
+    """Hears what is asked for; :class:`fallow_server.scheduling.demand.Demands`."""
+
+    def note(self, object_id: str, place: Place, bytes_: int, now: float) -> None:
+        """A consumer at ``place`` asked for so many bytes. ``now``: Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Who asks, for as long as the request takes. ``address`` is an IP address as text."""
+
+    address: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a consumer is to be sent to devices for.
+
+    ``max_bytes``: what each ticket shall allow. ``jwk``: the key that confirms delivery, None for a consumer that
+    does not.
+    """
+
+    held: HeldObject
+    name: str
+    max_bytes: int
+    jwk: Jwk | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A device with the ticket to show it; ``url`` is without the ticket. ``rtt_ms``: what the round trip is likely to
+    be, or None."""
+
+    device_id: str
+    url: str
+    ticket: str
+    rtt_ms: int | None
+
+    @property
+    def ticketed_url(self) -> str:
+        return f"{self.url}?ticket={self.ticket}"
+
+
+class Router:
+    """:param draw: gives numbers in [0, 1). ``demand``: whoever wants to hear what is asked for."""
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Fleet,
+        link: LedgerLink,
+        keys: SigningKeys,
+        clock: Clock,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._draw = draw
+        self.demand: DemandSink | None = None
+        self.geography = Geography(config.address_tables)
+        self.devices = Devices(fleet, clock, self.geography.place_of)
+        self.escrow = Escrow(config, link, clock)
+        self._distances = Distances()
+        self._pseudonyms = Pseudonyms(clock)
+        self.issuer = TicketIssuer(config, keys, self.escrow, link, clock, line_of=self._line_of)
+        self._limit = ConsumerLimit(config, clock)
+
+    def consumer(self, address: str) -> Consumer:
+        """:param address: as the connection or a trusted proxy says it."""
+        address = address.partition("%")[0]
+        try:
+            return Consumer(address, self.geography.place_of(address))
+        except ValueError:
+            return Consumer("0.0.0.0", self.geography.place_of("0.0.0.0"))
+
+    def asked(self, consumer: Consumer, held: HeldObject, size: int) -> None:
+        """A consumer wants so many bytes of an object, from whomever."""
+        if self.demand is not None:
+            self.demand.note(held.object_id, consumer.place, size, self._clock.now())
+
+    def learn(self, consumer: Consumer, waited: tuple[Waited, ...]) -> None:
+        """What the consumer says of devices that it was sent to before."""
+        for one in waited:
+            self._distances.note(consumer.place, self.devices.place(one.device_id), one.ms)
+
+    def charge(self, consumer: Consumer, tickets: int) -> None:
+        """:raises ApiProblem: 429 when the consumer has asked for too much lately."""
+        if not self._limit.allows(consumer.address, tickets):
+            raise refusal(
+                429, "too-many-tickets", "Too many requests from this address",
+                remedy="Wait a little, or fetch the object with ?source=origin.",
+                headers={"Retry-After": "5", **CORS},
+            )  # fmt: skip
+
+    async def route(self, consumer: Consumer, wanted: Wanted, count: int) -> list[Routed]:
+        """At most ``count`` devices with a ticket each, near ones first; none where the origin has to serve.
+
+        :raises ApiProblem: 429 when the consumer asks for too many tickets.
+        """
+        held = wanted.held
+        if wanted.max_bytes == 0 or held.size < self._config.redirect_bytes_min:
+            return []
+        request = Request(held.object_id, family=family_of(consumer.address))
+        chosen = self.devices.choose(
+            request, count, self._config.filters, self._draw, consumer.place, self._distances.near(consumer.place)
+        )
+        if not chosen:
+            return []
+        self.charge(consumer, len(chosen))
+        if not self._limit.allows_bytes(consumer.address, wanted.max_bytes * len(chosen)):
+            return []
+        publisher, subject = held.publisher_of(wanted.name), self._pseudonyms.of(consumer.address)
+        path = f"/o/{held.object_id}/{quoted(wanted.name)}"
+        assumed = assumed_bps(wanted.max_bytes // len(chosen), HEARTBEAT_S, self._config.assumed_bps_max)
+        routed = []
+        for choice in chosen:
+            device_id = choice.device.device_id
+            url = url_for(choice.device, request.family)
+            order = Order(
+                held.object_id,
+                publisher,
+                f"{subject}.{self._pseudonyms.pool(choice.pool)}",
+                wanted.max_bytes,
+                jwk=wanted.jwk,
+                odds=choice.odds,
+            )
+            ticket = await self.issuer.issue(device_id, order)
+            if url is None or ticket is None:
+                break
+            self.devices.note_routed(device_id, assumed)
+            round_trip_ms = self._distances.round_trip_ms(consumer.place, choice.device.place)
+            routed.append(Routed(device_id, url + path, ticket, round_trip_ms))
+        return routed
+
+    async def run(self) -> None:
+        """Follow the tables of addresses, until cancelled."""
+        await self.geography.run(self.devices.place_anew)
+
+    async def close(self) -> None:
+        await self.escrow.close()
+
+    def _line_of(self, device_id: str) -> str | None:
+        device = self.devices.fleet.get(device_id)
+        if device is None or public_line_of(device.remote_address) is None:
+            return None
+        return self._pseudonyms.line(device.remote_address)
