@@ -6,7 +6,6 @@ import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pytest
 from fallow_server.scheduling.booking import bookable_bytes
 from fallow_server.scheduling.columns import HOURS, Copies, Fleet, Objects, Pairs
 from fallow_server.scheduling.placement import Config, Plan, place, wanted_replicas
