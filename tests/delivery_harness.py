@@ -24,6 +24,7 @@ from fallow_server.signing import SigningKeys
 from fallow_server.tasks.config import Config as TaskConfig
 from fallow_server.tasks.service import TaskService
 from fallow_wire.jws import Kind, Signed, sign
+from fallow_wire.probes import ProbeResult
 from fallow_wire.session import (
     Disk,
     Downward,
@@ -103,7 +104,7 @@ def heartbeat(**changes: Any) -> Heartbeat:
         disk=Disk(10 * 2**30, 0, 20 * 2**30, "ssd"),
         processor=Processor(4, "x86_64", 90, 2**30),
         environment=Environment((ServicePort("tcp", 32557, "ipv4", "203.0.113.5", "none"),), "none", "os", "m", "1"),
-        services=("object", "fill"),
+        services=("object", "fill", "probe"),
         connections_max=100,
     )
     return replace(good, **changes)
@@ -146,8 +147,15 @@ class HandDevice:
         self.live.content = set(object_ids)
         await self._tell("content_changed", self.id)
 
-    async def says(self, task_id: str, status: str, bytes_done: int = 0, reason: str | None = None) -> None:
-        await self._tell("task_status", self.id, TaskStatus(task_id, status, bytes_done, reason))
+    async def says(
+        self,
+        task_id: str,
+        status: str,
+        bytes_done: int = 0,
+        reason: str | None = None,
+        result: ProbeResult | None = None,
+    ) -> None:
+        await self._tell("task_status", self.id, TaskStatus(task_id, status, bytes_done, reason, result))
 
     async def leave(self) -> None:
         assert self.live is not None
@@ -187,6 +195,8 @@ class Harness:
         self.link = link or HandLink()
         self.fleet = Fleet()
         self.url = ""
+        self.names: dict[str, list[str]] = {}
+        """What name servers say of targets of probes."""
 
     async def start(self) -> None:
         self.directory.mkdir(exist_ok=True)
@@ -211,7 +221,7 @@ class Harness:
         self.catalogue.insight = self.delivery
         self.tasks = TaskService(
             self.task_config, self.database, self.catalogue.catalogue, self.delivery.devices, self.delivery.issuer,
-            self.clock, self.url,
+            self.clock, self.url, self.resolve,
         )  # fmt: skip
         await self.runner.cleanup()
         api = Api(Tokens())
@@ -224,6 +234,9 @@ class Harness:
         self.http = aiohttp.ClientSession(auto_decompress=False)
         await self.catalogue.start()
         await self.tasks.start()
+
+    async def resolve(self, host: str) -> list[str]:
+        return self.names.get(host, [])
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=503)

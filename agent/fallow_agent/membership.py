@@ -215,7 +215,7 @@ class Membership:
         self._tasks.start("drain", self._drain())
 
     async def _drain(self) -> None:
-        from .online import hand_over
+        from .proofs.submission import hand_over
 
         enrolled = self._life().enrolled
         assert enrolled is not None

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 from fallow_wire.keys import PrivateKey
 from fallow_wire.limits import CONTENT_IDS_MAX
-from fallow_wire.session import Cancel, Content, DialBack, Environment, Heartbeat, Policy, Task, TaskStatus
+from fallow_wire.session import Cancel, Content, DialBack, Heartbeat, Policy, Reachability, Task, TaskStatus
 from yarl import URL
 
 from .allowance import Used, day_written_full
@@ -28,8 +28,8 @@ from .edge.server import EdgeConfig
 from .edge.service import EdgeService
 from .host.budgets import HostBudgets
 from .host.disk import DiskReader, free_bytes
-from .host.environment import EnvironmentReader
 from .host.headroom import FULL, Headroom
+from .host.igd import Finder
 from .host.processor import ProcessorReader
 from .life import ACTIVE, PAUSED, Life
 from .line import FORECAST
@@ -45,6 +45,7 @@ from .line.speedtest_probe import SpeedtestProbe
 from .line.survey import Survey
 from .outward import is_private
 from .policy import PolicyInForce
+from .ports.reach import PORTS, Reach
 from .probing.prober import Prober
 from .proofs.outbox import Outbox, OutboxUnavailable
 from .proofs.submission import Submission
@@ -102,6 +103,7 @@ class Online:
         self._tasks = tasks
         self._time_corrected = time_corrected
         self._service_port: int | None = None
+        self._service_bound = asyncio.Event()
         self._counted = Used()
         self._submitted_at = self._host_read_at = clock.monotonic()
         self._shared = True
@@ -143,7 +145,8 @@ class Online:
         fills = Fills(self._content, self._filler.fill, lambda: self._policy.keys)
         self._runner = TaskRunner(self._content, {FILL: fills, PROBE: self._prober}, self._session.send)
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
-        self._environment_reader = EnvironmentReader(config.service, config.model, version)
+        find = Finder(clock.monotonic)
+        self._reach = Reach(config, version, scheduler, key, find, monotonic=clock.monotonic, changed=self._reach_anew)
         household = Household(Meter(config.line.interface))
         self._delay = DelayProbe(
             lambda: URL(scheduler).host,
@@ -151,7 +154,7 @@ class Online:
             patient=lambda: household.seen_by != COUNTERS,
             at_edge=lambda: household.position == ROUTER,
         )
-        self._survey = survey = Survey(config.line, household, self._own_bytes, clock=clock, settings=settings)
+        self._survey = survey = Survey(config.line, household, self._own_bytes, find, clock=clock, settings=settings)
         survey.train_bps = lambda: self._delay.trains.bps
         self._sharing = Sharing(
             LineReader(lambda: survey.capacity, household, self._own_bytes, forecast=settings.get(FORECAST)),
@@ -197,6 +200,7 @@ class Online:
         self._tasks.start("session", self._session.run())
 
     def start_service(self) -> None:
+        self._tasks.replace("ports", self._keep_port_open())
         self._follow_permission()
         self._session.report_changed()
 
@@ -205,6 +209,7 @@ class Online:
         self._follow_permission()
         await self._service.stop_transfers()
         self._session.report_changed()
+        await self._close_port()
 
     def seal_all(self) -> None:
         """The device leaves: what was served so far is all."""
@@ -230,7 +235,9 @@ class Online:
 
     async def close(self) -> None:
         """Stop and save everything, as it is."""
+        await self._close_port()
         await self._tasks.stop(*_LOOPS)
+        await self._reach.close()
         await self._service.close()
         self._count()
         self._content.close()
@@ -254,6 +261,9 @@ class Online:
 
     def take_dial_back(self, dial_back: DialBack) -> None:
         self._nonces.add(dial_back.nonce, self._clock.monotonic())
+
+    def take_reachability(self, found: Reachability) -> None:
+        self._reach.take(found)
 
     def task_statuses(self) -> list[TaskStatus]:
         return self._runner.statuses()
@@ -300,6 +310,7 @@ class Online:
                 "refused_today": usage.day_refused,
             },
             "environment": report.environment,
+            PORTS: self._reach.status(),
             "sessions": self._service.sessions(),
             "tasks": self._runner.statuses(),
             "content": {"objects": len(self._content.objects()), "bytes": self._content.usage_bytes()},
@@ -312,13 +323,14 @@ class Online:
         }
 
     def _read_host(self) -> None:
-        environment = self._environment_reader.read(self._service_port or self._config.service.port)
-        if self._service_port is None:
-            environment = dataclasses.replace(environment, service_ports=())
-        self._environment: Environment = environment
+        self._environment = self._reach.environment(self._service_port)
         self._processor = self._processor_reader.read()
-        behind_router = environment.nat in ("private", "unknown")
+        behind_router = self._environment.nat in ("private", "unknown")
         self._host.read(self._processor.temperature_c, behind_router=behind_router)
+
+    def _reach_anew(self) -> None:
+        self._environment = self._reach.environment(self._service_port)
+        self._session.report_changed()
 
     def _take_time(self, unix_s: int) -> None:
         self._clock.set_server_time(unix_s)
@@ -366,8 +378,19 @@ class Online:
                 told = True
                 await asyncio.sleep(RETRY_PORT_S)
         _log.info("service port %d is open", self._service_port)
+        self._service_bound.set()
         self._read_host()
         self._session.report_changed()
+
+    async def _keep_port_open(self) -> None:
+        """Nobody is asked to let anybody in before there is a port, and while the owner pauses."""
+        await self._service_bound.wait()
+        assert self._service_port is not None
+        await self._reach.run(self._service_port)
+
+    async def _close_port(self) -> None:
+        await self._tasks.stop("ports")
+        await self._reach.release()
 
     async def _follow_up(self) -> None:
         """Count, tell, save, and wake who has work."""
@@ -410,25 +433,6 @@ class Online:
         beside = (self._delay.wire_bytes(), self._speedtest.wire_bytes(), self._prober.wire_bytes())
         sent, received = self._pacer.wire_bytes(self._clock.monotonic()), self._filler.wire_bytes()
         return sent + sum(up for up, _ in beside), received + sum(down for _, down in beside)
-
-
-async def hand_over(connection: sqlite3.Connection, http: aiohttp.ClientSession, ledger: str, key: PrivateKey) -> None:
-    """Seal all tickets and bring their proofs to the ledger; ends when it has acknowledged everything."""
-    outbox = Outbox(connection)
-    for served in outbox.open_tickets():
-        outbox.seal(served.jti)
-    submission = Submission(outbox, http, lambda: ledger, key)
-    running = asyncio.get_running_loop().create_task(submission.run(), name="last-submission")
-    done = asyncio.get_running_loop().create_task(submission.all_acknowledged(), name="all-acknowledged")
-    try:
-        ended, _ = await asyncio.wait((running, done), return_when=asyncio.FIRST_COMPLETED)
-        for task in ended:
-            task.result()
-        outbox.forget_kept()  # the next ledger may be another one
-    finally:
-        for task in (running, done):
-            task.cancel()
-        await asyncio.gather(running, done, return_exceptions=True)
 
 
 def _one(addresses: tuple[str, ...]) -> str | None:

@@ -39,6 +39,10 @@ ZH_STATES: dict[str, str] = {
     "probe": "探测",
     "countersigned": "有回执",
     "legacy": "无回执",
+    "open": "开放",
+    "mapped": "经路由器可达",
+    "carrier": "运营商级 NAT",
+    "blocked": "被阻挡",
     "yes": "是",
     "no": "否",
 }
@@ -165,6 +169,40 @@ ZH_SENTENCES: dict[str, str] = {
     "Restart the device (or press its button), then try again.": "请重启设备（或按下按钮）后再试。",
     "The scheduler cannot be reached": "无法连接调度服务器",
     "Nothing is lost; the device goes on trying": "不会丢失任何数据；设备会继续尝试",
+    "Your provider shares its address among homes (carrier-grade NAT)": (
+        "您的运营商让多户家庭共用一个地址（运营商级 NAT）"
+    ),
+    "Ask your provider for a public IPv4 address. Until then the device only gets tasks that need no connection from "
+    "outside": "请向运营商申请公网 IPv4 地址。在此之前，设备只会得到无需外部连接的任务",
+    "There is a second router before yours": "您的路由器前面还有一台路由器",
+    "Forward TCP {} in that router to yours, or have it work as a mere modem (bridge mode). If you have only one "
+    "router, ask your provider for a public IPv4 address": (
+        "请在那台路由器上把 TCP {} 转发到您的路由器，或将其设为桥接模式。"
+        "如果您只有一台路由器，请向运营商申请公网 IPv4 地址"
+    ),
+    "The port is closed at your router": "端口在您的路由器上未开放",
+    "Your router offers neither UPnP nor PCP": "您的路由器既不提供 UPnP 也不提供 PCP",
+    "Your router refuses to open the port": "您的路由器拒绝开放端口",
+    "Turn UPnP or PCP on in your router, or": "请在路由器中打开 UPnP 或 PCP，或者",
+    "Allow this device to open ports in your router's settings, or": "请在路由器设置中允许本设备开放端口，或者",
+    "Forward TCP {} to this device, {}, in your router's settings": "请在路由器设置中把 TCP {} 转发到本设备 {}",
+    "Your router has opened the port, and it is not reached all the same": "您的路由器已开放端口，但从外部仍无法到达",
+    "Look for a firewall on this device, in your router or at your provider that stops connections from outside": (
+        "请检查本设备、路由器或运营商处是否有防火墙阻挡外部连接"
+    ),
+    "The port is open in this device's firewall, and it is not reached all the same": (
+        "端口已在本设备的防火墙中开放，但从外部仍无法到达"
+    ),
+    "Look for a firewall before this device or at your provider that stops connections from outside": (
+        "请检查本设备之前或运营商处是否有防火墙阻挡外部连接"
+    ),
+    "The forwarded port is not reached": "转发的端口无法到达",
+    "Forward TCP {} to port {} of this device, or take advertise_port and advertise_address out of its configuration": (
+        "请把 TCP {} 转发到本设备的端口 {}，或从其配置中删去 advertise_port 和 advertise_address"
+    ),
+    "A firewall keeps connections from outside away": "防火墙阻挡了外部连接",
+    "Open TCP {} in the firewall of this device": "请在本设备的防火墙中开放 TCP {}",
+    "Open TCP {} for IPv6 in your router's firewall": "请在路由器的防火墙中为 IPv6 开放 TCP {}",
     "The device's owner has paused it": "主人已暂停设备",
     "The owner shares the line at other hours": "现在不在主人设定的共享时段内",
     "The line costs money by the byte ({})": "线路按流量计费（{}）",

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from fallow_agent.host.disk import DiskReader, free_bytes, medium_of, write_bytes_per_day, written_bytes
-from fallow_agent.host.environment import EnvironmentReader, ServiceConfig, nat_of, os_name
+from fallow_agent.host.environment import os_name
 from fallow_agent.host.processor import ProcessorReader, temperature_c
 from fallow_wire.fields import decode, encode
-from fallow_wire.session import Disk, Environment, Processor
+from fallow_wire.session import Disk, Processor
 
 
 def sys_block(root: Path, directory: Path, disk: str, rotational: str | None) -> Path:
@@ -89,8 +89,6 @@ def test_what_is_read_can_be_reported(tmp_path: Path) -> None:
     assert decode(Disk, encode(disk), strict=True) == disk
     processor = ProcessorReader().read()
     assert decode(Processor, encode(processor), strict=True) == processor
-    environment = EnvironmentReader(ServiceConfig(), "Pi", "0.1.0").read(32557)
-    assert decode(Environment, encode(environment), strict=True) == environment
 
 
 def test_a_kernel_that_tells_nothing_is_tolerated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,30 +109,6 @@ def test_broken_sensors_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None
     assert temperature_c() == 51
     monkeypatch.setattr(psutil, "sensors_temperatures", lambda: sensors(0.0, 65535.0))
     assert temperature_c() is None
-
-
-def test_an_advertised_address_stands_for_all_others() -> None:
-    config = ServiceConfig(advertise_address="203.0.113.9", advertise_port=40000)
-    (port,) = EnvironmentReader(config, "Pi", "0.1.0").read(32557).service_ports
-    assert (port.address, port.port, port.mapped_by) == ("203.0.113.9", 40000, "manual")
-    (port,) = EnvironmentReader(ServiceConfig(advertise_address="::1"), "Pi", "0.1.0").read(32557).service_ports
-    assert (port.family, port.port) == ("ipv6", 32557)
-    with pytest.raises(ValueError, match="not-an-address"):
-        ServiceConfig(advertise_address="not-an-address")
-
-
-@pytest.mark.parametrize(
-    ("address", "nat"),
-    [
-        ("8.8.8.8", "none"),
-        ("192.168.1.4", "private"),
-        ("100.64.1.1", "carrier"),
-        ("10.0.0.1", "private"),
-        (None, "unknown"),
-    ],
-)
-def test_nat_as_the_own_address_tells_it(address: str | None, nat: str) -> None:
-    assert nat_of(address) == nat
 
 
 def test_the_systems_name(tmp_path: Path) -> None:

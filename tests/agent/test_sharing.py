@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fallow_agent.clock import Clock
 from fallow_agent.controls import Controls
+from fallow_agent.host.igd import Finder
 from fallow_agent.life import ACTIVE, Life
 from fallow_agent.line import HARM
 from fallow_agent.line.capacity import ROUTER, LineConfig
@@ -79,7 +80,9 @@ class World:
         household = Household(Meter("none", Path("/none"), Path("/none"), Path("/none")), ROUTER)
         household.meter.read = lambda now: Rates(self.own_bps + self.household_bps, 0)  # type: ignore[method-assign]
         config = LineConfig(up_mbps=20, down_mbps=100, position=ROUTER)
-        self.survey = Survey(config, household, self.own, clock=self.clock, settings=self.settings)
+        self.survey = Survey(
+            config, household, self.own, Finder(self.clock.monotonic), clock=self.clock, settings=self.settings
+        )
         self.pacer = OnePacer(self)
         self.controls = Controls(self.settings, self.clock, lambda: Life(state=ACTIVE))
         self.controls.set_limits(Limits(upload_percent_max=100))

@@ -33,6 +33,7 @@ from fallow_wire.session import (
     Heartbeat,
     Hello,
     Policy,
+    Reachability,
     Source,
     Task,
     TaskStatus,
@@ -211,6 +212,9 @@ class Recorder:
     def take_dial_back(self, dial_back: DialBack) -> None:
         self.taken.put_nowait(dial_back)
 
+    def take_reachability(self, found: Reachability) -> None:
+        self.taken.put_nowait(found)
+
     def task_statuses(self) -> list[TaskStatus]:
         return self.statuses
 
@@ -378,6 +382,9 @@ def test_what_is_large() -> None:
     assert not changed_largely(HEARTBEAT, with_line(own_up_bps=17_000_000))
     assert changed_largely(with_line(own_up_bps=17_000_000), HEARTBEAT)
     assert changed_largely(HEARTBEAT, with_line(idle_up_bps=0))
+    # The owner, or the household, leaves a fifth of the line, and that was full.
+    assert changed_largely(with_line(idle_up_bps=4_000_000, own_up_bps=3_800_000), with_line(idle_up_bps=4_000_000))
+    assert not changed_largely(with_line(idle_up_bps=4_000_000, own_up_bps=900_000), with_line(idle_up_bps=4_000_000))
 
 
 def test_hosts_are_named_as_they_are_dialled() -> None:

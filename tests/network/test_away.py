@@ -82,6 +82,8 @@ class Receiver:
 
     def take_dial_back(self, dial_back: Any) -> None: ...
 
+    def take_reachability(self, found: Any) -> None: ...
+
     def task_statuses(self) -> list[Any]:
         return []
 

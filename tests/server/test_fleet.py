@@ -13,7 +13,7 @@ from fallow_server.fleet.addresses import Target, dial_back_targets, may_connect
 from fallow_server.fleet.rate import Bucket
 from fallow_wire.fields import encode
 from fallow_wire.keys import PrivateKey
-from fallow_wire.session import DialBack, ServicePort, sign_dial_back
+from fallow_wire.session import DialBack, Reachability, ServicePort, sign_dial_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_world import FakeDevice, ServerWorld, heartbeat, running_server
@@ -52,13 +52,21 @@ def test_only_the_public_address_of_the_session_is_tried(claimed: str, session: 
 
 
 def test_private_addresses_where_they_are_allowed() -> None:
-    ports = (port(32557, "10.0.0.9"), port(32557, "1.1.1.1"), port(32557, "169.254.169.254"), port(40000, "fe80::1"))
+    ports = (port(32557, "10.0.0.9"), port(32557, "1.1.1.1"), port(32557, "169.254.169.254"), port(40000, "fd00::1"))
     found = dial_back_targets(ports, "192.168.1.1", allow_private=True)
     assert [target.url() for target in found] == [
         "http://10.0.0.9:32557",
         "http://192.168.1.1:32557",
-        "http://192.168.1.1:40000",
+        "http://[fd00::1]:40000",
     ]
+
+
+def test_a_port_is_tried_only_at_an_address_of_its_family() -> None:
+    ports = (port(40001, "192.168.1.5"), port(32557, "2606:4700::2"))
+    for session, expected in (("8.8.8.8", "http://8.8.8.8:40001"), ("2606:4700::2", "http://[2606:4700::2]:32557")):
+        assert [target.url() for target in dial_back_targets(ports, session, allow_private=False)] == [expected]
+    named = ServicePort("tcp", 32557, "ipv6", "example.org", "none")
+    assert dial_back_targets((named,), "8.8.8.8", allow_private=False) == ()
 
 
 def test_ports_of_other_services_are_never_tried() -> None:
@@ -152,6 +160,13 @@ async def service_urls(world: ServerWorld, device: FakeDevice, wanted: tuple[str
     world.scheduler.fleet.observers.remove(observer)
 
 
+async def told(device: FakeDevice) -> Reachability:
+    """The next finding that the device hears of: there is one only when it is news."""
+    while not isinstance(message := await device.receive(), Reachability):
+        assert isinstance(message, DialBack)
+    return message
+
+
 def test_a_port_that_signs_the_nonce_is_reachable_until_it_stops(tmp_path: Path) -> None:
     async def run() -> None:
         async with running_server(tmp_path, dial_back=LAB) as world, listener() as service:
@@ -162,11 +177,14 @@ def test_a_port_that_signs_the_nonce_is_reachable_until_it_stops(tmp_path: Path)
             asked = await device.receive()
             assert isinstance(asked, DialBack)
             assert await service.asked.get() == asked.nonce, "the session hears of the nonce that the port is asked"
-            await service_urls(world, device, (f"http://127.0.0.1:{service.port}",))
+            url = f"http://127.0.0.1:{service.port}"
+            await service_urls(world, device, (url,))
             (listed,) = (await world.call("GET", "/v1/devices", owner["token"])).json
-            assert listed["reachable"] is True
+            assert (listed["reachable"], listed["reachability"]) == (True, "open")
+            assert await told(device) == Reachability("127.0.0.1", "open", "unknown", (url,))
             service.answer = lambda nonce: web.Response(status=503)
             await service_urls(world, device, ())
+            assert await told(device) == Reachability("127.0.0.1", "blocked", "unknown")
             service.answer = signed_by(key(1))
             await service_urls(world, device, (f"http://127.0.0.1:{service.port}",))
             # It names another port, where nobody listens.

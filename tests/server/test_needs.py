@@ -111,13 +111,14 @@ def test_needs_survive_a_restart_and_region_waits_for_a_place(tmp_path: Path) ->
         link = HandLink()
         async with running(tmp_path / "state", link=link) as server:
             object_id = await server.publish(os.urandom(1000), more="&replicas=0")
-            body = {"kind": "fill", "object": object_id, "replicas": 1, "needs": {"regions": ["DE"], "price_max": 5}}
+            needs = {"regions": ["DE"], "price_max": 10**7}
+            body = {"kind": "fill", "object": object_id, "replicas": 1, "needs": needs}
             task = (await server.call("POST", "/v1/tasks", json=body, status=201)).json()
         async with running(tmp_path / "state", link=link) as server:
             device = await server.device(1)
             await server.round()
             told = (await server.call("GET", f"/v1/tasks/{task['id']}")).json()
-            assert told["needs"] == task["needs"] == encode(Needs(ports="any", regions=("DE",), price_max=5))
+            assert told["needs"] == task["needs"] == encode(Needs(ports="any", regions=("DE",), price_max=10**7))
             assert told["waiting"] == {"place-unknown": 1}
             assert device.received == []
 

@@ -42,6 +42,8 @@ SCHEDULER = {
     "POST /v1/tasks": {Role.PUBLISHER},
     "GET /v1/tasks": {Role.PUBLISHER},
     "GET /v1/tasks/{id}": {Role.PUBLISHER},
+    "GET /v1/tasks/{id}/results": {Role.PUBLISHER},
+    "GET /v1/tasks/{id}/why": {Role.PUBLISHER, Role.OPERATOR},
     "DELETE /v1/tasks/{id}": {Role.PUBLISHER},
     "GET /o/{id}/{name}": EVERYONE,
     "HEAD /o/{id}/{name}": EVERYONE,

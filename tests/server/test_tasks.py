@@ -397,6 +397,7 @@ def test_bad_requests_and_other_people(tmp_path: Path) -> None:
         for body, status in (
             ({}, 400),
             ({**good, "kind": "probe"}, 400),
+            ({**good, "kind": "live"}, 400),
             ({**good, "object": "x"}, 400),
             ({**good, "object": "f" * 64}, 404),
             ({**good, "replicas": 0}, 400),

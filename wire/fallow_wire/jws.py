@@ -79,12 +79,16 @@ class Unverified:
 
 def sign(kind: Kind, value: Any, key: PrivateKey, *, kid: str | None = None) -> str:
     """The compact JWS of record ``value``. ``kid`` defaults to the thumbprint of the key."""
-    header = {"alg": "EdDSA", "typ": kind.typ, "kid": kid or key.public.thumbprint()}
-    signing_input = base64url(dumps(header)) + "." + base64url(dumps(encode(value)))
+    signing_input = _header_of(kind, kid or key.public.thumbprint()) + "." + base64url(dumps(encode(value)))
     token = signing_input + "." + base64url(key.sign(signing_input.encode("ascii")))
     if len(token) > kind.size_max:
         raise TooLarge(f"{kind.typ} of {len(token)} bytes; the limit is {kind.size_max}")
     return token
+
+
+@lru_cache(maxsize=64)
+def _header_of(kind: Kind, kid: str) -> str:
+    return base64url(dumps({"alg": "EdDSA", "typ": kind.typ, "kid": kid}))
 
 
 def split(token: str | bytes, kind: Kind) -> Unverified:

@@ -53,7 +53,7 @@ class PublicKey:
     :raises BadKey: for another length, a y coordinate at or above p, or a point of small order.
     """
 
-    __slots__ = ("raw",)
+    __slots__ = ("_thumbprint", "raw")
 
     def __init__(self, raw: bytes) -> None:
         if len(raw) != 32:
@@ -64,6 +64,7 @@ class PublicKey:
         if y >= _P:
             raise BadKey("public key is not canonical")
         self.raw = raw
+        self._thumbprint: str | None = None
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """:raises BadSignature: unless ``signature`` is this key's over ``message``."""
@@ -83,8 +84,10 @@ class PublicKey:
 
     def thumbprint(self) -> str:
         """RFC 7638, base64url of SHA-256: the ``kid`` of scheduler, ledger and consumer keys."""
-        members = {"crv": "Ed25519", "kty": "OKP", "x": base64url(self.raw)}
-        return base64url(hashlib.sha256(dumps(members)).digest())
+        if self._thumbprint is None:
+            members = {"crv": "Ed25519", "kty": "OKP", "x": base64url(self.raw)}
+            self._thumbprint = base64url(hashlib.sha256(dumps(members)).digest())
+        return self._thumbprint
 
     def device_id(self) -> str:
         """``fd-`` and lower-case base32 of the first 15 bytes of SHA-256: the ``kid`` of device keys."""

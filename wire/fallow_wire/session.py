@@ -230,11 +230,31 @@ class DialBack:
     nonce: Annotated[str, _NONCE]
 
 
+REACH = ("open", "mapped", "carrier", "blocked", "unknown")
+"""``open``: an address of the device's own answered. ``mapped``: one of its router's did. ``carrier``: none did, for
+the provider shares one address among homes, or there is a second router. ``blocked``: none did. ``unknown``: none was
+tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reachability:
+    """What the scheduler has found by dialling back; sent after the first dial-backs, and when it changes.
+
+    ``address``: from which the scheduler sees this session come. ``urls``: that answered.
+    """
+
+    TYPE: ClassVar[str] = "reachability"
+    address: Annotated[str, text(64)]
+    ipv4: Annotated[str, one_of(*REACH)]
+    ipv6: Annotated[str, one_of(*REACH)]
+    urls: Annotated[tuple[str, ...], items(text(128), 16)] = ()
+
+
 Upward = Hello | Heartbeat | TaskStatus | Content
-Downward = Challenge | Task | Cancel | Policy | DialBack
+Downward = Challenge | Task | Cancel | Policy | DialBack | Reachability
 
 _UP: dict[str, type[Any]] = {c.TYPE: c for c in (Hello, Heartbeat, TaskStatus, Content)}
-_DOWN: dict[str, type[Any]] = {c.TYPE: c for c in (Challenge, Task, Cancel, Policy, DialBack)}
+_DOWN: dict[str, type[Any]] = {c.TYPE: c for c in (Challenge, Task, Cancel, Policy, DialBack, Reachability)}
 
 
 def _read(data: str | bytes, size_max: int, types: dict[str, type[Any]]) -> Any:

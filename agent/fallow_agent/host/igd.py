@@ -13,7 +13,7 @@ import html
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from urllib.parse import urlsplit
@@ -28,6 +28,8 @@ IP, PPP, FIREWALL6 = "WANIPConnection", "WANPPPConnection", "WANIPv6FirewallCont
 SERVICES_MAX = 16
 ACTIONS_MAX = 64
 DISCOVERY_S = 30.0
+FRESH_S = 30.0
+"""How long a search is good for whoever asks next: a router that was found a moment ago is still there."""
 CALL_S = 5.0
 ANSWER_BYTES_MAX = 16 * 1024
 """The longest of the actions' answers has a dozen short values."""
@@ -35,7 +37,9 @@ VALUES_MAX = 64
 _ACTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _TYPE = re.compile(r"urn:schemas-upnp-org:service:([A-Za-z0-9]{1,64}):(\d{1,2})")
 _ERROR = re.compile(r"<(?:\w{1,32}:)?errorCode[^<>]{0,256}>\s{0,64}(\d{1,5})\s{0,64}</")
-_VALUE = re.compile(r"<(?:\w{1,32}:)?(New\w{1,64})(?:\s[^<>]{0,256})?>([^<]{0,4096})</(?:\w{1,32}:)?\1\s{0,64}>")
+_VALUE = re.compile(
+    r"<(?:\w{1,32}:)?(New\w{1,64}|UniqueID)(?:\s[^<>]{0,256})?>([^<]{0,4096})</(?:\w{1,32}:)?\1\s{0,64}>"
+)
 _ENVELOPE = (
     '<?xml version="1.0"?>\r\n<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" '
     's:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body><u:{action} xmlns:u="{type}">{arguments}'
@@ -163,6 +167,32 @@ async def discover(router: str, own: str) -> Igd | None:
         raise IgdError(f"UPnP of the router {router}: {last[:300] or f'exit status {process.returncode}'}")
     services = services_from(told, router)
     return Igd(router, own, services) if services else None
+
+
+class Finder:
+    """:func:`discover`, once for all who ask at the same time or soon after: a search costs a process.
+
+    :param find: has the parameters and the answer of :func:`discover`.
+    """
+
+    def __init__(
+        self, monotonic: Callable[[], float], find: Callable[[str, str], Awaitable[Igd | None]] = discover
+    ) -> None:
+        self._monotonic = monotonic
+        self._find = find
+        self._lock = asyncio.Lock()
+        self._found: tuple[str, str, Igd | None, float] | None = None
+
+    async def __call__(self, router: str, own: str) -> Igd | None:
+        async with self._lock:
+            if self._found is not None:
+                of, by, igd, at = self._found
+                if (of, by) == (router, own) and self._monotonic() - at < FRESH_S:
+                    return igd
+            self._found = None
+            igd = await self._find(router, own)
+            self._found = router, own, igd, self._monotonic()
+            return igd
 
 
 def services_from(told: bytes, router: str) -> tuple[Service, ...]:

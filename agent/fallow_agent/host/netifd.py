@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import shutil
+
+from .command import output
 
 PROGRAM = "ubus"
 INTERFACES = ("wan", "wan6")
 """netifd's names, not devices; an installation with others has its default route."""
-CALL_S = 5.0
 BYTES_MAX = 256 * 1024
 _NAME_MAX = 15
 
@@ -36,27 +35,8 @@ async def wan_device() -> str | None:
     if program is None:
         return None
     for interface in INTERFACES:
-        told = await _told(program, "call", f"network.interface.{interface}", "status")
-        device = l3_device(told)
+        told = await output(program, "call", f"network.interface.{interface}", "status")
+        device = None if told is None else l3_device(told)
         if device is not None:
             return device
     return None
-
-
-async def _told(*command: str) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(CALL_S):
-            return (await process.communicate())[0]
-    except TimeoutError:
-        return b""
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()

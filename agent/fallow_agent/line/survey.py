@@ -14,6 +14,7 @@ import aiohttp
 
 from ..clock import Clock
 from ..host.environment import local_address
+from ..host.igd import Finder
 from ..host.netifd import wan_device
 from ..host.routes import default_routes, home_router
 from ..store import Settings
@@ -33,13 +34,15 @@ OPENWRT = Path("/etc/openwrt_release")
 
 
 class Survey:
-    """:param own_bytes: on the wire, that Fallow has sent and received since it started."""
+    """:param own_bytes: on the wire, that Fallow has sent and received since it started.
+    :param find: finds the home router's UPnP."""
 
     def __init__(
         self,
         config: LineConfig,
         household: Household,
         own_bytes: Callable[[], tuple[int, int]],
+        find: Finder,
         *,
         clock: Clock,
         settings: Settings,
@@ -47,6 +50,7 @@ class Survey:
         self._config = config
         self._household = household
         self._own_bytes = own_bytes
+        self._find = find
         self._clock = clock
         self._settings = settings
         stored = settings.get(OBSERVED)
@@ -144,6 +148,7 @@ class Survey:
                 self._clock.monotonic,
                 take=self._take_router,
                 in_use=lambda: self.in_use(),
+                find=self._find,
                 router=lambda: home_router(default_routes()) if self._household.position != ROUTER else None,
             )
             await watch.run()

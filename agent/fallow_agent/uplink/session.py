@@ -29,6 +29,7 @@ from fallow_wire.session import (
     Downward,
     Heartbeat,
     Policy,
+    Reachability,
     Task,
     TaskStatus,
     read_downward,
@@ -67,6 +68,8 @@ class Receiver(Protocol):
     def take_cancel(self, cancel: Cancel) -> None: ...
 
     def take_dial_back(self, dial_back: DialBack) -> None: ...
+
+    def take_reachability(self, found: Reachability) -> None: ...
 
     def task_statuses(self) -> list[TaskStatus]:
         """All that a scheduler which has just come back may have missed."""
@@ -279,6 +282,8 @@ class Session:
                 self._receiver.take_cancel(message)
             case DialBack():
                 self._receiver.take_dial_back(message)
+            case Reachability():
+                self._receiver.take_reachability(message)
             case Challenge():
                 raise SessionEnded("a challenge in the middle of the session")
 

@@ -129,7 +129,18 @@ def fleet(ctx: click.Context) -> None:
 @pass_context
 def fleet_list(context: Context) -> None:
     """List devices."""
-    names = ("device_id", "owner", "state", "connected", "reachable", "objects", "model", "version", "last_seen")
+    names = (
+        "device_id",
+        "owner",
+        "state",
+        "connected",
+        "reachable",
+        "reachability",
+        "objects",
+        "model",
+        "version",
+        "last_seen",
+    )
     columns = {name: name.replace("_", " ").capitalize() for name in names}
     context.out.rows(at_fleet(context, Scheduler.devices), columns)
 

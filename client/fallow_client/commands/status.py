@@ -11,6 +11,8 @@ from fallow_wire.harm import total_of, verify_harm
 from .context import Context, at_device, pass_context
 from .output import human_bps, human_bytes, moment
 
+_PROTOCOLS = {"pcp": "PCP", "natpmp": "NAT-PMP", "upnp": "UPnP"}
+
 
 @click.command()
 @click.option("--watch", is_flag=True, help="Go on showing it until Ctrl-C.")
@@ -44,6 +46,7 @@ def _show_status(context: Context, found: dict[str, Any]) -> None:
         [
             ("State", found.get("state", "–")),
             ("Scheduler", "connected" if uplink.get("connected") else _away(context, uplink.get("error"))),
+            ("Reachable from outside", _reached(context, found)),
             ("Serves nobody", context.say.sentence(str(refusal.get("detail", "")).rstrip(".")) or "–"),
             ("Upload line", human_bps(line.get("up_capacity_bps", 0))),
             *_speedtest_pairs(context, found.get("speedtest")),
@@ -104,8 +107,26 @@ def _away(context: Context, error: Any) -> str:
     """Why there is no session, in a line; a dormant device has none and no reason."""
     if not isinstance(error, dict):
         return "not connected"
-    told = [context.say.sentence(str(error[name]).rstrip(".")) for name in ("title", "remedy") if error.get(name)]
-    return "; ".join(told) or "not connected"
+    return _told(context, error) or "not connected"
+
+
+def _reached(context: Context, found: dict[str, Any]) -> str:
+    """Where the scheduler has come in from outside and who let it, or what the owner can do."""
+    ports = found.get("ports") or {}
+    urls = (ports.get("seen") or {}).get("urls") or []
+    if not urls:
+        return _told(context, ports.get("advice") or {}) or "–"
+    by = {port["mapped_by"] for port in (found.get("environment") or {}).get("service_ports") or []}
+    opened = [
+        context.say("opened by your router: {by}", by=_PROTOCOLS[name]) for name in sorted(by & _PROTOCOLS.keys())
+    ]
+    return "; ".join([", ".join(str(url).removeprefix("http://") for url in urls), *opened])
+
+
+def _told(context: Context, problem: dict[str, Any]) -> str:
+    """What is wrong and what to do, in a line."""
+    names = ("title", "remedy")
+    return "; ".join(context.say.sentence(str(problem[name]).rstrip(".")) for name in names if problem.get(name))
 
 
 def _household(context: Context, found: dict[str, Any], line: dict[str, Any]) -> str:

@@ -52,6 +52,7 @@ class Devices:
             state=beat.state,
             heartbeat_age_s=max(0, self._clock.now() - device.last_seen),
             service_urls=device.service_urls,
+            reachability=device.reachability,
             services=frozenset(beat.services),
             idle_up_bps=beat.line.idle_up_bps,
             own_up_bps=beat.line.own_up_bps,
@@ -72,6 +73,10 @@ class Devices:
     def place(self, device_id: str) -> Place:
         """Where a connected device's session comes from."""
         return self._places.get(device_id, NOWHERE)
+
+    def line(self, device_id: str) -> str | None:
+        """The public line of a connected device; None where its address is private."""
+        return self._holders.line_of(device_id)
 
     def holder_ids(self, object_id: str) -> frozenset[str]:
         """Connected devices that hold the object; takes as long as there are."""
@@ -151,7 +156,7 @@ class Devices:
     def _join(self, device: LiveDevice) -> None:
         place = self._place_of(device.remote_address)
         self._places[device.device_id] = place
-        self._holders.join(device.device_id, place, public_line_of(device.remote_address))
+        self._holders.join(device.device_id, place, _public_line_of(device.remote_address))
 
     def _forget(self, device_id: str) -> None:
         self._holders.leave(device_id)
@@ -160,6 +165,6 @@ class Devices:
         self._heartbeats.pop(device_id, None)
 
 
-def public_line_of(address: str) -> str | None:
+def _public_line_of(address: str) -> str | None:
     """The line that a device at ``address`` shares; None for a private address: behind one may be a test network."""
     return line_of(address) if ipaddress.ip_address(address.partition("%")[0]).is_global else None

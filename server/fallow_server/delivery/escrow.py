@@ -65,25 +65,33 @@ class Escrow:
         :returns: the Unix time that the ticket must be issued at, for the lease is for its hour; None when the escrow
             is empty or the ledger does not answer within ``ledger_wait_s_max``.
         """
-        if micro_points == 0:
-            return self._clock.now()
+        now = self._clock.now()
+        lease = self._lease(publisher, now // HOUR_S)
+        if lease.left < micro_points:
+            waited = await self._wait(publisher, micro_points)
+            if waited is None:
+                return None
+            now, lease = waited
+        lease.left -= micro_points
+        if lease.left < micro_points * lease.tickets // 4:
+            self._top_up(publisher, lease, micro_points)
+        return now
+
+    async def _wait(self, publisher: str, micro_points: int) -> tuple[int, _Lease] | None:
+        """Until the hour's lease covers so many µp."""
         try:
             async with asyncio.timeout(self._config.ledger_wait_s_max):
                 while True:
                     now = self._clock.now()
                     lease = self._lease(publisher, now // HOUR_S)
                     if lease.left >= micro_points:
-                        break
+                        return now, lease
                     task = self._top_up(publisher, lease, micro_points)
                     if task is None:
                         return None
                     await asyncio.shield(task)
         except TimeoutError:
             return None
-        lease.left -= micro_points
-        if lease.left < micro_points * lease.tickets // 4:
-            self._top_up(publisher, lease, micro_points)
-        return now
 
     def _lease(self, publisher: str, hour: int) -> _Lease:
         lease = self._leases.get(publisher)

@@ -6,11 +6,11 @@ the operator can tell which consumer a ticket was for.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import os
 from collections.abc import Callable
+from functools import lru_cache
+from hashlib import blake2b
 
 from fallow_wire.encoding import base64url
 
@@ -23,6 +23,7 @@ POOL_CHARS = 11
 """64 bits: a day has thousands of regions."""
 
 
+@lru_cache(maxsize=256)  # one request asks some times
 def prefix_of(address: str) -> str:
     """What stands for one consumer: an IPv4 address, or the /64 that a home gets of IPv6."""
     ip = ipaddress.ip_address(address.partition("%")[0])
@@ -57,9 +58,9 @@ class Pseudonyms:
         """22 characters of base64url for the address's prefix, the same for one UTC day of one process."""
         return self._name(prefix_of(address))
 
-    def line(self, address: str) -> str:
-        """The same for the line of a device; no line has the name of a consumer."""
-        return self._name(f"line {line_of(address)}")
+    def line(self, line: str) -> str:
+        """The same for a device's line as :func:`line_of` gives it; no line has the name of a consumer."""
+        return self._name(f"line {line}")
 
     def pool(self, name: str) -> str:
         """The same, of half the length, for a region that devices are chosen from."""
@@ -69,5 +70,4 @@ class Pseudonyms:
         day = self._clock.now() // DAY_S
         if day != self._day:
             self._day, self._key = day, self._randomness(KEY_BYTES)
-        digest = hmac.new(self._key, prefix.encode("ascii"), hashlib.sha256).digest()
-        return base64url(digest[:NAME_BYTES])
+        return base64url(blake2b(prefix.encode("ascii"), key=self._key, digest_size=NAME_BYTES).digest())

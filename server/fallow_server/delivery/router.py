@@ -23,7 +23,7 @@ from ..scheduling.routing import assumed_bps
 from ..signing import SigningKeys
 from .config import Config
 from .consumers import ConsumerLimit
-from .devices import Devices, public_line_of
+from .devices import Devices
 from .escrow import Escrow, Reservations
 from .geography import Geography
 from .pseudonym import Pseudonyms, family_of
@@ -178,7 +178,5 @@ class Router:
         await self.escrow.close()
 
     def _line_of(self, device_id: str) -> str | None:
-        device = self.devices.fleet.get(device_id)
-        if device is None or public_line_of(device.remote_address) is None:
-            return None
-        return self._pseudonyms.line(device.remote_address)
+        line = self.devices.line(device_id)
+        return None if line is None else self._pseudonyms.line(line)

@@ -21,6 +21,9 @@ from ..signing import SigningKeys
 from .config import Config
 from .escrow import Escrow
 
+TARIFF_S = 1.0
+"""The tariff is not asked for anew within so long: locks and timers around it would cost half a signature."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -71,6 +74,7 @@ class TicketIssuer:
         self._line_of = line_of
         self._tariff: Signed[Tariff] | None = None
         self._tariff_id = ""
+        self._tariff_at_s = 0.0
         self._no_tariff_until = 0.0
 
     async def issue(self, device_id: str, order: Order) -> str | None:
@@ -122,8 +126,11 @@ class TicketIssuer:
         ).micro_points()
 
     async def _current(self) -> Tariff | None:
-        if self._clock.monotonic() < self._no_tariff_until:
+        now_s = self._clock.monotonic()
+        if now_s < self._no_tariff_until:
             return None
+        if self._tariff is not None and now_s - self._tariff_at_s < TARIFF_S:
+            return self._tariff.value
         try:
             async with asyncio.timeout(self._config.ledger_wait_s_max):
                 signed = await self._tariffs.current_tariff()
@@ -133,4 +140,5 @@ class TicketIssuer:
             return None
         if signed is not self._tariff:
             self._tariff, self._tariff_id = signed, signed.value.tariff_id()
+        self._tariff_at_s = now_s
         return signed.value

@@ -69,7 +69,7 @@ def dial_back_targets(
     """What to try for a device that claims ``ports`` and whose session came from ``session_address``.
 
     The address behind a home's NAT need not be known to the device: the session's own address is tried with each
-    claimed port, whatever address the claim names.
+    port that is claimed for its family, whatever address the claim names.
     """
     session = parse_address(session_address)
     found: dict[Target, None] = {}
@@ -79,6 +79,14 @@ def dial_back_targets(
         claimed = parse_address(claim.address)
         if allow_private and claimed is not None and not claimed.is_global and may_connect(claimed, allow_private=True):
             found[Target(str(claimed), claim.port)] = None
-        if session is not None and may_connect(session, allow_private=allow_private):
+        if session is None or session.version != _version(claim, claimed):
+            continue  # the port that a router opened for IPv4 says nothing of IPv6
+        if may_connect(session, allow_private=allow_private):
             found[Target(str(session), claim.port)] = None
     return tuple(found)[:TARGETS_MAX]
+
+
+def _version(claim: ServicePort, claimed: Address | None) -> int:
+    if claimed is not None:
+        return claimed.version
+    return 6 if claim.family == "ipv6" else 4

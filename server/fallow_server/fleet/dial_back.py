@@ -19,11 +19,12 @@ from fallow_wire.encoding import base64url, from_base64url
 from fallow_wire.errors import PeerError
 from fallow_wire.fields import decode
 from fallow_wire.keys import PublicKey
-from fallow_wire.session import DialBack, DialBackAnswer, TaskStatus, dial_back_input
+from fallow_wire.session import DialBack, DialBackAnswer, Reachability, TaskStatus, dial_back_input
 
 from ..clock import Clock
 from .addresses import Target, dial_back_targets, fault_of
 from .live import Fleet, LiveDevice
+from .reachability import classify
 
 _ANSWER_BYTES_MAX = 1024
 _log = logging.getLogger(__name__)
@@ -143,13 +144,13 @@ class DialBacks:
         plan = self._plans.get(device.device_id)
         if plan is None:
             return
-        urls = [target.url() for target in plan.targets if await self._answers(device, target, http)]
+        answered = [target for target in plan.targets if await self._answers(device, target, http)]
         if self._plans.get(device.device_id) is not plan:
             return  # it reconnected or reported other addresses meanwhile
-        await self._fleet.changed_service_urls(device, tuple(urls))
+        await self._found(device, plan.targets, answered)
         if not plan.targets:
             return  # nothing to test until it reports an address
-        plan.failures = 0 if urls else plan.failures + 1
+        plan.failures = 0 if answered else plan.failures + 1
         config = self._config
         interval_s: float = config.reachable_interval_s
         if plan.failures:
@@ -157,6 +158,19 @@ class DialBacks:
         self._plan_at(
             device.device_id, plan, self._clock.monotonic() + interval_s * self._randomness.uniform(0.75, 1.25)
         )
+
+    async def _found(self, device: LiveDevice, tried: tuple[Target, ...], answered: list[Target]) -> None:
+        """Classify, remember, and tell the device where there is news: its owner may have to do something."""
+        assert device.heartbeat is not None
+        before = (device.service_urls, device.reach)
+        urls = tuple(target.url() for target in answered)
+        reach = classify(device.heartbeat.environment, device.remote_address, tried, answered)
+        await self._fleet.changed_service_urls(device, urls, reach)
+        if before != (urls, reach):
+            try:
+                await device.send(Reachability(device.remote_address, reach.ipv4, reach.ipv6, urls))
+            except ConnectionError:
+                pass  # its session has ended; the next one begins with a dial-back
 
     async def _answers(self, device: LiveDevice, target: Target, http: aiohttp.ClientSession) -> bool:
         nonce = base64url(secrets.token_bytes(24))

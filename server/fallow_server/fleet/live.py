@@ -7,6 +7,8 @@ from typing import Protocol
 
 from fallow_wire.session import Downward, Heartbeat, TaskStatus, write
 
+from .reachability import NOT_KNOWN, Reach
+
 Send = Callable[[str], Awaitable[None]]
 Close = Callable[[int, str], None]
 
@@ -14,7 +16,8 @@ Close = Callable[[int, str], None]
 class LiveDevice:
     """A device with a session. Others read it and :meth:`send`; only ``fleet`` writes its fields.
 
-    ``service_urls``: the addresses that answered a dial-back, such as ``http://203.0.113.5:32557``.
+    ``service_urls``: the addresses that answered a dial-back, such as ``http://203.0.113.5:32557``. ``reach``: what
+    stands before them, or in the way; None before the first dial-back.
     ``remote_address``: the IP address that the session came from.
     """
 
@@ -28,6 +31,7 @@ class LiveDevice:
         "last_seen",
         "owner",
         "public_key",
+        "reach",
         "remote_address",
         "service_urls",
     )
@@ -51,6 +55,7 @@ class LiveDevice:
         self.heartbeat: Heartbeat | None = None
         self.content: set[str] = set()
         self.service_urls: tuple[str, ...] = ()
+        self.reach: Reach | None = None
         self._send = send
         self._close = close
 
@@ -60,6 +65,11 @@ class LiveDevice:
         :raises ConnectionError: when the session is gone, or does not take the message in time; it is closed then.
         """
         await self._send(write(message))
+
+    @property
+    def reachability(self) -> str:
+        """The best of both families, in a word of :data:`fallow_wire.session.REACH`."""
+        return (self.reach or NOT_KNOWN).best
 
     def close(self, code: int, reason: str) -> None:
         """Begin to end the session with a WebSocket close code; ``lost`` follows."""
@@ -81,7 +91,7 @@ class FleetObserver(Protocol):
     async def content_changed(self, device_id: str) -> None: ...
 
     async def reported(self, device_id: str) -> None:
-        """A new heartbeat, or another set of ``service_urls``."""
+        """A new heartbeat, other ``service_urls``, or another ``reach``."""
 
 
 class Fleet:
@@ -116,10 +126,10 @@ class Fleet:
         for observer in self.observers:
             await observer.lost(device.device_id)
 
-    async def changed_service_urls(self, device: LiveDevice, urls: tuple[str, ...]) -> None:
+    async def changed_service_urls(self, device: LiveDevice, urls: tuple[str, ...], reach: Reach = NOT_KNOWN) -> None:
         """What a dial-back found."""
-        if device.service_urls == urls or self._devices.get(device.device_id) is not device:
+        if (device.service_urls, device.reach) == (urls, reach) or self._devices.get(device.device_id) is not device:
             return
-        device.service_urls = urls
+        device.service_urls, device.reach = urls, reach
         for observer in self.observers:
             await observer.reported(device.device_id)

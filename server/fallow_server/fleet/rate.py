@@ -14,9 +14,13 @@ class Bucket:
         self._left = burst
         self._at_s = now_s
 
+    def left(self, now_s: float) -> float:
+        """What may pass now."""
+        return min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
+
     def take(self, amount: float, now_s: float) -> bool:
         """True when ``amount`` may pass now; else nothing is taken."""
-        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
+        self._left = self.left(now_s)
         self._at_s = now_s
         if amount > self._left:
             return False

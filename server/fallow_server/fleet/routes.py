@@ -12,6 +12,7 @@ from fallow_wire.session import Policy
 
 from ..http import Api, Role, json_response, page_of, principal, read_body, refusal
 from .live import Fleet
+from .reachability import UNKNOWN
 from .records import DeviceRecord, DeviceRecords
 from .sessions import HELLO_REFUSED, Sessions
 
@@ -20,7 +21,8 @@ LIST_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """One device in ``GET /v1/devices``. ``reachable``: it answered a dial-back at one of ``service_urls``."""
+    """One device in ``GET /v1/devices``. ``reachable``: it answered a dial-back at one of ``service_urls``.
+    ``reachability``: of :data:`fallow_wire.session.REACH`."""
 
     device_id: str
     owner: str | None
@@ -29,6 +31,7 @@ class DeviceView:
     state: str
     connected: bool
     reachable: bool
+    reachability: str
     service_urls: tuple[str, ...]
     objects: int
     bound_at: int | None
@@ -77,6 +80,7 @@ class FleetRoutes:
             state=heartbeat.state if heartbeat is not None else record.state,
             connected=live is not None,
             reachable=live is not None and bool(live.service_urls),
+            reachability=live.reachability if live is not None else UNKNOWN,
             service_urls=live.service_urls if live is not None else (),
             objects=len(live.content) if live is not None else 0,
             bound_at=record.bound_at,

@@ -5,10 +5,9 @@ The first filter that refuses gives the reason. Order is from what is cheap and 
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from .needs import ANY_PORT, NO_PORT
 from .views import Demand, DeviceView
@@ -66,12 +65,15 @@ Refuses = Callable[[DeviceView, Request, Config], bool]
 RefusesFill = Callable[[DeviceView, Demand, Config], bool]
 
 
+_IPV4_URL = re.compile(r"https?://[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?:[:/]|\Z)")
+_IPV6_URL = re.compile(r"https?://\[")
+
+
 def _family(url: str) -> str | None:
-    host = urlsplit(url).hostname or ""
-    try:
-        return f"ipv{ipaddress.ip_address(host).version}"
-    except ValueError:
-        return None
+    """Of the address in a URL, None for a name. By its look, for each candidate of a request is asked."""
+    if _IPV4_URL.match(url) is not None:
+        return "ipv4"
+    return "ipv6" if _IPV6_URL.match(url) is not None else None
 
 
 def url_for(device: DeviceView, family: str | None) -> str | None:
@@ -79,12 +81,11 @@ def url_for(device: DeviceView, family: str | None) -> str | None:
 
     Consumers with IPv6 nearly always reach IPv4 too; the reverse is false. Names fit everybody.
     """
-    found = {url: _family(url) for url in device.service_urls}
-    for url, of in found.items():
-        if family is None or of is None or of == family:
+    for url in device.service_urls:
+        if family is None or _family(url) in (None, family):
             return url
-    if family == "ipv6" and found:
-        return next(iter(found))
+    if family == "ipv6" and device.service_urls:
+        return device.service_urls[0]
     return None
 
 
@@ -151,7 +152,10 @@ def _line_bps_min(demand: Demand, config: Config) -> int:
 
 def routing_refusal(device: DeviceView, request: Request, config: Config) -> str | None:
     """The reason why ``device`` may not serve ``request`` now, or None."""
-    return next((reason for reason, refuses in ROUTING if refuses(device, request, config)), None)
+    for reason, refuses in ROUTING:
+        if refuses(device, request, config):
+            return reason
+    return None
 
 
 def placement_refusal(device: DeviceView, demand: Demand, config: Config) -> str | None:

@@ -131,6 +131,11 @@ class Holders:
     def held_by(self, device_id: str) -> frozenset[str]:
         return self._held.get(device_id, frozenset())
 
+    def line_of(self, device_id: str) -> str | None:
+        """The name of the device's line; None where it shares none, or is not known."""
+        line = self._line_of.get(device_id)
+        return line.name if line is not None else None
+
     def count(self, object_id: str) -> int:
         """Devices that hold the object."""
         found = self._objects.get(object_id)

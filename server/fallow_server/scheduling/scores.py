@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from .views import DeviceView
+from .views import Demand, DeviceView
 
 FORECAST_HOURS = 6
 """A copy is mostly asked for soon after it was made; further hours of the forecast are less certain."""
@@ -40,6 +40,18 @@ def score(device: DeviceView, size_bytes: int, pending_bytes: int = 0) -> Score:
         processor_share=0.5 + device.spare_percent / 200,
         load_share=1 / (1 + waiting / max(1, size_bytes)),
     )
+
+
+def copy_score(device: DeviceView, demand: Demand) -> dict[str, float]:
+    """The parts of :func:`score` as they are told, the line in Mbit/s."""
+    found = score(device, demand.size_bytes)
+    return {
+        "value": found.value / 1e6,
+        "line_mbps": found.line_bps / 1e6,
+        "disk_share": found.disk_share,
+        "processor_share": found.processor_share,
+        "load_share": found.load_share,
+    }
 
 
 def rendezvous(object_id: str, device_id: str) -> int:

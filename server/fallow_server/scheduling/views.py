@@ -17,9 +17,10 @@ COPY = Needs(ports=ANY_PORT)
 class DeviceView:
     """A connected device as of its last heartbeat. Rates in bit/s.
 
-    ``service_urls``: addresses that a dial-back has proven. ``idle_up_bps``: what the household leaves of the line,
-    ``own_up_bps`` of which Fallow itself uses. ``disk_free_bytes``: room under the owner's quota and on the disk.
-    ``committed_bytes``: fills that were assigned and are not on the disk yet. ``routed_bps`` and
+    ``service_urls``: addresses that a dial-back has proven; ``reachability`` says in a word of
+    :data:`fallow_wire.session.REACH` what stands before them, or in the way. ``idle_up_bps``: what the household leaves
+    of the line, ``own_up_bps`` of which Fallow itself uses. ``disk_free_bytes``: room under the owner's quota and on
+    the disk. ``committed_bytes``: fills that were assigned and are not on the disk yet. ``routed_bps`` and
     ``routed_requests``: what was sent to it since the heartbeat, which the heartbeat therefore does not show.
     ``place``: where its line is.
     """
@@ -39,6 +40,7 @@ class DeviceView:
     connections: int
     connections_max: int
     temperature_c: int | None = None
+    reachability: str = "unknown"
     held: Set[str] = NOTHING
     committed_bytes: int = 0
     routed_bps: int = 0

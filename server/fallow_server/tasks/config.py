@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..scheduling.filters import Config as FilterConfig
+from .probes import ProbeConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Config:
     ``sending_max``: messages to devices under way at once; each may carry a manifest.
     ``round_tasks_max``, ``candidates_max``: tasks that one round places, and devices looked at for each; more would
     hold the loop, and the best of some hundred devices is as good as the best of all.
-    ``kept_s``: ended tasks can be asked for so long.
+    ``kept_s``: ended tasks can be asked for so long, ``results_kept_s``: and what they measured.
     """
 
     gap_s: float = 0.2
@@ -42,4 +43,6 @@ class Config:
     round_tasks_max: int = 64
     candidates_max: int = 500
     kept_s: int = 30 * 86_400
+    results_kept_s: int = 7 * 86_400
     filters: FilterConfig = field(default_factory=FilterConfig)
+    probes: ProbeConfig = field(default_factory=ProbeConfig)

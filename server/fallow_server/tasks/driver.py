@@ -9,23 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from fallow_wire.ids import uuid7
+from fallow_wire.probes import ProbeResult
 from fallow_wire.session import Task, TaskStatus
 
 from ..catalogue.objects import Catalogue
 from ..clock import Clock
 from ..delivery.devices import Devices
-from ..fleet.live import LiveDevice
-from ..scheduling.assignment import assign
-from ..scheduling.filters import explain
-from ..scheduling.views import Demand
+from ..scheduling.explanation import Sifted
+from ..scheduling.places import NOWHERE
 from .config import Config
 from .copies import DROP, FILL, copies
 from .kinds import Kind, Order
 from .messages import Message, Messenger, cancelling
 from .model import GONE, NetworkTask
+from .outcomes import Outcomes, Result
+from .placing import Placer, coming_by_object
 from .states import PlacementState, TaskEvent, TaskState
 from .store import TaskStore
 
@@ -44,21 +45,22 @@ class TaskDriver:
         self,
         config: Config,
         store: TaskStore,
+        outcomes: Outcomes,
         catalogue: Catalogue,
         devices: Devices,
         kinds: Mapping[str, Kind],
+        placer: Placer,
         clock: Clock,
-        price: Callable[[str], Awaitable[int | None]],
     ) -> None:
-        """:param price: of a service now, µp per GiB; None when nobody knows."""
         self._config = config
         self._store = store
+        self._outcomes = outcomes
         self._catalogue = catalogue
         self._devices = devices
         self._kinds = kinds
+        self._placer = placer
         self._messenger = Messenger(config.sending_max, devices.fleet, kinds)
         self._clock = clock
-        self._price = price
         self._open: dict[str, NetworkTask] = {}
         self._rounds = asyncio.Lock()
         self._lock = asyncio.Lock()
@@ -71,9 +73,8 @@ class TaskDriver:
         # What is known of devices: their objects as last seen, and since when (monotonic) they are away.
         self._seen: dict[str, frozenset[str]] = {}
         self._away: dict[str, tuple[float, frozenset[str]]] = {}
+        self._results: list[Result] = []
         self._waiting = False
-        self._turn = 0
-        self._sampled = 0
         self._started_at = 0.0
         self._repair_at = 0.0
         self._rested: dict[str, float] = {}
@@ -147,12 +148,9 @@ class TaskDriver:
             await self._finish([task])
         await self._messenger.send_all([cancelling(task, placement) for placement in closed])
 
-    def waiting_for(self, task: NetworkTask) -> dict[str, int]:
-        """How many devices each reason keeps from a task that waits."""
-        demand = self._demand(task, self._coming(), self._clock.now())
-        devices = self._sample(list(self._devices.fleet.devices()))
-        views = [view for device in devices if (view := self._devices.view(device)) is not None]
-        return explain(views, demand, self._config.filters) if demand is not None and demand.replicas else {}
+    async def waiting_for(self, task: NetworkTask) -> Sifted | None:
+        """Which devices could do a task that waits, and why the others cannot; None when it wants no more."""
+        return await self._placer.sifted(task, coming_by_object(self._open.values()), self._clock.now())
 
     # -------------------------------------------------------------- events
 
@@ -226,13 +224,13 @@ class TaskDriver:
                 messages = await self._apply_content(now)
                 messages += self._apply_time(now)
                 messages += self._settle(now)
-                self._count_committed()
+                self._placer.count_committed(self._open.values())
                 await self._place(now)
                 # Placing changes states too: pending is placed.
                 messages += self._settle(now)
                 messages += self._unsent()
                 await self._finish(list(self._open.values()))
-                self._count_committed()
+                self._placer.count_committed(self._open.values())
             await self._messenger.send_all(messages)
 
     def _apply_statuses(self, now: int) -> None:
@@ -240,13 +238,24 @@ class TaskDriver:
         for (task_id, device_id), status in statuses.items():
             task = self._open.get(task_id)
             if task is not None:
-                task.placements[device_id].report(status, now)
+                placement = task.placements[device_id]
+                was_open = placement.is_open
+                placement.report(status, now)
+                if was_open and placement.state is PlacementState.DONE and status.result is not None:
+                    self._note_result(task, device_id, status.result)
         arrived, self._arrived = self._arrived, set()
         for task in self._open.values():
             for placement in task.open_placements():
                 if placement.device_id in arrived:
                     # Nobody knows what reached it over its old session.
                     placement.sends = 0
+
+    def _note_result(self, task: NetworkTask, device_id: str, result: ProbeResult) -> None:
+        if task.object_id:
+            return  # a copy has no result but itself
+        device = self._devices.fleet.get(device_id)
+        view = None if device is None else self._devices.view(device)
+        self._results.append(Result(task.task_id, device_id, NOWHERE if view is None else view.place, result))
 
     def _unsent(self) -> list[Message]:
         return [
@@ -319,76 +328,16 @@ class TaskDriver:
             messages += [cancelling(task, placement) for placement in surplus]
         return messages
 
-    def _coming(self) -> dict[str, set[str]]:
-        """Devices that fill an object, for any task, by object."""
-        coming: dict[str, set[str]] = {}
-        for task in self._open.values():
-            if task.kind == FILL:
-                for placement in task.open_placements():
-                    coming.setdefault(task.object_id, set()).add(placement.device_id)
-        return coming
-
-    def _demand(self, task: NetworkTask, coming: dict[str, set[str]], now: int) -> Demand | None:
-        return self._kinds[task.kind].demand(task, coming.get(task.object_id, set()), now)
-
     async def _place(self, now: int) -> None:
-        """Place a bounded number of tasks, each on the best of a bounded number of devices; the rest have their turn
-        in the next round, which starts where this one ended."""
-        coming = self._coming()
-        devices = list(self._devices.fleet.devices())
-        waiting = 0
-        turn: list[NetworkTask] = []
-        for task in self._open.values():
-            demand = self._demand(task, coming, now) if task.is_open else None
-            if demand is not None and demand.replicas:
-                waiting += 1
-                turn.append(task)
-        self._turn = self._turn % waiting if waiting else 0
-        for task in (turn[self._turn :] + turn[: self._turn])[: self._config.round_tasks_max]:
-            self._turn += 1
-            demand = self._demand(task, coming, now)
-            if demand is None or await self._too_dear(task):
-                continue
-            views = [view for device in self._sample(devices) if (view := self._devices.view(device)) is not None]
-            found = assign([demand], views, self._config.filters)
-            for assignment in found:
-                task.place(assignment.device_id, now)
-                if task.object_id:
-                    coming.setdefault(task.object_id, set()).add(assignment.device_id)
-                committed = self._devices.committed
-                committed[assignment.device_id] = committed.get(assignment.device_id, 0) + task.size_bytes
-            waiting -= len(found) >= demand.replicas
-            await asyncio.sleep(0)
+        waiting, more = await self._placer.place(self._open.values(), now)
         self._waiting = waiting > 0
-        if waiting > 0 and len(turn) > self._config.round_tasks_max:
+        if more:
             self._wake.set()
 
-    async def _too_dear(self, task: NetworkTask) -> bool:
-        """A task with a price cap waits while the tariff is above it, or is not known."""
-        if task.needs.price_max is None:
-            return False
-        price = await self._price(task.needs.service)
-        return price is None or price > task.needs.price_max
-
-    def _sample(self, devices: list[LiveDevice]) -> list[LiveDevice]:
-        """All devices of a small fleet; of a large one a part, another one each time."""
-        size = self._config.candidates_max
-        if len(devices) <= size:
-            return devices
-        start = self._sampled % len(devices)
-        self._sampled = start + size
-        return (devices + devices[:size])[start : start + size]
-
-    def _count_committed(self) -> None:
-        committed: dict[str, int] = {}
-        for task in self._open.values():
-            if task.kind == FILL:
-                for placement in task.open_placements():
-                    committed[placement.device_id] = committed.get(placement.device_id, 0) + task.size_bytes
-        self._devices.committed = committed
-
     async def _finish(self, tasks: list[NetworkTask]) -> None:
-        await self._store.save(tasks)
+        decisions, results = self._placer.decisions, self._results
+        await self._store.save(tasks, lambda connection: self._outcomes.write(connection, decisions, results))
+        self._placer.decisions, self._results = [], []
         for task in tasks:
             if not task.is_open:
                 self._open.pop(task.task_id, None)
@@ -409,3 +358,4 @@ class TaskDriver:
             if len(holders) < wanted.replicas:
                 await self.create(FILL, wanted.publisher, copies(wanted.object_id, wanted.size, wanted.replicas))
         await self._store.purge(self._clock.now() - self._config.kept_s, PURGED_MAX)
+        await self._outcomes.purge(self._clock.now() - self._config.results_kept_s, PURGED_MAX)

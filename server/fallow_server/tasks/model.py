@@ -90,6 +90,10 @@ class NetworkTask:
     def is_open(self) -> bool:
         return self.state in TASK_OPEN
 
+    def haste(self, now: int) -> float:
+        """From 0 for a new task to 1 at its deadline."""
+        return min(1.0, max(0.0, (now - self.created_at) / max(1, self.deadline - self.created_at)))
+
     def open_placements(self) -> list[Placement]:
         return [placement for placement in self.placements.values() if placement.is_open]
 

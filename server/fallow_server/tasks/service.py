@@ -12,19 +12,22 @@ from ..clock import Clock
 from ..database import Database
 from ..delivery.devices import Devices
 from ..delivery.tickets import TicketIssuer
-from ..http import Api, ApiProblem, Role, json_body, json_response, principal, refusal
+from ..http import Api, ApiProblem, Role, json_body, json_response, page_of, principal, refusal
 from .config import Config
 from .copies import DROP, FILL, Drops, Fills
 from .driver import TaskDriver
 from .kinds import Kind, TaskRequest
 from .model import NetworkTask
+from .outcomes import Outcomes
+from .placing import Placer
+from .probes import PROBE, Probes, Resolve, addresses_of
 from .store import TaskStore
 
 PAGE_TASKS_MAX = 500
 
 
 class TaskService:
-    """:param public_url: where devices reach the origin."""
+    """:param public_url: where devices reach the origin. :param resolve: addresses of targets of probes."""
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class TaskService:
         issuer: TicketIssuer,
         clock: Clock,
         public_url: str,
+        resolve: Resolve = addresses_of,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -43,7 +47,11 @@ class TaskService:
             FILL: Fills(config, catalogue, devices, issuer, public_url.rstrip("/")),
             DROP: Drops(catalogue, devices, self._stop_filling),
         }
-        self.driver = TaskDriver(config, self._store, catalogue, devices, self._kinds, clock, issuer.price)
+        probes = Probes(config.probes, devices, clock, config.retry_s, resolve)
+        self._kinds[PROBE] = probes
+        self._outcomes = Outcomes(database)
+        placer = Placer(config, devices, self._kinds, {PROBE: probes.homes}, clock, issuer.price)
+        self.driver = TaskDriver(config, self._store, self._outcomes, catalogue, devices, self._kinds, placer, clock)
 
     async def start(self) -> None:
         await self.driver.start()
@@ -55,6 +63,8 @@ class TaskService:
         api.add("POST", "/v1/tasks", self.post, Role.PUBLISHER)
         api.add("GET", "/v1/tasks", self.get_all, Role.PUBLISHER)
         api.add("GET", "/v1/tasks/{id}", self.get_one, Role.PUBLISHER)
+        api.add("GET", "/v1/tasks/{id}/results", self.get_results, Role.PUBLISHER)
+        api.add("GET", "/v1/tasks/{id}/why", self.get_why, Role.PUBLISHER, Role.OPERATOR)
         api.add("DELETE", "/v1/tasks/{id}", self.delete, Role.PUBLISHER)
 
     async def post(self, request: web.Request) -> web.Response:
@@ -87,7 +97,23 @@ class TaskService:
         return json_response([(self.driver.task(task.task_id) or task).described() for task in found])
 
     async def get_one(self, request: web.Request) -> web.Response:
-        return json_response(self._described(await self._own(request)))
+        return json_response(await self._described(await self._own(request)))
+
+    async def get_results(self, request: web.Request) -> web.Response:
+        """Pages of at most 500, by device, by ``?after=<device>``."""
+        task = await self._own(request)
+        after, limit = page_of(request, PAGE_TASKS_MAX)
+        return json_response(await self._outcomes.results_of(task.task_id, after[:64], limit))
+
+    async def get_why(self, request: web.Request) -> web.Response:
+        """The last decisions, newest first; and how it would be decided now, where more devices are wanted."""
+        task = await self._own(request)
+        told: dict[str, Any] = {"id": task.task_id, "kind": task.kind, "state": task.state.value}
+        told["decisions"] = await self._outcomes.decisions_of(task.task_id)
+        sifted = await self.driver.waiting_for(task) if task.is_open else None
+        if sifted is not None:
+            told["now"] = sifted.told(self._clock.now(), ())
+        return json_response(told)
 
     async def delete(self, request: web.Request) -> web.Response:
         """Cancel. A task that ended keeps its end, and the answer tells it."""
@@ -98,20 +124,20 @@ class TaskService:
         return json_response(task.described())
 
     async def _own(self, request: web.Request) -> NetworkTask:
-        task_id, publisher = request.match_info["id"], principal(request).account
+        caller, task_id = principal(request), request.match_info["id"]
+        publisher = None if caller.role is Role.OPERATOR else caller.account
         task = self.driver.task(task_id)
-        if task is None or task.publisher != publisher:
+        if task is None or publisher not in (None, task.publisher):
             task = await self._store.find(task_id[:64], publisher)
         if task is None:
             raise _not_found()
         return task
 
-    def _described(self, task: NetworkTask) -> dict[str, Any]:
+    async def _described(self, task: NetworkTask) -> dict[str, Any]:
         described = task.described()
-        if task.is_open:
-            waiting = self.driver.waiting_for(task)
-            if waiting:
-                described["waiting"] = waiting
+        sifted = await self.driver.waiting_for(task) if task.is_open else None
+        if sifted is not None and sifted.refused:
+            described["waiting"] = {reason: len(ids) for reason, ids in sorted(sifted.refused.items())}
         return described
 
 

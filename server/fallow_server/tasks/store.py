@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from fallow_wire.fields import decode, encode
 from fallow_wire.strict import dumps, loads_object
 from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..catalogue.tables import blobs
 from ..database import Database
@@ -30,8 +31,10 @@ class TaskStore:
         """Every task that is not at an end, oldest first."""
         return await self._load(tables.tasks.c.state.in_([state.value for state in TASK_OPEN]))
 
-    async def find(self, task_id: str, publisher: str) -> NetworkTask | None:
-        found = await self._load(tables.tasks.c.task_id == task_id, tables.tasks.c.publisher == publisher)
+    async def find(self, task_id: str, publisher: str | None) -> NetworkTask | None:
+        """:param publisher: whose it must be; None for anybody's."""
+        own = () if publisher is None else (tables.tasks.c.publisher == publisher,)
+        found = await self._load(tables.tasks.c.task_id == task_id, *own)
         return found[0] if found else None
 
     async def listed(self, publisher: str, after: str, limit: int) -> list[NetworkTask]:
@@ -103,8 +106,13 @@ class TaskStore:
             )
         task.changed = False
 
-    async def save(self, tasks: Iterable[NetworkTask]) -> None:
-        """Write what changed, in one transaction. Progress alone is not a change: it is lost with a restart."""
+    async def save(
+        self, tasks: Iterable[NetworkTask], more: Callable[[AsyncConnection], Awaitable[None]] | None = None
+    ) -> None:
+        """Write what changed, in one transaction. Progress alone is not a change: it is lost with a restart.
+
+        :param more: writes what belongs to it; called only when something changed.
+        """
         changed = [task for task in tasks if task.changed or any(one.changed for one in task.placements.values())]
         if not changed:
             return
@@ -118,6 +126,8 @@ class TaskStore:
                 for placement in task.placements.values():
                     if placement.changed:
                         await connection.execute(_written(task.task_id, placement))
+            if more is not None:
+                await more(connection)
         for task in changed:
             task.changed = False
             for placement in task.placements.values():

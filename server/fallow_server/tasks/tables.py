@@ -1,14 +1,14 @@
 """Tables of network tasks.
 
 ``object_id`` is empty where a task is about no object. ``needs`` and ``parameters`` are JSON objects; tasks from before
-they were kept are copies that want nothing else.
+they were kept are copies that want nothing else. ``told`` of a decision and of a result is a JSON object.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text
 
-from fallow_server.schema import scheduler_metadata
+from fallow_server.schema import WHOLE, scheduler_metadata
 
 tasks = Table(
     "tasks",
@@ -40,4 +40,25 @@ placements = Table(
     Column("attempts", Integer, nullable=False),
     Column("reason", Text),
     Column("updated_at", BigInteger, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    scheduler_metadata,
+    Column("number", WHOLE, primary_key=True, autoincrement=True),
+    Column("task_id", String(36), ForeignKey("tasks.task_id", ondelete="CASCADE"), nullable=False),
+    Column("told", Text, nullable=False),
+    Index("ix_decisions_task_id", "task_id", "number"),
+)
+
+results = Table(
+    "results",
+    scheduler_metadata,
+    Column("task_id", String(36), ForeignKey("tasks.task_id", ondelete="CASCADE"), primary_key=True),
+    Column("device_id", String(32), primary_key=True),
+    Column("measured_at", BigInteger, nullable=False),
+    Column("country", String(2)),
+    Column("asn", BigInteger),
+    Column("told", Text, nullable=False),
+    Index("ix_results_measured_at", "measured_at"),
 )
