@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from fallow_server.scheduling.columns import HOURS
-from fallow_server.scheduling.demand import AGE_S_MIN, DAY_S, HOUR_S, WEEK_FADE_S, Config, Demands
+from fallow_server.scheduling.demand import DAY_S, HOUR_S, WEEK_FADE_S, Config, Demands
 from fallow_server.scheduling.places import NOWHERE, Place
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,9 +33,8 @@ def test_a_steady_demand_is_expected_to_go_on() -> None:
 def test_one_request_is_no_torrent() -> None:
     demands = Demands(Config())
     demands.note("a", HERE, 1000, MONDAY)
-    first = counted(demands, MONDAY + 1)[("a", HERE)]
-    assert first.max() <= 1000 * HOUR_S / AGE_S_MIN * 1.1
-    assert counted(demands, MONDAY + 3 * DAY_S)[("a", HERE)].sum() < 1000
+    assert counted(demands, MONDAY + 1)[("a", HERE)].sum() < 6 * 1000
+    assert counted(demands, MONDAY + 3 * DAY_S)[("a", HERE)].sum() < 500
 
 
 def test_a_rush_is_not_expected_to_last_the_day() -> None:
@@ -46,7 +45,7 @@ def test_a_rush_is_not_expected_to_last_the_day() -> None:
     for minute in range(30):
         demands.note("a", HERE, 1000, now + minute * 60)
     found = counted(demands, now + HOUR_S / 2)[("a", HERE)]
-    assert found[0] > 3000
+    assert found[0] > 2000
     assert found[12] < found[0] / 5
 
 

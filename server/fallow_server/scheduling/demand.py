@@ -30,8 +30,6 @@ BURST_S = HOUR_S
 """A rush fades as fast as it is forgotten."""
 DAY_FADE_S = DAY_S
 WEEK_FADE_S = 7 * DAY_S
-AGE_S_MIN = HOUR_S
-"""What was first asked for a moment ago is taken to be asked for once in such a while, not every moment."""
 COUNTRIES_MAX = 256
 """Shapes of the day; there are 249 countries, and one stands for where the table does not tell."""
 SHAPE_WEIGHT_MAX = 0.9

@@ -8,9 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import Floats
-from .demand import AGE_S_MIN, BURST_S, DAY_FADE_S, HOUR_S, HOURS, WEEK_FADE_S, Demands, Saved, Shape, hour_of
+from .demand import BURST_S, DAY_FADE_S, HOUR_S, HOURS, WEEK_FADE_S, Demands, Saved, Shape, hour_of
 from .places import Place
 
+QUIET_HOURS = 6
+"""What was first asked for a moment ago is taken to have been asked for by nobody in so many hours before, for most
+objects are asked for once; this counts less and less over the first days."""
+RUSH_QUIET_HOURS = 1
+"""The same for a rush."""
 GATHERED_HOURS = 4 * 7 * HOURS
 """After so many, a count that fades over a week grows no more."""
 
@@ -45,18 +50,18 @@ def expected(saved: Saved, now: float) -> Expected:
         [[shapes[one].factor((first + hour) % HOURS, now) for hour in range(HOURS)] for one in countries]
     )
     passed = np.maximum(0, now - columns["at"])
-    age = np.maximum(AGE_S_MIN, now - columns["since"]) / HOUR_S
+    age = np.maximum(0, now - columns["since"]) / HOUR_S
+    quiet = QUIET_HOURS * np.exp(-age / HOURS)
 
-    def rate(counted: NDArray[np.float64], fade_s: float, hours: NDArray[np.float64]) -> NDArray[np.float64]:
+    def rate(counted: NDArray[np.float64], fade_s: float, quiet: NDArray[np.float64]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = counted * np.exp(-passed / fade_s)
         for number, one in enumerate(_gathered(factors, fade_s)):
             those = of == number
-            found[those] /= np.interp(hours[those], np.arange(len(one)), one)
+            found[those] /= np.interp(age[those], np.arange(len(one)), one) + quiet[those]
         return found
 
-    usual = (rate(columns["day"], DAY_FADE_S, age) + rate(columns["week"], WEEK_FADE_S, age)) / 2
-    # A rush takes an hour to show, however new the object is.
-    rush = np.maximum(0, rate(columns["hour"], BURST_S, np.full(len(age), float(GATHERED_HOURS))) - usual)
+    usual = (rate(columns["day"], DAY_FADE_S, quiet) + rate(columns["week"], WEEK_FADE_S, quiet)) / 2
+    rush = np.maximum(0, rate(columns["hour"], BURST_S, np.full(len(age), float(RUSH_QUIET_HOURS))) - usual)
     fading = np.exp(-(np.arange(HOURS) + 0.5) * HOUR_S / BURST_S)
     found = (usual[:, None] + rush[:, None] * fading) * factors[of]
     return Expected(

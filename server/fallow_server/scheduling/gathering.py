@@ -14,12 +14,13 @@ from .filters import Config, placement_refusal
 from .places import Place
 from .views import Demand, DeviceView
 
-ANY_OBJECT = Demand("", "", 0, 1)
+ANY_OBJECT = Demand("", "any", 0, 1)
 """Of no size, held by nobody: what refuses a device for it refuses it for every object."""
 ONLINE_SHARE_MIN = 0.25
 """What is there for less than six hours of a day is not there when it is asked."""
 SELDOM_THERE = "seldom-there"
 AWAY = "away"
+PUTS_OFF = "puts-off"
 
 ROW = struct.Struct(f"<?xxxiiqqqf{HOURS}f")
 
@@ -61,11 +62,15 @@ class Gathering:
         self.unfit: dict[str, int] = {}
         """How many devices a filter keeps from every object, by the reason."""
 
-    def add_device(self, view: DeviceView, online_share: float, line: str | None) -> None:
-        """:param line: what stands for the line that it may share with others; None when nobody knows."""
+    def add_device(self, view: DeviceView, online_share: float, line: str | None, waiting: bool = False) -> None:
+        """:param line: what stands for the line that it may share with others; None when nobody knows.
+        :param waiting: it puts off what it was asked for already.
+        """
         reason = placement_refusal(view, ANY_OBJECT, self._config)
         if reason is None and online_share < ONLINE_SHARE_MIN:
             reason = SELDOM_THERE
+        if reason is None and waiting:
+            reason = PUTS_OFF
         if reason is not None:
             self.unfit[reason] = self.unfit.get(reason, 0) + 1
         self.devices[view.device_id] = len(self.devices)

@@ -14,9 +14,9 @@ class Config:
     """
     ``every_s``: between two rounds; 0 makes no copies beyond those that publishers want.
     ``soon_s``: until the next round after a large event, or when the last one left work over.
-    ``away_s_max``: the copies of a device that is away count for so long; most are back within a minute.
     ``lost_copies``: which is a large event, when devices that hold so many copies together are lost.
     ``open_max``: copies that are being made or dropped at once; the driver of tasks looks at each in every round.
+    ``failed_s``: a device that failed at an object is not asked for it again for so long.
     ``objects_max``: that are reckoned with, those that consumers ask for first.
     ``slice_devices``: gathered before others have their turn; each takes some 10 µs.
     ``thread_pairs_max``: of devices and objects; more are placed in another process, for a thread would hold up the
@@ -26,9 +26,9 @@ class Config:
 
     every_s: float = 300
     soon_s: float = 30
-    away_s_max: float = 600
     lost_copies: int = 1000
     open_max: int = 2000
+    failed_s: int = 3600
     objects_max: int = 20_000
     slice_devices: int = 250
     thread_pairs_max: int = 1000
