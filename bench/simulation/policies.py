@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from fallow_server.delivery.config import Config as DeliveryConfig
 from fallow_server.scheduling import costs, regions
+from fallow_server.scheduling.bookings import Bookings, bookable_bps
 from fallow_server.scheduling.demand import Config as DemandConfig
 from fallow_server.scheduling.demand import Demands
 from fallow_server.scheduling.distances import Distances
@@ -16,12 +18,12 @@ from fallow_server.scheduling.gathering import Gathering
 from fallow_server.scheduling.holders import Holders
 from fallow_server.scheduling.placement import place
 from fallow_server.scheduling.places import Place
-from fallow_server.scheduling.routing import choose
+from fallow_server.scheduling.routing import assumed_bps, choose
 from fallow_server.scheduling.unpacking import Columns, columns
 from fallow_server.scheduling.views import DeviceView
 
 from .demand import OBJECT_BYTES, Requests
-from .homes import HOUR_S, Homes
+from .homes import HOUR_S, STEP_S, Homes
 from .recordings import HOURS, Floats, Integers
 from .week import CONSUMER_BPS, DEVICES_A_PLAN, Moves, Sight
 
@@ -60,6 +62,7 @@ class Ours:
         self._truth = _Truth(homes, requests, self._places) if clairvoyant else None
         self._demands = Demands(DemandConfig())
         self._distances = Distances()
+        self._assumed_bps_max = DeliveryConfig().assumed_bps_max
         self._draw: Callable[[], float] = random.Random(seed).random
         self._seed = seed
         self._prices = costs.Config() if prices is None else prices
@@ -69,8 +72,8 @@ class Ours:
         self._index = Holders()
         for device, network in enumerate(homes.network.tolist()):
             self._index.join(self._ids[device], self._places[network], None)
-        self._remaining: list[int] = []
-        self._sight_at = -1.0
+        self._bookings = Bookings()
+        self._heard_at = [-1.0] * len(homes)
 
     # -------------------------------------------------------------- placement
 
@@ -120,19 +123,19 @@ class Ours:
     # -------------------------------------------------------------- routing
 
     def route(self, sight: Sight, at_s: float, wanted: int, network: int) -> list[tuple[int, float]]:
-        if sight.at_s != self._sight_at:
-            self._heartbeats(sight)
+        self._sight = sight
+        self._hold(sight)
         consumer = self._places[network]
         self._demands.note(self._names[wanted], consumer, OBJECT_BYTES, MONDAY_S + at_s)
         found = choose(
             self._index, self._names[wanted], DEVICES_A_PLAN, self._candidate, self._draw, consumer,
             self._distances.near(consumer),
         )  # fmt: skip
+        assumed = assumed_bps(OBJECT_BYTES // max(1, len(found)), STEP_S, self._assumed_bps_max)
         plan = []
         for choice in found:
-            number, left = choice.device.number, choice.device.remaining_up_bps
-            rate = min(left, int(PLAN_BPS))
-            self._remaining[number] -= rate
+            number, rate = choice.device.number, min(assumed, choice.device.remaining_up_bps)
+            self._bookings.book(self._ids[number], rate)
             plan.append((number, float(rate)))
         if plan:
             # What the consumer then measures.
@@ -142,22 +145,24 @@ class Ours:
         return plan
 
     def _candidate(self, device_id: str) -> Device | None:
-        number = int(device_id)
-        left = self._remaining[number]
+        number, sight = int(device_id), self._sight
+        if not sight.present[number]:
+            return None
+        if self._heard_at[number] != sight.at_s:
+            # Its last heartbeat, looked at when it matters.
+            self._heard_at[number] = sight.at_s
+            self._bookings.heard(device_id, int(sight.flows_seen[number]))
+        idle = int(sight.idle_bps[number])
+        foreseen = int(self._now[number]) if self._foreseen else idle
+        left = bookable_bps(idle, foreseen) - self._bookings.booked(device_id)[0]
         return Device(number, left) if left >= self._filters.request_bps_min else None
 
-    def _heartbeats(self, sight: Sight) -> None:
-        """What each device may still be given: idle upload that nobody uses, within what was foreseen for the hour."""
-        left = sight.idle_bps - sight.own_bps
-        if self._foreseen:
-            bookable = sight.foreseen_bps[0] if self._truth is None else self._truth.now
-            left = np.minimum(left, bookable - sight.booked_bps)
-        left[~sight.present] = 0
-        self._remaining = left.astype(np.int64).tolist()
+    def _hold(self, sight: Sight) -> None:
+        """Keep the index, and the forecast for the hour under way."""
         for device in sight.changed:
             self._index.hold(self._ids[device], frozenset(map(self._names.__getitem__, sight.whole[device])))
         sight.changed.clear()
-        self._sight_at = sight.at_s
+        self._now = sight.foreseen_bps[0] if self._truth is None else self._truth.now
 
 
 class _Truth:

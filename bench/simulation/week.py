@@ -44,8 +44,8 @@ LATE_BYTES = 1.0
 class Sight:
     """What a scheduler knows: the last heartbeats, what it did since, and where copies are. Rates in bit/s, [n].
 
-    ``idle_bps``, ``own_bps``: of the last heartbeat. ``booked_bps``, ``flows``: by requests under way. ``present``:
-    connected and reachable. ``foreseen_bps`` [24, n]: as reported at the beginning of this hour. ``room_bytes``: fills
+    ``idle_bps``, ``own_bps``, ``flows_seen`` (requests under way): of the last heartbeat; ``flows``: by now.
+    ``present``: connected and reachable. ``foreseen_bps`` [24, n]: as reported at the beginning of this hour. ``room_bytes``: fills
     under way taken off. ``holders``: of each object, devices with a whole copy; ``whole``: the same by device, and
     ``changed`` are those for which that did since the policy cleared it. ``held`` [objects, n]: and those under way.
     """
@@ -54,8 +54,8 @@ class Sight:
     at_s: float
     idle_bps: Floats
     own_bps: Floats
-    booked_bps: Floats
     flows: Integers
+    flows_seen: Integers
     present: NDArray[np.bool_]
     foreseen_bps: NDArray[np.float32]
     room_bytes: Integers
@@ -159,8 +159,9 @@ class _Week:
         count = len(homes)
         self._homes, self._requests, self._policy = homes, requests, policy
         self._sight = Sight(
-            homes, 0.0, np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.int64),
-            np.zeros(count, dtype=np.bool_), homes.foreseen_bps[0], homes.quota_bytes.copy(),
+            homes, 0.0, np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.int64),
+            np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_), homes.foreseen_bps[0],
+            homes.quota_bytes.copy(),
             [[] for _ in range(requests.objects)], [set() for _ in range(count)],
             np.zeros((requests.objects, count), dtype=np.bool_), np.zeros(count, dtype=np.int64),
         )  # fmt: skip
@@ -270,7 +271,6 @@ class _Week:
                 outcome.refusals += 1
                 continue
             sight.flows[device] += 1
-            sight.booked_bps[device] += rate
             taken.append((device, rate))
         if taken:
             outcome.rtt_ms.append(float(self._homes.networks.rtt_ms[network, self._homes.network[taken[0][0]]]))
@@ -314,7 +314,7 @@ class _Week:
             flows.keep(~done)
         there = flows.device >= 0
         sight.flows = np.bincount(flows.device[there], minlength=count)
-        sight.booked_bps = np.bincount(flows.device[there], flows.booked[there], count)
+        sight.flows_seen = sight.flows.copy()
         # Of requests that go on: what a heartbeat now would show.
         sight.own_bps = np.bincount(flows.device[there], rate[~done][there], count)
 
