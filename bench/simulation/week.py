@@ -45,9 +45,10 @@ class Sight:
     """What a scheduler knows: the last heartbeats, what it did since, and where copies are. Rates in bit/s, [n].
 
     ``idle_bps``, ``own_bps``, ``flows_seen`` (requests under way): of the last heartbeat; ``flows``: by now.
-    ``present``: connected and reachable. ``foreseen_bps`` [24, n]: as reported at the beginning of this hour. ``room_bytes``: fills
-    under way taken off. ``holders``: of each object, devices with a whole copy; ``whole``: the same by device, and
-    ``changed`` are those for which that did since the policy cleared it. ``held`` [objects, n]: and those under way.
+    ``present``: connected and reachable. ``foreseen_bps`` [24, n]: as reported at the beginning of this hour.
+    ``room_bytes``, ``filling_bytes``: left of the disk, and fills under way, which are taken off. ``holders``: of each
+    object, devices with a whole copy; ``whole``: the same by device, ``changed`` since the policy cleared it.
+    ``held`` [objects, n]: those copies and the ones under way.
     """
 
     homes: Homes
