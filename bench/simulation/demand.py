@@ -19,19 +19,28 @@ AT_HOME_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """In order of time: ``at_s`` [r], ``object`` [r], ``network`` [r] of the consumer. ``objects``: their number."""
+    """In order of time: ``at_s`` [r], ``object`` [r], ``network`` [r] of the consumer. ``size_bytes`` [objects]."""
 
     at_s: Floats
     object: Integers
     network: Integers
-    objects: int
+    size_bytes: Integers
     hours: int
 
     def __len__(self) -> int:
         return len(self.at_s)
 
+    @property
+    def objects(self) -> int:
+        return len(self.size_bytes)
+
+    def bytes_asked(self) -> Floats:
+        """By each request."""
+        return self.size_bytes[self.object].astype(float)
+
     def bytes_by_hour(self) -> Floats:
-        return OBJECT_BYTES * np.bincount((self.at_s // HOUR_S).astype(np.int64), minlength=self.hours).astype(float)
+        hour = (self.at_s // HOUR_S).astype(np.int64)
+        return np.bincount(hour, self.bytes_asked(), self.hours)
 
 
 def hourly_shape(recordings: Recordings, networks: Networks, hours: int) -> Floats:
@@ -64,7 +73,7 @@ def requests_of(
         order = draw.permutation(len(network))
         found.append((at_s, asked[order], network[order]))
     at_s, asked, network = (np.concatenate(part) for part in zip(*found, strict=True))
-    return Requests(at_s, asked, network, objects, hours)
+    return Requests(at_s, asked, network, np.full(objects, OBJECT_BYTES), hours)
 
 
 def _popularity(trace: Integers, objects: int, shape: Floats) -> Floats:

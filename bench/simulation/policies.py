@@ -22,7 +22,7 @@ from fallow_server.scheduling.routing import assumed_bps, choose
 from fallow_server.scheduling.unpacking import Columns, columns
 from fallow_server.scheduling.views import DeviceView
 
-from .demand import OBJECT_BYTES, Requests
+from .demand import Requests
 from .homes import HOUR_S, STEP_S, Homes
 from .recordings import HOURS, Floats, Integers
 from .week import CONSUMER_BPS, DEVICES_A_PLAN, Moves, Sight
@@ -69,6 +69,7 @@ class Ours:
         self._filters = Filters()
         self._ids = [str(device) for device in range(len(homes))]
         self._names = [str(wanted) for wanted in range(requests.objects)]
+        self._sizes: list[int] = requests.size_bytes.tolist()
         self._index = Holders()
         for device, network in enumerate(homes.network.tolist()):
             self._index.join(self._ids[device], self._places[network], None)
@@ -108,7 +109,11 @@ class Ours:
         for wanted, holders in enumerate(sight.holders):
             coming = np.flatnonzero(sight.held[wanted])
             gathering.add_object(
-                self._names[wanted], OBJECT_BYTES, 0, map(self._ids.__getitem__, holders), map(str, coming.tolist())
+                self._names[wanted],
+                self._sizes[wanted],
+                0,
+                map(self._ids.__getitem__, holders),
+                map(str, coming.tolist()),
             )
         return gathering
 
@@ -126,12 +131,12 @@ class Ours:
         self._sight = sight
         self._hold(sight)
         consumer = self._places[network]
-        self._demands.note(self._names[wanted], consumer, OBJECT_BYTES, MONDAY_S + at_s)
+        self._demands.note(self._names[wanted], consumer, self._sizes[wanted], MONDAY_S + at_s)
         found = choose(
             self._index, self._names[wanted], DEVICES_A_PLAN, self._candidate, self._draw, consumer,
             self._distances.near(consumer),
         )  # fmt: skip
-        assumed = assumed_bps(OBJECT_BYTES // max(1, len(found)), STEP_S, self._assumed_bps_max)
+        assumed = assumed_bps(self._sizes[wanted] // max(1, len(found)), STEP_S, self._assumed_bps_max)
         plan = []
         for choice in found:
             number, rate = choice.device.number, min(assumed, choice.device.remaining_up_bps)
@@ -186,7 +191,7 @@ class _Truth:
         rows = slice(int(first), int(end))
         coming = (requests.at_s[rows] // HOUR_S).astype(np.int64) - hour
         counts = np.bincount(requests.object[rows] * HOURS + coming, minlength=requests.objects * HOURS)
-        demand = (counts.reshape(-1, HOURS) * OBJECT_BYTES).astype(np.float32)
+        demand = (counts.reshape(-1, HOURS) * requests.size_bytes[:, None]).astype(np.float32)
         objects = replace(
             asked.objects,
             first_row=np.arange(requests.objects + 1, dtype=np.int32),
@@ -209,7 +214,8 @@ class _Simple:
 
     def place(self, sight: Sight) -> Moves:
         able = float((sight.idle_bps * sight.present).sum() / max(1, sight.present.sum())) * HOUR_S / 8
-        bytes_asked = self._asked.sum(axis=1) * OBJECT_BYTES
+        size_bytes = self._requests.size_bytes
+        bytes_asked = self._asked.sum(axis=1) * size_bytes
         copies = np.ceil(SPARE_COPIES * bytes_asked / max(1.0, able)).astype(np.int64)
         held = sight.held.sum(axis=1)
         fills: list[tuple[int, int]] = []
@@ -217,9 +223,9 @@ class _Simple:
         for wanted in np.argsort(-bytes_asked):
             missing = int(copies[wanted] - held[wanted])
             if missing > 0:
-                may = np.flatnonzero(sight.present & (room >= OBJECT_BYTES) & ~sight.held[wanted])
+                may = np.flatnonzero(sight.present & (room >= size_bytes[wanted]) & ~sight.held[wanted])
                 chosen = self._choose(may, missing, int(wanted))
-                room[chosen] -= OBJECT_BYTES
+                room[chosen] -= size_bytes[wanted]
                 fills += [(int(wanted), int(device)) for device in chosen]
         self._asked[:] = 0
         return Moves(fills)

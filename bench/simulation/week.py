@@ -20,14 +20,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .demand import OBJECT_BYTES, Requests
+from .demand import Requests
 from .homes import BLOCK_S, HOUR_S, STEP_S, Homes
 from .recordings import Floats, Integers
 
 DEVICES_A_PLAN = 4
 DONE_S = 1800
 """A consumer watches or waits: what devices lack for this pace comes from the origin."""
-PACE_BPS = OBJECT_BYTES * 8 / DONE_S
 CONSUMER_BPS = 50e6
 REQUEST_BPS_MIN = 256_000
 """A device with less for another request answers 503."""
@@ -110,7 +109,7 @@ class Outcome:
 
     @property
     def demand_bytes(self) -> float:
-        return float(len(self.requests) * OBJECT_BYTES)
+        return float(self.requests.bytes_asked().sum())
 
     @property
     def net_bytes(self) -> float:
@@ -123,6 +122,7 @@ class _Flows:
 
     def __init__(self) -> None:
         self.left = np.zeros(0)
+        self.pace = np.zeros(0)
         self.began = np.zeros(0)
         self.wanted = np.zeros(0, dtype=np.int64)
         self.network = np.zeros(0, dtype=np.int64)
@@ -130,14 +130,18 @@ class _Flows:
         self.device = np.full((0, DEVICES_A_PLAN), -1, dtype=np.int64)
         self.booked = np.zeros((0, DEVICES_A_PLAN))
 
-    def extend(self, began: list[float], wanted: list[int], network: list[int], chosen: list[list[tuple[int, float]]]):
+    def extend(
+        self, began: list[float], wanted: list[int], network: list[int], bits: Floats,
+        chosen: list[list[tuple[int, float]]],
+    ) -> None:  # fmt: skip
         count = len(began)
         device = np.full((count, DEVICES_A_PLAN), -1, dtype=np.int64)
         booked = np.zeros((count, DEVICES_A_PLAN))
         for row, plan in enumerate(chosen):
             for column, (one, rate) in enumerate(plan):
                 device[row, column], booked[row, column] = one, rate
-        self.left = np.concatenate([self.left, np.full(count, float(OBJECT_BYTES * 8))])
+        self.left = np.concatenate([self.left, bits])
+        self.pace = np.concatenate([self.pace, bits / DONE_S])
         self.began = np.concatenate([self.began, began])
         self.wanted = np.concatenate([self.wanted, np.array(wanted, dtype=np.int64)])
         self.network = np.concatenate([self.network, np.array(network, dtype=np.int64)])
@@ -146,7 +150,7 @@ class _Flows:
         self.booked = np.concatenate([self.booked, booked])
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
-        for name in ("left", "began", "wanted", "network", "plans", "device", "booked"):
+        for name in ("left", "pace", "began", "wanted", "network", "plans", "device", "booked"):
             setattr(self, name, getattr(self, name)[rows])
 
 
@@ -209,31 +213,33 @@ class _Week:
         began = time.perf_counter()
         moves = self._policy.place(sight)
         outcome.round_s.append(time.perf_counter() - began)
+        size_bytes = self._requests.size_bytes
         for wanted, device in moves.drops:
-            if device in sight.holders[wanted]:
+            if wanted in sight.whole[device]:
                 sight.holders[wanted].remove(device)
                 sight.whole[device].remove(wanted)
                 sight.changed.add(device)
                 sight.held[wanted, device] = False
-                sight.room_bytes[device] += OBJECT_BYTES
+                sight.room_bytes[device] += size_bytes[wanted]
         for wanted, device in moves.fills:
-            if sight.held[wanted, device] or sight.room_bytes[device] < OBJECT_BYTES or not sight.present[device]:
+            size = int(size_bytes[wanted])
+            if sight.held[wanted, device] or sight.room_bytes[device] < size or not sight.present[device]:
                 continue
-            took_s = OBJECT_BYTES * 8 / self._homes.down_bps[device]
-            done_at = max(sight.at_s, self._disk_free_at[device]) + took_s
+            done_at = max(sight.at_s, self._disk_free_at[device]) + size * 8 / self._homes.down_bps[device]
             self._disk_free_at[device] = done_at
             sight.held[wanted, device] = True
-            sight.room_bytes[device] -= OBJECT_BYTES
-            sight.filling_bytes[device] += OBJECT_BYTES
+            sight.room_bytes[device] -= size
+            sight.filling_bytes[device] += size
             heapq.heappush(self._fills, (done_at, wanted, device))
             outcome.fills += 1
-            outcome.fill_bytes += OBJECT_BYTES
+            outcome.fill_bytes += size
 
     def _end_fills(self) -> None:
         sight = self._sight
         while self._fills and self._fills[0][0] <= sight.at_s:
             _, wanted, device = heapq.heappop(self._fills)
-            sight.filling_bytes[device] -= OBJECT_BYTES
+            size = self._requests.size_bytes[wanted]
+            sight.filling_bytes[device] -= size
             if sight.present[device]:
                 sight.holders[wanted].append(device)
                 sight.whole[device].add(wanted)
@@ -241,7 +247,7 @@ class _Week:
             else:
                 # It went away while filling: the bytes are spent, the task fails and is placed anew.
                 sight.held[wanted, device] = False
-                sight.room_bytes[device] += OBJECT_BYTES
+                sight.room_bytes[device] += size
 
     def _arrivals(self, until_s: float) -> None:
         requests, sight, outcome = self._requests, self._sight, self._outcome
@@ -254,7 +260,8 @@ class _Week:
         chosen = [self._plan(at, one, of) for at, one, of in zip(began, asked, network, strict=True)]
         outcome.found += sum(bool(sight.holders[one]) for one in asked)
         outcome.served_requests += sum(bool(plan) for plan in chosen)
-        self._flows.extend(began, asked, network, chosen)
+        bits = requests.size_bytes[requests.object[rows]] * 8.0
+        self._flows.extend(began, asked, network, bits, chosen)
         self._next = end
 
     def _plan(self, at_s: float, wanted: int, network: int) -> list[tuple[int, float]]:
@@ -299,7 +306,7 @@ class _Week:
         slowed = np.minimum(1, CONSUMER_BPS / np.maximum(total, 1))
         rate *= slowed[:, None]
         total *= slowed
-        origin = np.maximum(0, PACE_BPS - total)
+        origin = np.maximum(0, flows.pace - total)
         part = np.minimum(1, flows.left / np.maximum(1, (total + origin) * STEP_S))
         sent = np.bincount(flows.device[there], (rate * part[:, None])[there], count)
         outcome.served_bytes += sent * (STEP_S / 8)
