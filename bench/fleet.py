@@ -62,14 +62,14 @@ def _recordings(data: Path | None) -> Recordings:
 
 @lru_cache(maxsize=1)
 def _homes(data: Path | None, devices: int, days: int, seed: int) -> Homes:
-    return homes_of(_recordings(data), devices, days, seed)
+    return homes_of(_recordings(data), devices, days * HOURS, seed)
 
 
 def requests_for(recordings: Recordings, homes: Homes, objects: int, peak: float, seed: int) -> Requests:
     """So many that demand ÷ idle upload is ``peak`` in the worst hour."""
     shape = hourly_shape(recordings, homes.networks, homes.hours).sum(axis=1)
     total = peak * float(np.min(homes.idle_bytes().sum(axis=1) / shape)) / OBJECT_BYTES
-    return requests_of(recordings, homes.networks, objects, homes.hours // HOURS, total, seed)
+    return requests_of(recordings, homes.networks, objects, homes.hours, total, seed)
 
 
 def week(

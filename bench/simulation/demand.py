@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .homes import HOUR_S, Networks
-from .recordings import HOURS, Floats, Integers, Recordings
+from .recordings import Floats, Integers, Recordings
 
 OBJECT_BYTES = 2**31
 """A film, a game's update: what is large is what is worth a home's line."""
@@ -51,11 +51,10 @@ def hourly_shape(recordings: Recordings, networks: Networks, hours: int) -> Floa
 
 
 def requests_of(
-    recordings: Recordings, networks: Networks, objects: int, days: int, total: float, seed: int
+    recordings: Recordings, networks: Networks, objects: int, hours: int, total: float, seed: int
 ) -> Requests:
-    """About ``total`` requests over ``days`` for the most requested ``objects`` of the trace."""
+    """About ``total`` requests over ``hours`` for the most requested ``objects`` of the trace."""
     draw = np.random.default_rng([seed, 2])
-    hours = days * HOURS
     trace = recordings.requests[recordings.requests < objects]
     shape = hourly_shape(recordings, networks, hours)
     drift = _popularity(trace, objects, shape.sum(axis=1))

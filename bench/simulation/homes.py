@@ -118,8 +118,8 @@ def networks_of(recordings: Recordings) -> Networks:
     return Networks(names, np.array(zones), shares / shares.sum(), between + ACCESS_MS)
 
 
-def homes_of(recordings: Recordings, devices: int, days: int, seed: int) -> Homes:
-    """``devices`` homes and offices over ``days``."""
+def homes_of(recordings: Recordings, devices: int, hours: int, seed: int) -> Homes:
+    """``devices`` homes and offices over ``hours``."""
     draw = np.random.default_rng([seed, 1])
     networks = networks_of(recordings)
     network = draw.choice(len(networks.share), devices, p=networks.share)
@@ -130,7 +130,6 @@ def homes_of(recordings: Recordings, devices: int, days: int, seed: int) -> Home
     reachable = draw.random(devices) < direct + six + (1 - direct - six) * MAPPED_SHARE
     capacity = _mixed(draw, UP_MBPS, devices) * 1e6
     usable = capacity * USABLE_SHARE
-    hours = days * HOURS
     use = _use(recordings, draw, capacity, networks.zone_h[network], TAUGHT_WEEKS * SLOTS + hours)
     week = np.repeat(use[-hours:], BLOCKS_AN_HOUR, axis=0)
     week *= draw.gamma(FLICKER_SHAPE, 1 / FLICKER_SHAPE, week.shape).astype(np.float32)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
+import gzip
+from pathlib import Path
+
 import numpy as np
 import pytest
 from fallow_agent.line.forecast import HOUR_S, HOURS, SLOTS, Forecast
 from fleet import POLICIES, requests_for
+from replay import setting
 from simulation.bound import bound
 from simulation.demand import OBJECT_BYTES, Requests
 from simulation.homes import Homes, homes_of
 from simulation.outlook import Outlook
 from simulation.recordings import Recordings, synthetic
 from simulation.report import jain
+from simulation.trace import Recorded, Recorder, read, write
 from simulation.week import Outcome, play
 
-DEVICES, OBJECTS, DAYS = 60, 12, 1
+DEVICES, OBJECTS, HOURS_PLAYED = 60, 12, 6
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +30,7 @@ def recordings() -> Recordings:
 
 @pytest.fixture(scope="module")
 def homes(recordings: Recordings) -> Homes:
-    return homes_of(recordings, DEVICES, DAYS, seed=5)
+    return homes_of(recordings, DEVICES, HOURS_PLAYED, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +94,42 @@ def test_devices_foresee_what_the_agent_would() -> None:
 def test_jain_is_one_where_all_get_the_same() -> None:
     assert jain(np.full(5, 3.0)) == pytest.approx(1)
     assert jain(np.array([0.0, 0.0, 4.0, 0.0])) == pytest.approx(0.25)
+
+
+@pytest.fixture(scope="module")
+def trace_file(homes: Homes, requests: Requests, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recorder = Recorder(POLICIES["ours"](homes, requests, 5))
+    play(homes, requests, recorder)
+    path = tmp_path_factory.mktemp("trace") / "trace.jsonl.gz"
+    write(path, homes, requests, recorder)
+    return path
+
+
+def test_a_recorded_week_is_played_as_it_was(
+    trace_file: Path, homes: Homes, requests: Requests, outcomes: dict[str, Outcome]
+) -> None:
+    trace = read(trace_file)
+    assert trace.synthetic
+    assert len(trace.requests) == len(requests)
+    again = play(trace.homes, trace.requests, Recorded(trace))
+    assert again.demand_bytes == outcomes["ours"].demand_bytes
+    # The trace has the mean of an hour where the week had five minutes.
+    assert again.served_bytes.sum() == pytest.approx(outcomes["ours"].served_bytes.sum(), rel=0.1)
+    assert again.served_bytes[~homes.reachable].sum() == 0
+
+
+@pytest.mark.parametrize("line", ["{}", "nonsense", '{"at_ms": 1, "object": "x"}', '{"hour": 7}'])
+def test_what_is_no_trace_names_its_line(line: str, trace_file: Path, tmp_path: Path) -> None:
+    with gzip.open(trace_file, "rt", encoding="utf-8") as lines:
+        head = lines.readline()
+    broken = tmp_path / "broken.gz"
+    broken.write_bytes(gzip.compress((head + line + "\n").encode()))
+    with pytest.raises(SystemExit, match="line 2"):
+        read(broken)
+
+
+def test_settings_of_a_replay_are_checked() -> None:
+    assert setting("booked_share=0.25") == ("booked_share", 0.25)
+    for wrong in ("booked_share=much", "no_such=1", "booked_share"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            setting(wrong)
