@@ -50,6 +50,7 @@ PURE = [
     "server/fallow_server/fleet/addresses.py",
     "server/fallow_server/fleet/reachability.py",
     "server/fallow_server/scheduling/*.py",
+    "server/fallow_server/fleet/reports.py",
     "server/fallow_server/tasks/states.py",
     "server/fallow_server/tasks/model.py",
     "server/fallow_server/catalogue/names.py",

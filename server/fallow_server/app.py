@@ -132,13 +132,15 @@ class Scheduler:
         )
         self.delivery.router.demand = self.spreading
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
-        metrics = Metrics()
-        metrics.registry.register(FleetCollector(self.fleet, self.link))
-        metrics.add_to(self.api)
+        self.metrics = Metrics()
+        counted = FleetCollector(self.fleet, self.link)
+        self.metrics.registry.register(counted)
+        self.metrics.before.append(counted.count)
+        self.metrics.add_to(self.api)
         CommonRoutes(config.role, database, self.keys, lambda: self.link.trouble).add_to(self.api)
         ConsoleRoutes().add_to(self.api)
         AccountRoutes(self.accounts).add_to(self.api)
-        FleetRoutes(self.fleet, records, self.sessions, self.policy).add_to(self.api)
+        FleetRoutes(self.fleet, records, self.sessions, self.policy, clock).add_to(self.api)
         SpeedtestRoutes(config.speedtest, clock).add_to(self.api)
         self.catalogue.add_routes(self.api)
         self.delivery.add_routes(self.api)
@@ -170,6 +172,8 @@ class Scheduler:
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
+        self._background.start("pulse of sessions", self.sessions.keep_pulse())
+        self._background.start("lateness", self.metrics.watch_loop())
         self._background.start("spreading", self.spreading.run())
 
     async def close(self) -> None:

@@ -22,9 +22,9 @@ from fallow_wire.lan import HTTP_URL
 from .accounts.accounts import AccountsConfig
 from .catalogue.config import Config as CatalogueConfig
 from .delivery.config import Config as DeliveryConfig
+from .fleet.connection import SessionConfig
 from .fleet.dial_back import DialBackConfig
 from .fleet.policy import PolicyConfig
-from .fleet.sessions import SessionConfig
 from .fleet.speedtest import SpeedtestConfig
 from .ledger.config import LedgerConfig, RewardsConfig
 from .link import LinkConfig

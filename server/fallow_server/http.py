@@ -178,7 +178,10 @@ class Api:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.monotonic()
         request[_KEY] = call = _Call(self._caller_address(request))
-        response = await self._respond(request, call, handler)
+        try:
+            response = await self._respond(request, call, handler)
+        finally:
+            call.response = None  # it knows the request, which knows the call: a cycle for each session that ends
         if self.on_answer is not None:
             # The pattern and not the path, which anyone could make up without end.
             route = call.rule.path if call.rule is not None else "none"

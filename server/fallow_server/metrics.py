@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -15,6 +17,11 @@ from .http import Api, Role
 from .ledger.app import LedgerService
 from .link import Link
 
+LATE_EVERY_S = 0.5
+LATE_BUCKETS_S = (0.002, 0.005, 0.02, 0.05, 0.1, 0.5, 2.0)
+COUNTED_AT_ONCE = 2000
+"""Devices, before others have their turn on the loop: a millisecond."""
+
 
 class Metrics:
     """A registry of its own, so that two applications in one process do not mix."""
@@ -25,6 +32,14 @@ class Metrics:
         labels = ["method", "route", "status"]
         self._requests = Counter("fallow_requests", "Requests answered.", labels, registry=self.registry)
         self._seconds = Histogram("fallow_request_seconds", "Time to answer.", ["route"], registry=self.registry)
+        self._late = Histogram(
+            "fallow_loop_late_seconds",
+            "By how much the event loop was late, twice a second.",
+            buckets=LATE_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.before: list[Callable[[], Awaitable[None]]] = []
+        """Awaited before the figures are read, for what takes too long to be counted in one go."""
 
     def add_to(self, api: Api) -> None:
         api.on_answer = self._count
@@ -37,7 +52,20 @@ class Metrics:
             self._seconds.labels(route).observe(seconds)
 
     async def show(self, request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await self.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def text(self) -> bytes:
+        for prepare in self.before:
+            await prepare()
+        return generate_latest(self.registry)
+
+    async def watch_loop(self) -> None:
+        """Measure how late the loop is, by its own work or because the machine is busy, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LATE_EVERY_S
+            await asyncio.sleep(LATE_EVERY_S)
+            self._late.observe(max(0.0, loop.time() - due))
 
 
 class LedgerCollector(Collector):
@@ -66,25 +94,44 @@ class LedgerCollector(Collector):
             yield GaugeMetricFamily(name, text, value)
 
 
+@dataclass(slots=True)
+class _Totals:
+    reachable: int = 0
+    paused: int = 0
+    idle_up_bps: int = 0
+    connections: int = 0
+
+
 class FleetCollector(Collector):
-    """The fleet and the link, read when asked."""
+    """The fleet and the link; of the fleet what :meth:`count` found."""
 
     def __init__(self, fleet: Fleet, link: Link) -> None:
         self._fleet = fleet
         self._link = link
+        self._totals = _Totals()
+
+    async def count(self) -> None:
+        """Look at all devices, some at a time."""
+        totals = _Totals()
+        for number, device in enumerate(list(self._fleet.devices()), 1):
+            totals.reachable += bool(device.service_urls)
+            beat = device.heartbeat
+            if beat is not None:
+                totals.paused += beat.state == "paused"
+                totals.idle_up_bps += beat.line.idle_up_bps
+                totals.connections += beat.connections
+            if number % COUNTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self._totals = totals
 
     def collect(self) -> Iterable[Metric]:
-        devices = list(self._fleet.devices())
-        reporting = [device.heartbeat for device in devices if device.heartbeat is not None]
+        totals = self._totals
         values = {
-            "fallow_devices_connected": ("Devices with a session.", len(devices)),
-            "fallow_devices_reachable": (
-                "Devices that answered a dial-back.",
-                sum(bool(d.service_urls) for d in devices),
-            ),
-            "fallow_devices_paused": ("Devices whose owner paused them.", sum(h.state == "paused" for h in reporting)),
-            "fallow_idle_up_bps": ("Idle upload of all devices, bit/s.", sum(h.line.idle_up_bps for h in reporting)),
-            "fallow_connections": ("Consumers served by devices now.", sum(h.connections for h in reporting)),
+            "fallow_devices_connected": ("Devices with a session.", len(self._fleet)),
+            "fallow_devices_reachable": ("Devices that answered a dial-back.", totals.reachable),
+            "fallow_devices_paused": ("Devices whose owner paused them.", totals.paused),
+            "fallow_idle_up_bps": ("Idle upload of all devices, bit/s.", totals.idle_up_bps),
+            "fallow_connections": ("Consumers served by devices now.", totals.connections),
             "fallow_ledger_reached": ("1 when the ledger acknowledged the last time.", int(self._link.trouble is None)),
         }
         for name, (text, value) in values.items():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from fallow_server.fleet.connection import Connection
 from fallow_server.fleet.live import LiveDevice
 from fallow_wire.session import (
     SUBPROTOCOL,
@@ -18,7 +21,7 @@ from fallow_wire.session import (
     TaskStatus,
     sign_hello,
 )
-from server_world import FakeDevice, ServerWorld, heartbeat, running_server
+from server_world import FakeDevice, MovableClock, ServerWorld, heartbeat, running_server
 from support import key
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -70,6 +73,7 @@ def test_what_a_device_says_is_seen_and_passed_on(tmp_path: Path) -> None:
             await device.send(heartbeat())
             assert await heard.next() == ("reported", device.device_id)
             assert live.heartbeat == heartbeat()
+            assert b"fallow_idle_up_bps 3e+07" in await world.scheduler.metrics.text()
             await device.send(Content((A, B), ()))
             await device.send(Content((C,), (A,)))
             await device.send(Content((A,), (), True))
@@ -222,6 +226,53 @@ def test_limits_of_a_session(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_what_a_session_leaves_dies_by_itself(tmp_path: Path) -> None:
+    """A running server does not look for cycles among what has lived for long (garbage.py)."""
+
+    def left() -> dict[str, int]:
+        names = Counter(type(one).__name__ for one in gc.get_objects())
+        return {name: names[name] for name in ("LiveDevice", "WebSocketResponse", "Heartbeat", "Request", "Task")}
+
+    async def run() -> None:
+        async with running_server(tmp_path) as world:
+            heard = observe(world)
+            owner = await world.account("owner")
+
+            async def sessions(first: int, count: int) -> None:
+                for number in range(first, first + count):
+                    device = await world.new_device(key(number), owner["token"])
+                    await device.send(heartbeat())
+                    await device.send(Content((A, B), (), True))
+                    while await heard.next() != ("content_changed", device.device_id):
+                        pass
+                    if number % 2:
+                        await device.close()
+                    else:
+                        assert device.socket._response.connection is not None
+                        device.socket._response.connection.transport.abort()
+                    while await heard.next() != ("lost", device.device_id):
+                        pass
+                await world.scheduler.sessions.remember()
+                await asyncio.sleep(0)
+
+            gc.disable()
+            try:
+                await sessions(1, 2)  # what is made once is there
+                gc.collect()
+                before = left()
+                await sessions(3, 8)
+                after = left()
+            finally:
+                gc.enable()
+            for name in ("LiveDevice", "WebSocketResponse", "Heartbeat"):
+                assert after[name] == before[name], (name, before, after)
+            # The last calls of this test itself may still be there.
+            assert after["Request"] - before["Request"] <= 1
+            assert after["Task"] - before["Task"] <= 2
+
+    asyncio.run(run())
+
+
 def test_a_plain_get_is_told_what_is_wanted(tmp_path: Path) -> None:
     async def run() -> None:
         async with running_server(tmp_path) as world:
@@ -284,6 +335,43 @@ def test_a_device_that_takes_nothing_is_cut(tmp_path: Path) -> None:
             connection.transport.abort()
 
     asyncio.run(run())
+
+
+def test_a_device_without_a_word_is_asked_and_then_cut(tmp_path: Path) -> None:
+    async def run() -> None:
+        clock = MovableClock()
+        async with running_server(tmp_path, clock) as world:
+            heard, pulse = observe(world), world.scheduler.sessions.feel_pulse
+            owner = (await world.account("owner"))["token"]
+            # A client answers pings while it reads; the second one does not.
+            awake, asleep = await world.new_device(key(1), owner), await world.new_device(key(2), owner)
+            reading = asyncio.create_task(awake.closed(), name="reads on")
+            await heard.next(), await heard.next()
+            clock.moved_s += 29
+            await pulse()
+            assert not asked(world)
+            clock.moved_s += 1
+            await pulse()
+            assert len(asked(world)) == 2
+            while len(asked(world)) != 1:  # noqa: ASYNC110  # until the answer of the one is there
+                await asyncio.sleep(0.01)
+            clock.moved_s += 14
+            await pulse()
+            assert len(world.scheduler.fleet) == 2
+            clock.moved_s += 1
+            await pulse()
+            assert await heard.next() == ("lost", asleep.device_id)
+            assert world.scheduler.fleet.get(awake.device_id) is not None
+            await world.app.close()
+            assert await reading == 1012
+            await asleep.close()
+
+    asyncio.run(run())
+
+
+def asked(world: ServerWorld) -> list[Connection]:
+    """Connections whose answer to a ping is waited for."""
+    return [connection for connection in world.scheduler.sessions._open if connection._ping is not None]
 
 
 def test_strangers_who_say_no_hello_leave_room(tmp_path: Path) -> None:

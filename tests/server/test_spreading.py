@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from delivery_harness import ALICE, HandDevice, Harness, running
 from fallow_server.scheduling.filters import Config as FilterConfig
 from fallow_server.scheduling.places import NOWHERE, Place
+from fallow_server.spreading.answering import ReckoningFailed
 from fallow_server.spreading.config import Config
 from fallow_server.spreading.rounds import Round, Spreading
 from fallow_server.spreading.service import FILE_NAME, SpreadingService
@@ -86,7 +88,7 @@ def test_copies_come_with_demand_and_no_more_than_it_takes(tmp_path: Path) -> No
         harness.asked(object_id, 10**12)
         first = await harness.round()
         fillers = [device for device in devices if tasks(device, "fill")]
-        assert {move.object_id for move in first.fills} == {object_id}
+        assert {one for one, _ in first.fills} == {object_id}
         assert len(fillers) == len(first.fills) == 5
         assert first.unserved_bytes < first.asked_bytes
         listed = (await server.call("GET", "/v1/tasks")).json()
@@ -252,6 +254,20 @@ def test_a_large_round_is_reckoned_in_another_process(tmp_path: Path) -> None:
         devices = [await harness.server.device(number) for number in range(1, 4)]
         object_id = await object_on(harness, devices[0])
         harness.asked(object_id, 10**12)
+        assert len((await harness.round()).fills) == 2
+
+    run(tmp_path / "state", script, Config(thread_pairs_max=0))
+
+
+def test_a_process_that_dies_is_said_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(harness: SpreadingHarness) -> None:
+        devices = [await harness.server.device(number) for number in range(1, 4)]
+        object_id = await object_on(harness, devices[0])
+        harness.asked(object_id, 10**12)
+        with monkeypatch.context() as changed:
+            changed.setattr("sys.executable", shutil.which("false"))
+            with pytest.raises(ReckoningFailed):
+                await harness.round()
         assert len((await harness.round()).fills) == 2
 
     run(tmp_path / "state", script, Config(thread_pairs_max=0))

@@ -79,10 +79,14 @@ def uuid7() -> Check:
 
 
 def one_of(*values: str) -> Check:
+    """Gives the text in ``values``, so that records which are kept keep none of their own."""
+    known = {value: value for value in values}
+
     def check(value: Any, path: str, strict: bool) -> str:
-        if not isinstance(value, str) or value not in values:
+        found = known.get(value) if isinstance(value, str) else None
+        if found is None:
             raise Malformed(f"{path}: one of {', '.join(values)} is wanted")
-        return value
+        return found
 
     return check
 
@@ -115,7 +119,11 @@ def items(check_item: Check, count_max: int, count_min: int = 0) -> Check:
     def check(value: Any, path: str, strict: bool) -> tuple[Any, ...]:
         if not isinstance(value, list) or not count_min <= len(value) <= count_max:
             raise Malformed(f"{path}: an array of {count_min} to {count_max} is wanted")
-        return tuple(check_item(item, f"{path}[{i}]", strict) for i, item in enumerate(value))
+        try:
+            return tuple([check_item(item, path, strict) for item in value])
+        except Malformed:
+            # Names are made for the one that is wrong alone: they cost more than the checks.
+            return tuple(check_item(item, f"{path}[{i}]", strict) for i, item in enumerate(value))
 
     return check
 

@@ -19,7 +19,7 @@ from fallow_wire.encoding import base64url, from_base64url
 from fallow_wire.errors import PeerError
 from fallow_wire.fields import decode
 from fallow_wire.keys import PublicKey
-from fallow_wire.session import DialBack, DialBackAnswer, Reachability, TaskStatus, dial_back_input
+from fallow_wire.session import DialBack, DialBackAnswer, Reachability, ServicePort, TaskStatus, dial_back_input
 
 from ..clock import Clock
 from .addresses import Target, dial_back_targets, fault_of
@@ -28,6 +28,9 @@ from .reachability import classify
 
 _ANSWER_BYTES_MAX = 1024
 _log = logging.getLogger(__name__)
+
+Claims = tuple[tuple[ServicePort, ...], tuple[str, ...]]
+"""The ports that a device says it has, and the addresses that it has come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +72,32 @@ class DialBacks:
 
     async def reported(self, device_id: str) -> None:
         device = self._fleet.get(device_id)
-        if device is None:
+        if device is None or device.heartbeat is None:
             return
-        targets = self._targets(device)
+        claims = self._claims(device)
         plan = self._plans.get(device_id)
+        if plan is not None and plan.claims == claims:
+            return  # as nearly always: what may be tried of them need not be found anew
+        targets = self._targets(device)
         if plan is not None and plan.targets == targets:
+            plan.claims = claims
             return
-        self._plans[device_id] = plan = _Plan(targets)
+        self._plans[device_id] = plan = _Plan(claims, targets)
         # Right after a restart all devices report at once; a short random delay spreads the connections.
         self._plan_at(
             device_id, plan, self._clock.monotonic() + self._randomness.uniform(0, min(2, len(self._plans) / 64))
         )
 
     def _targets(self, device: LiveDevice) -> tuple[Target, ...]:
-        if device.heartbeat is None:
-            return ()
-        ports = device.heartbeat.environment.service_ports
         allow = self._config.allow_private_addresses
-        return dial_back_targets(ports, device.remote_address, allow_private=allow)
+        return dial_back_targets(*self._claims(device), allow_private=allow)
+
+    def _claims(self, device: LiveDevice) -> Claims:
+        ports = device.heartbeat.environment.service_ports if device.heartbeat is not None else ()
+        return ports, self._addresses(device)
+
+    def _addresses(self, device: LiveDevice) -> tuple[str, ...]:
+        return device.addresses(self._clock.monotonic())
 
     def _plan_at(self, device_id: str, plan: _Plan, at_s: float) -> None:
         plan.at_s = at_s
@@ -163,12 +174,13 @@ class DialBacks:
         """Classify, remember, and tell the device where there is news: its owner may have to do something."""
         assert device.heartbeat is not None
         before = (device.service_urls, device.reach)
+        addresses = self._addresses(device)
         urls = tuple(target.url() for target in answered)
-        reach = classify(device.heartbeat.environment, device.remote_address, tried, answered)
+        reach = classify(device.heartbeat.environment, addresses, tried, answered)
         await self._fleet.changed_service_urls(device, urls, reach)
         if before != (urls, reach):
             try:
-                await device.send(Reachability(device.remote_address, reach.ipv4, reach.ipv6, urls))
+                await device.send(Reachability(addresses, reach.ipv4, reach.ipv6, urls))
             except ConnectionError:
                 pass  # its session has ended; the next one begins with a dial-back
 
@@ -191,11 +203,12 @@ class DialBacks:
 
 
 class _Plan:
-    """When one device is tested next, and where."""
+    """When one device is tested next, and where: what of its ``claims`` may be tried."""
 
-    __slots__ = ("at_s", "failures", "targets")
+    __slots__ = ("at_s", "claims", "failures", "targets")
 
-    def __init__(self, targets: tuple[Target, ...]) -> None:
+    def __init__(self, claims: Claims, targets: tuple[Target, ...]) -> None:
+        self.claims = claims
         self.targets = targets
         self.failures = 0
         self.at_s = 0.0

@@ -9,8 +9,7 @@ from fallow_wire.encoding import from_base64url
 from fallow_wire.enrolment import Enrolment
 from fallow_wire.errors import Malformed
 from fallow_wire.keys import PublicKey
-from sqlalchemy import bindparam, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import insert, select, update
 
 from .. import tokens as secret
 from ..accounts.tables import claims
@@ -44,11 +43,11 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is remembered of a live device."""
+    """What is remembered of a live device. ``version``: None keeps the one that is known."""
 
     last_seen: int
     state: str
-    version: str
+    version: str | None
 
 
 class DeviceRecords:
@@ -56,6 +55,8 @@ class DeviceRecords:
         self._database = database
         self._clock = clock
         self._outbox = outbox
+        self.unbindings = 0
+        """How many this process has made: while it stays the same, who was bound still is."""
 
     async def bind(self, enrolment: Enrolment) -> tuple[str, str]:
         """Use up the claim token and bind the device to its owner.
@@ -124,16 +125,14 @@ class DeviceRecords:
             values = {"owner": None, "claim_hash": None, "token_hash": None, "bound_at": None, "state": "unbound"}
             await connection.execute(update(devices).where(devices.c.id == device_id).values(values))
             await self._outbox.note(connection, "device", device_id)
+        self.unbindings += 1
         self._outbox.wake()
 
     async def bound(self, device_id: str) -> Bound | None:
         """Owner and key of a device; None when it is unknown or bound to nobody."""
-        query = select(devices.c.owner, devices.c.public_key).where(devices.c.id == device_id)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None or row.owner is None:
-            return None
-        return Bound(row.owner, PublicKey(from_base64url(row.public_key)))
+        query = "SELECT owner, public_key FROM devices WHERE id = ? AND owner IS NOT NULL"
+        found = await self._database.ask(lambda rows: rows.all(query, (device_id,)))
+        return Bound(found[0][0], PublicKey(from_base64url(found[0][1]))) if found else None
 
     async def page(self, owner: str | None, after: str, limit: int) -> list[DeviceRecord]:
         """Devices in the order of their ids: ``owner``'s, or all when None."""
@@ -149,23 +148,13 @@ class DeviceRecords:
 
     async def remember(self, seen: Mapping[str, Seen]) -> None:
         """Keep what was seen of live devices, all in one transaction. A device that was unbound stays ``unbound``."""
-        if not seen:
-            return
         statement = (
-            update(devices)
-            .where(devices.c.id == bindparam("device"), devices.c.owner.is_not(None))
-            .values(last_seen=bindparam("seen"), state=bindparam("now"), version=bindparam("runs"))
+            "UPDATE devices SET last_seen = ?, state = ?, version = coalesce(?, version)"
+            " WHERE id = ? AND owner IS NOT NULL"
         )
-        rows = [
-            {"device": device_id, "seen": one.last_seen, "now": one.state, "runs": one.version}
-            for device_id, one in seen.items()
-        ]
-        async with self._database.write() as connection:
-            await _execute_many(connection, statement, rows)
-
-
-async def _execute_many(connection: AsyncConnection, statement: object, rows: list[dict[str, object]]) -> None:
-    await connection.execute(statement, rows)  # type: ignore[call-overload]  # executemany of an update
+        found = [(one.last_seen, one.state, one.version, device_id) for device_id, one in seen.items()]
+        if found:
+            await self._database.transact(lambda rows: rows.many(statement, found))
 
 
 def _bad_claim(slug: str, title: str) -> ApiProblem:

@@ -12,7 +12,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import islice
 from sys import intern
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
@@ -36,103 +36,27 @@ from fallow_wire.session import (
 from ..clock import Clock
 from ..delivery.pseudonym import prefix_of
 from ..http import caller_address, refusal
+from .connection import Connection, SessionConfig
 from .live import Fleet, LiveDevice
 from .rate import Bucket
 from .records import DeviceRecords, Seen
+from .reports import lasting
 
 HELLO_REFUSED = 4401
 REPLACED = 4409
 TOO_MANY = 4429
 """More messages, or more objects, than a device may have."""
 
-CLOSE_S = 5
-"""For a device to answer a close frame; then the connection is cut."""
+REMEMBERED_AT_ONCE = 1000
+"""Devices in one transaction: other writers wait for it, and the loop while its rows are made (1 ms)."""
+
+PULSES = 6
+"""In ``ping_s``: how late a ping may be."""
+SENT_AT_ONCE = 100
+FELT_AT_ONCE = 1000
+"""Messages, and connections, before others have their turn on the loop: some ms."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionConfig:
-    hello_timeout_s: int = 10
-    strangers_max: int = 2000
-    """Connections that have not said a good hello yet: 30 KiB each."""
-    strangers_per_caller_max: int = 200
-    """Of those, from one IPv4 address or IPv6 /64: one caller leaves room for others. A hello takes milliseconds."""
-    ping_s: int = 30
-    """A device that answers no ping within half of it is gone; also keeps NAT mappings open."""
-    send_timeout_s: int = 30
-    """A device that takes no message for so long is gone."""
-    messages_burst: int = 300
-    """At once after connecting: a content snapshot of 100,000 objects has 100 messages."""
-    messages_per_s: int = 4
-    content_objects_max: int = 100_000
-    """Per device; each costs about 200 bytes of memory, with the index that delivery keeps."""
-    remember_s: int = 60
-    """How often last_seen and states go to the database, all devices in one transaction."""
-
-
-class _Connection:
-    """A WebSocket with what aiohttp leaves out: a send that ends, and a close that any task may ask for.
-
-    aiohttp's own close, called from another task, cuts the connection right behind the close frame, and the device
-    may lose its code. Here only the frame is sent, and the handler reads on until the device has answered it.
-    """
-
-    __slots__ = ("_config", "_goodbye", "_transport", "socket")
-
-    def __init__(self, config: SessionConfig, socket: web.WebSocketResponse, request: web.Request) -> None:
-        self._config = config
-        self._transport = request.transport
-        self._goodbye: asyncio.Task[None] | None = None
-        self.socket = socket
-
-    @property
-    def closing(self) -> bool:
-        return self._goodbye is not None
-
-    async def send(self, text: str) -> None:
-        """:raises ConnectionError: when the session is closed, or takes nothing for too long; it is cut then."""
-        if self.closing:
-            raise ConnectionError("the session is closed")
-        try:
-            async with asyncio.timeout(self._config.send_timeout_s):
-                await self.socket.send_str(text)
-        except TimeoutError:
-            self._cut()
-            raise ConnectionError("the device takes no messages") from None
-        except RuntimeError as error:  # aiohttp's way to say that the socket is closed
-            raise ConnectionError(str(error)) from None
-
-    def close(self, code: int, reason: str) -> None:
-        """Begin to close; :meth:`ended` completes it in the handler."""
-        if self._goodbye is None:
-            goodbye = self._say_goodbye(code, reason)
-            self._goodbye = asyncio.create_task(goodbye, name="close a session")
-
-    async def _say_goodbye(self, code: int, reason: str) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_S):
-                await self.socket.send_frame(code.to_bytes(2, "big") + reason.encode("ascii"), WSMsgType.CLOSE)
-            await asyncio.sleep(CLOSE_S)
-        except (TimeoutError, ConnectionError, RuntimeError):
-            pass
-        self._cut()  # no answer
-
-    async def ended(self) -> None:
-        """The last thing that the handler does: where a close was asked for, until it is done."""
-        if self._goodbye is None:
-            return
-        try:
-            while (await self.socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                pass
-        except (ConnectionError, RuntimeError):
-            pass
-        self._goodbye.cancel()
-        await asyncio.wait((self._goodbye,))
-
-    def _cut(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
 
 class Sessions:
@@ -157,48 +81,36 @@ class Sessions:
         self._clock = clock
         self._names = names
         self._policy = policy
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, LiveDevice] = {}
         self._closing = False
-        self._open: set[_Connection] = set()
+        self._open: set[Connection] = set()
         self._strangers: Counter[str] = Counter()
+        self._strangers_count = 0
         self._none_open = asyncio.Event()
         self._none_open.set()
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        offered = {name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")}
-        if SUBPROTOCOL not in offered:
-            raise refusal(400, "subprotocol-missing", "A WebSocket of subprotocol fallow.v1 is wanted here")
-        if self._closing:
-            raise refusal(503, "closing", "The server is about to stop", fault="here", headers={"Retry-After": "5"})
-        caller = prefix_of(caller_address(request))
-        config = self._config
-        if (
-            self._strangers[caller] >= config.strangers_per_caller_max
-            or self._strangers.total() >= config.strangers_max
-        ):
-            raise refusal(
-                503, "too-many", "Too many sessions begin at once", fault="here", headers={"Retry-After": "5"}
-            )
+        caller = self._admit(request)
         socket = web.WebSocketResponse(
-            protocols=(SUBPROTOCOL,),
-            heartbeat=self._config.ping_s,
-            max_msg_size=SESSION_UP_BYTES_MAX,
-            compress=False,
+            protocols=(SUBPROTOCOL,), max_msg_size=SESSION_UP_BYTES_MAX, compress=False, autoping=False
         )
         await socket.prepare(request)
-        connection = _Connection(self._config, socket, request)
+        connection = Connection(self._config, socket, request, self._clock)
         self._open.add(connection)
         self._none_open.clear()
         try:
+            unbindings = self._records.unbindings
             self._strangers[caller] += 1
+            self._strangers_count += 1
             try:
                 device = await self._greet(request, connection)
             finally:
+                self._strangers_count -= 1
                 self._strangers[caller] -= 1
                 if not self._strangers[caller]:
                     del self._strangers[caller]
             if device is not None:
-                await self._run(device, connection)
+                await self._run(device, connection, unbindings)
         except ConnectionError:
             pass  # it is gone; what was to be done about that is done in _run
         finally:
@@ -208,12 +120,28 @@ class Sessions:
                 self._none_open.set()
         return socket
 
-    async def _greet(self, request: web.Request, connection: _Connection) -> LiveDevice | None:
+    def _admit(self, request: web.Request) -> str:
+        """What stands for the caller. :raises ApiProblem: when no session may begin now."""
+        offered = {name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")}
+        if SUBPROTOCOL not in offered:
+            raise refusal(400, "subprotocol-missing", "A WebSocket of subprotocol fallow.v1 is wanted here")
+        if self._closing:
+            raise refusal(503, "closing", "The server is about to stop", fault="here", headers={"Retry-After": "5"})
+        caller = prefix_of(caller_address(request))
+        config = self._config
+        if self._strangers[caller] >= config.strangers_per_caller_max or self._strangers_count >= config.strangers_max:
+            raise refusal(
+                503, "too-many", "Too many sessions begin at once", fault="here", headers={"Retry-After": "5"}
+            )
+        return caller
+
+    async def _greet(self, request: web.Request, connection: Connection) -> LiveDevice | None:
         """Challenge and hello; None when the session was refused and closed."""
         nonce = base64url(secrets.token_bytes(24))
         await connection.send(write(Challenge(nonce, self._clock.now())))
         try:
-            message = await connection.socket.receive(timeout=self._config.hello_timeout_s)
+            async with asyncio.timeout(self._config.hello_timeout_s):
+                message = await connection.receive()
         except TimeoutError:
             connection.close(HELLO_REFUSED, "no hello in time")
             return None
@@ -246,13 +174,14 @@ class Sessions:
                 found.append(host)
         return tuple(found)
 
-    async def _run(self, device: LiveDevice, connection: _Connection) -> None:
+    async def _run(self, device: LiveDevice, connection: Connection, unbindings: int) -> None:
+        """:param unbindings: how many there had been before the device was looked up."""
         older = await self._fleet.attach(device)
         try:
             if older is not None:
                 older.close(REPLACED, "a newer session took its place")
             # An unbinding that happened between the hello and now has seen no session to close.
-            if await self._records.bound(device.device_id) is None:
+            if self._records.unbindings != unbindings and await self._records.bound(device.device_id) is None:
                 device.close(HELLO_REFUSED, "unknown-device")
                 return
             await device.send(self._policy())
@@ -263,11 +192,11 @@ class Sessions:
             self._note_seen(device)
             await self._fleet.detach(device)
 
-    async def _read_all(self, device: LiveDevice, connection: _Connection) -> None:
+    async def _read_all(self, device: LiveDevice, connection: Connection) -> None:
         config = self._config
         bucket = Bucket(config.messages_burst, config.messages_per_s, self._clock.monotonic())
         while True:
-            message = await connection.socket.receive()
+            message = await connection.receive()
             if message.type is not WSMsgType.TEXT:
                 if message.type is WSMsgType.BINARY:
                     connection.close(WSCloseCode.UNSUPPORTED_DATA, "text frames only")
@@ -289,17 +218,17 @@ class Sessions:
         """False when the device holds more objects than one may."""
         observers = self._fleet.observers
         if isinstance(said, Heartbeat):
-            device.heartbeat = said
+            device.heartbeat = lasting(said, device.heartbeat)
             self._note_seen(device)
             for observer in observers:
                 await observer.reported(device.device_id)
         elif isinstance(said, Content):
-            if said.snapshot:
-                device.content.clear()
+            held = set() if said.snapshot else set(device.content)
             # Interned: thousands of devices hold the same object, and its id is in memory once.
-            device.content.update(map(intern, said.added))
-            device.content.difference_update(said.dropped)
-            if len(device.content) > self._config.content_objects_max:
+            held.update(map(intern, said.added))
+            held.difference_update(said.dropped)
+            device.content = frozenset(held)
+            if len(held) > self._config.content_objects_max:
                 return False
             for observer in observers:
                 await observer.content_changed(device.device_id)
@@ -310,14 +239,13 @@ class Sessions:
 
     def _note_seen(self, device: LiveDevice) -> None:
         if device.heartbeat is not None:
-            version = device.heartbeat.environment.version
-            if version.isprintable():
-                self._seen[device.device_id] = Seen(device.last_seen, device.heartbeat.state, version)
+            self._seen[device.device_id] = device
 
     async def remember(self) -> None:
         """Write down what was seen since the last time."""
-        seen, self._seen = self._seen, {}
-        await self._records.remember(seen)
+        seen, self._seen = iter(self._seen.values()), {}
+        while some := list(islice(seen, REMEMBERED_AT_ONCE)):
+            await self._records.remember({device.device_id: _seen(device) for device in some})
 
     async def run(self) -> None:
         """Write down what was seen, every minute, until cancelled."""
@@ -325,14 +253,28 @@ class Sessions:
             await asyncio.sleep(self._config.remember_s)
             await self.remember()
 
+    async def keep_pulse(self) -> None:
+        """Find devices that went without a word, until cancelled."""
+        while True:
+            await asyncio.sleep(self._config.ping_s / PULSES)
+            await self.feel_pulse()
+
+    async def feel_pulse(self) -> None:
+        for number, connection in enumerate(list(self._open), 1):
+            connection.feel()
+            if number % FELT_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
     async def announce_policy(self) -> None:
         """Send the policy anew to everyone: a key was rotated or the ledger moved."""
         policy = self._policy()
-        for device in list(self._fleet.devices()):
+        for number, device in enumerate(list(self._fleet.devices()), 1):
             try:
                 await device.send(policy)
             except ConnectionError:
                 _log.info("%s left while the policy was sent", device.device_id)
+            if number % SENT_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """End all sessions with 1012 (service restart): devices come back after a random while."""
@@ -341,6 +283,12 @@ class Sessions:
             connection.close(WSCloseCode.SERVICE_RESTART, "restart")
         await self._none_open.wait()
         await self.remember()
+
+
+def _seen(device: LiveDevice) -> Seen:
+    assert device.heartbeat is not None, "only devices that reported are noted"
+    version = device.heartbeat.environment.version
+    return Seen(device.last_seen, device.heartbeat.state, version if version.isprintable() else None)
 
 
 def _read(message: WSMessage) -> Upward | None:

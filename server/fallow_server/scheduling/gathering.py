@@ -27,11 +27,12 @@ ROW = struct.Struct(f"<?xxxiiqqqf{HOURS}f")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``devices``: packed rows. ``places``, ``same_home``: what the numbers in them stand for. ``sizes``, ``replicas``:
-    of ``object_ids``. ``held``, ``coming``, ``refused``: pairs of row numbers, object and device by turns. ``now`` in
-    Unix seconds."""
+    """``devices``: packed rows, so many as ``device_count``. ``places``, ``same_home``: what the numbers in them stand
+    for. ``sizes``, ``replicas``: of ``object_ids``. ``held``, ``coming``, ``refused``: pairs of row numbers, object and
+    device by turns. ``now`` in Unix seconds."""
 
-    devices: bytes
+    device_count: int
+    devices: bytearray
     places: tuple[Place, ...]
     same_home: array[int]
     object_ids: tuple[str, ...]
@@ -45,11 +46,15 @@ class Question:
 
 
 class Gathering:
-    """Devices and objects have the rows in which they were added; all devices come before the first object."""
+    """Objects and devices have the rows in which they were added: first all objects, then all devices.
 
-    def __init__(self, config: Config) -> None:
+    :param devices_max: that will be added at most.
+    """
+
+    def __init__(self, config: Config, devices_max: int) -> None:
         self._config = config
-        self._packed = bytearray()
+        # All of it at once: to grow, it would be copied now and then as a whole.
+        self._packed = bytearray(devices_max * ROW.size)
         self._places: dict[Place, int] = {}
         self._names: list[Place] = []
         self._owners: dict[str, int] = {}
@@ -62,6 +67,12 @@ class Gathering:
         self.unfit: dict[str, int] = {}
         """How many devices a filter keeps from every object, by the reason."""
 
+    def add_object(self, object_id: str, size_bytes: int, replicas: int) -> None:
+        """:param replicas: the fewest that its publishers want."""
+        self.objects[object_id] = len(self.objects)
+        self._sizes.append(size_bytes)
+        self._replicas.append(replicas)
+
     def add_device(self, view: DeviceView, online_share: float, line: str | None, waiting: bool = False) -> None:
         """:param line: what stands for the line that it may share with others; None when nobody knows.
         :param waiting: it puts off what it was asked for already.
@@ -73,8 +84,10 @@ class Gathering:
             reason = PUTS_OFF
         if reason is not None:
             self.unfit[reason] = self.unfit.get(reason, 0) + 1
-        self.devices[view.device_id] = len(self.devices)
-        self._packed += ROW.pack(
+        self._hold(view.device_id, view.held)
+        ROW.pack_into(
+            self._packed,
+            self.devices[view.device_id] * ROW.size,
             reason is None,
             self._places.setdefault(view.place, len(self._places)),
             self._home(view.owner, line),
@@ -85,38 +98,37 @@ class Gathering:
             *view.forecast_idle_up_bps,
         )
 
-    def add_away(self, device_id: str, before: Gathering) -> None:
+    def add_away(self, device_id: str, held: Iterable[str], before: Gathering) -> None:
         """A device that is away since a moment, as it was ``before``: what it holds counts, and it gets nothing."""
         at = before.devices[device_id] * ROW.size
         _, place, _, *rest = ROW.unpack_from(before._packed, at)
-        self.devices[device_id] = len(self.devices)
+        self._hold(device_id, held)
         place = self._places.setdefault(before._place_names()[place], len(self._places))
         home = len(self._same)
         self._same.append(home)
-        self._packed += ROW.pack(False, place, home, *rest)
+        ROW.pack_into(self._packed, self.devices[device_id] * ROW.size, False, place, home, *rest)
         self.unfit[AWAY] = self.unfit.get(AWAY, 0) + 1
 
-    def add_object(
-        self,
-        object_id: str,
-        size_bytes: int,
-        replicas: int,
-        held: Iterable[str] = (),
-        coming: Iterable[str] = (),
-        refused: Iterable[str] = (),
-    ) -> None:
-        """:param replicas: the fewest that its publishers want.
-        :param held: devices that hold it. :param coming: that fill it. :param refused: that failed at it lately.
+    def add_task(self, object_id: str, coming: Iterable[str], refused: Iterable[str]) -> None:
+        """What is under way for an object.
+
+        :param coming: devices that fill it. :param refused: that failed at it lately.
         """
-        row = self.objects[object_id] = len(self.objects)
-        self._sizes.append(size_bytes)
-        self._replicas.append(replicas)
-        for names, found in ((held, self._held), (coming, self._coming), (refused, self._refused)):
+        row = self.objects.get(object_id)
+        for names, found in ((coming, self._coming), (refused, self._refused)):
             for name in names:
                 device = self.devices.get(name)
-                if device is not None:
+                if row is not None and device is not None:
                     found.append(row)
                     found.append(device)
+
+    def _hold(self, device_id: str, held: Iterable[str]) -> None:
+        device = self.devices[device_id] = len(self.devices)
+        for object_id in held:
+            row = self.objects.get(object_id)
+            if row is not None:
+                self._held.append(row)
+                self._held.append(device)
 
     def _place_names(self) -> list[Place]:
         if len(self._names) < len(self._places):
@@ -125,7 +137,8 @@ class Gathering:
 
     def question(self, demand: Saved, now: float) -> Question:
         return Question(
-            bytes(self._packed),
+            len(self.devices),
+            self._packed,
             tuple(self._places),
             self._same,
             tuple(self.objects),

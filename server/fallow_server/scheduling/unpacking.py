@@ -36,7 +36,7 @@ class Columns:
 
 def columns(question: Question, nearness: Config) -> Columns:
     coming = expected(question.demand, question.now)
-    rows = np.frombuffer(question.devices, ROWS)
+    rows = np.frombuffer(question.devices, ROWS, question.device_count)
     weights = dict.fromkeys(question.places, 0.0)
     for place, asked in zip(coming.places, coming.bytes_by_hour.sum(axis=1).tolist(), strict=True):
         weights[place] = weights.get(place, 0) + asked
@@ -65,7 +65,7 @@ def _copies(question: Question) -> Copies:
     """A copy that is made again is held."""
     held, coming = (np.array(one, np.int32).reshape(-1, 2) for one in (question.held, question.coming))
     both = np.concatenate((held, coming))
-    _, first = np.unique(both.astype(np.int64) @ [len(question.devices) + 1, 1], return_index=True)
+    _, first = np.unique(both.astype(np.int64) @ [question.device_count, 1], return_index=True)
     return Copies(both[first, 0].copy(), both[first, 1].copy(), first < len(held))
 
 

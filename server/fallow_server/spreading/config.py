@@ -18,7 +18,7 @@ class Config:
     ``open_max``: copies that are being made or dropped at once; the driver of tasks looks at each in every round.
     ``failed_s``: a device that failed at an object is not asked for it again for so long.
     ``objects_max``: that are reckoned with, those that consumers ask for first.
-    ``slice_devices``: gathered before others have their turn; each takes some 10 µs.
+    ``slice_devices``: gathered before others have their turn; each takes some 20 µs.
     ``thread_pairs_max``: of devices and objects; more are placed in another process, for a thread would hold up the
     event loop, and starting a process takes half a second.
     ``save_s``: how often the demand is written down; what is newer is lost when the machine is.
@@ -30,7 +30,7 @@ class Config:
     open_max: int = 2000
     failed_s: int = 3600
     objects_max: int = 20_000
-    slice_devices: int = 250
+    slice_devices: int = 100
     thread_pairs_max: int = 1000
     save_s: float = 300
     placement: PlacementConfig = field(default_factory=PlacementConfig)

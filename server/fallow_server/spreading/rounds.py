@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from fallow_wire.session import TaskStatus
 
 from ..catalogue.objects import Catalogue, PublishedObject
 from ..clock import Clock
 from ..delivery.devices import Devices
-from ..delivery.pseudonym import line_of
 from ..fleet.live import LiveDevice
 from ..scheduling.costs import PARTS
 from ..scheduling.demand import Demands
@@ -27,15 +26,17 @@ from ..tasks.driver import TaskDriver
 from ..tasks.kinds import Order
 from ..tasks.placing import coming_by_object
 from ..tasks.states import PlacementState
-from .answering import Answer, Move, Reckoner
+from .answering import Answer, Task, reckoned
 from .config import Config
 
-OBJECTS_AT_ONCE = 100
-"""Gathered before others have their turn: their copies are some thousands."""
 LINGERS_S = 3600
 """A copy is made within the hour, or another round may have chosen better."""
 
 _log = logging.getLogger(__name__)
+
+
+Move = tuple[str, str]
+"""An object, and the device that is to hold it, or to drop it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,10 @@ class Round:
     seconds: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Gathered:
     gathering: Gathering
-    wanted: dict[str, PublishedObject] = field(default_factory=dict)
+    wanted: dict[str, PublishedObject]
 
 
 class Spreading:
@@ -81,7 +82,6 @@ class Spreading:
         self._driver = driver
         self._demands = demands
         self._clock = clock
-        self._reckoner = Reckoner(config)
         self._presence = Presence()
         self._waiting: set[str] = set()
         self._before: Gathering | None = None
@@ -92,9 +92,6 @@ class Spreading:
 
     def start(self) -> None:
         self._devices.fleet.observers.append(self)
-
-    def close(self) -> None:
-        self._reckoner.rest()
 
     # -------------------------------------------------------------- as observer of the fleet
 
@@ -153,13 +150,13 @@ class Spreading:
             if not gathering.devices or not gathering.objects or room <= 0:
                 return None
             now = self._clock.now()
-            answer = await self._reckoner.answer(
-                gathering.question(self._demands().saved(), now),
-                len(gathering.devices),
-                room,
-                int.from_bytes(os.urandom(4), "big") if seed is None else seed,
-            )
-            await self._apply(answer, gathered)
+            question = gathering.question(self._demands().saved(), now)
+            drawn = int.from_bytes(os.urandom(4), "big") if seed is None else seed
+            answer = await reckoned(Task(question, self._config, room, drawn))
+            fills, drops = _moves(answer.fills, gathering), _moves(answer.drops, gathering)
+            await self._spread(answer, fills, gathered)
+            await self._shed(drops, gathered)
+            objects = list(gathering.objects)
             self.last = Round(
                 now,
                 len(gathering.devices),
@@ -167,12 +164,12 @@ class Spreading:
                 dict(gathering.unfit),
                 answer.asked_bytes,
                 answer.unserved_bytes,
-                answer.fills,
-                answer.drops,
-                answer.unplaced,
+                fills,
+                drops,
+                {objects[one]: count for one, count in _by_turns(answer.unplaced)},
                 self._clock.monotonic() - began,
             )
-            if len(answer.fills) >= room:
+            if len(fills) >= room:
                 self._soon.set()
             return self.last
 
@@ -182,53 +179,42 @@ class Spreading:
     # -------------------------------------------------------------- gathering
 
     async def _gather(self) -> _Gathered:
-        """The fleet and the objects, in slices, so that others have their turn in between."""
-        found = _Gathered(Gathering(self._filters))
-        away = self._driver.away()
-        held_away: dict[str, list[str]] = {}
-        async for device in self._slices():
+        """The objects and the fleet, in slices, so that others have their turn in between."""
+        wanted = {one.object_id: one for one in await self._catalogue.wanted() if one.size}
+        if len(wanted) > self._config.objects_max:
+            asked = {object_id for object_id, _ in self._demands().saved().pairs}
+            wanted = dict(sorted(wanted.items(), key=lambda item: item[0] not in asked)[: self._config.objects_max])
+        devices, away = list(self._devices.fleet.devices()), self._driver.away()
+        gathering = Gathering(self._filters, len(devices) + len(away))
+        for number, one in enumerate(wanted.values(), 1):
+            gathering.add_object(one.object_id, one.size, one.replicas)
+            await self._in_turn(number)
+        for number, device in enumerate(devices, 1):
             # Gone, or come back, since the list was made.
             if self._devices.fleet.get(device.device_id) is device:
-                self._add_device(found.gathering, device)
+                self._add_device(gathering, device)
+            await self._in_turn(number)
         if self._before is not None:
-            for name, held in away.items():
-                if name in self._before.devices and name not in found.gathering.devices:
-                    found.gathering.add_away(name, self._before)
-                    for object_id in held:
-                        held_away.setdefault(object_id, []).append(name)
-        self._before = found.gathering
-        await self._gather_objects(found, held_away)
-        return found
+            for number, (name, held) in enumerate(away.items(), 1):
+                if name in self._before.devices and name not in gathering.devices:
+                    gathering.add_away(name, held, self._before)
+                await self._in_turn(number)
+        self._before = gathering
+        coming, failed = coming_by_object(self._driver.open_tasks()), self._failed()
+        for object_id in coming.keys() | failed.keys():
+            gathering.add_task(object_id, coming.get(object_id, ()), failed.get(object_id, ()))
+        return _Gathered(gathering, wanted)
 
-    async def _slices(self) -> AsyncIterator[LiveDevice]:
-        for number, device in enumerate(list(self._devices.fleet.devices()), 1):
-            yield device
-            if not number % self._config.slice_devices:
-                await asyncio.sleep(0)
+    async def _in_turn(self, number: int) -> None:
+        if not number % self._config.slice_devices:
+            await asyncio.sleep(0)
 
     def _add_device(self, gathering: Gathering, device: LiveDevice) -> None:
         view = self._devices.view(device)
         if view is not None:
             name = device.device_id
             share = self._presence.share(name, self._clock.monotonic())
-            gathering.add_device(view, share, _line(device.remote_address), name in self._waiting)
-
-    async def _gather_objects(self, found: _Gathered, held_away: dict[str, list[str]]) -> None:
-        wanted = {one.object_id: one for one in await self._catalogue.wanted() if one.size}
-        if len(wanted) > self._config.objects_max:
-            asked = dict.fromkeys(one for one, _ in self._demands().saved().pairs)
-            wanted = dict(sorted(wanted.items(), key=lambda item: item[0] not in asked)[: self._config.objects_max])
-        coming = coming_by_object(self._driver.open_tasks())
-        failed = self._failed()
-        for number, one in enumerate(wanted.values(), 1):
-            object_id = one.object_id
-            held = [*self._devices.holder_ids(object_id), *held_away.get(object_id, ())]
-            found.gathering.add_object(
-                object_id, one.size, one.replicas, held, coming.get(object_id, ()), failed.get(object_id, ())
-            )
-            if not number % OBJECTS_AT_ONCE:
-                await asyncio.sleep(0)
-        found.wanted = wanted
+            gathering.add_device(view, share, self._devices.line(name), name in self._waiting)
 
     def _failed(self) -> dict[str, set[str]]:
         """Devices that failed at an object lately, as far as open tasks remember."""
@@ -241,24 +227,26 @@ class Spreading:
 
     # -------------------------------------------------------------- what is to be done
 
-    async def _apply(self, answer: Answer, gathered: _Gathered) -> None:
-        names = list(gathered.gathering.devices)
+    async def _spread(self, answer: Answer, fills: tuple[Move, ...], gathered: _Gathered) -> None:
         # What a publisher's own task lacks, that task places.
         placing = {task.object_id for task in self._driver.open_tasks() if task.kind == FILL}
-        fills: dict[str, list[Move]] = {}
-        for move in answer.fills:
-            if not (move.minimum and move.object_id in placing):
-                fills.setdefault(move.object_id, []).append(move)
-        for object_id, moves in fills.items():
-            worth = {
-                f"{part}_bytes": str(round(sum(move.parts[number] for move in moves)))
-                for number, part in enumerate(PARTS)
-            }
-            await self._create(SPREAD, gathered.wanted[object_id], {names[one.device] for one in moves}, worth)
-        drops: dict[str, set[str]] = {}
-        for move in answer.drops:
-            drops.setdefault(move.object_id, set()).add(names[move.device])
-        for object_id, devices in drops.items():
+        chosen: dict[str, set[str]] = {}
+        worth: dict[str, list[float]] = {}
+        for number, (object_id, device_id) in enumerate(fills):
+            if not (answer.minimum[number] and object_id in placing):
+                chosen.setdefault(object_id, set()).add(device_id)
+                sums = worth.setdefault(object_id, [0.0] * len(PARTS))
+                for part in range(len(PARTS)):
+                    sums[part] += answer.parts[number * len(PARTS) + part]
+        for object_id, devices in chosen.items():
+            parts = {f"{name}_bytes": str(round(one)) for name, one in zip(PARTS, worth[object_id], strict=True)}
+            await self._create(SPREAD, gathered.wanted[object_id], devices, parts)
+
+    async def _shed(self, drops: tuple[Move, ...], gathered: _Gathered) -> None:
+        chosen: dict[str, set[str]] = {}
+        for object_id, device_id in drops:
+            chosen.setdefault(object_id, set()).add(device_id)
+        for object_id, devices in chosen.items():
             await self._create(SHED, gathered.wanted[object_id], devices, {})
 
     async def _create(self, kind: str, one: PublishedObject, devices: set[str], worth: dict[str, str]) -> None:
@@ -274,9 +262,10 @@ class Spreading:
         await self._driver.create(kind, one.publisher, order)
 
 
-def _line(address: str) -> str | None:
-    """What stands for the line; None where a whole test network may share the address."""
-    try:
-        return line_of(address) if ipaddress.ip_address(address.partition("%")[0]).is_global else None
-    except ValueError:
-        return None
+def _by_turns(pairs: array[int]) -> Iterator[tuple[int, int]]:
+    return zip(pairs[::2], pairs[1::2], strict=True)
+
+
+def _moves(pairs: array[int], gathering: Gathering) -> tuple[Move, ...]:
+    objects, devices = list(gathering.objects), list(gathering.devices)
+    return tuple((objects[one], devices[device]) for one, device in _by_turns(pairs))

@@ -50,7 +50,6 @@ class SpreadingService:
         self.spreading.start()
 
     async def close(self) -> None:
-        self.spreading.close()
         await self.save()
 
     async def save(self) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from fallow_wire.ids import uuid7
 from fallow_wire.probes import ProbeResult
@@ -30,6 +31,8 @@ from .placing import Placer, coming_by_object
 from .states import PlacementState, TaskEvent, TaskState
 from .store import TaskStore
 
+CONTENT_AT_ONCE = 50
+"""Devices whose news are looked up together, after which others have their turn on the loop."""
 PURGED_MAX = 1000
 """Ended tasks that one round forgets."""
 FAILURE_PAUSE_S = 5
@@ -269,13 +272,26 @@ class TaskDriver:
         ]
 
     async def _apply_content(self, now: int) -> list[Message]:
-        changed, self._content = self._content, set()
+        changed, self._content = iter(self._content), set()
         messages: list[Message] = []
-        for device_id in changed:
+        while some := list(islice(changed, CONTENT_AT_ONCE)):
+            fresh = self._apply_content_of(some, now)
+            known = await self._catalogue.known(frozenset().union(*fresh.values())) if fresh else set()
+            # What was deleted while the device was away is dropped now.
+            for device_id, object_ids in fresh.items():
+                for object_id in sorted(object_ids - known):
+                    drop = Task(uuid7(self._clock.now_ms(), os.urandom(10)), DROP, object_id)
+                    messages.append(Message(device_id, None, None, drop))
+        return messages
+
+    def _apply_content_of(self, device_ids: Iterable[str], now: int) -> dict[str, frozenset[str]]:
+        """What each has that it did not have before, and is not about to drop; nothing for those without."""
+        found: dict[str, frozenset[str]] = {}
+        for device_id in device_ids:
             device = self._devices.fleet.get(device_id)
             if device is None:
                 continue
-            held = frozenset(device.content)
+            held = device.content
             dropping = set()
             for task in self._open.values():
                 placement = task.placements.get(device_id)
@@ -289,11 +305,9 @@ class TaskDriver:
                     placement.move("done", now)
             fresh = held - self._seen.get(device_id, frozenset()) - dropping
             self._seen[device_id] = held
-            # What was deleted while the device was away is dropped now.
-            for object_id in sorted(fresh - await self._catalogue.known(fresh)):
-                drop = Task(uuid7(self._clock.now_ms(), os.urandom(10)), DROP, object_id)
-                messages.append(Message(device_id, None, None, drop))
-        return messages
+            if fresh:
+                found[device_id] = fresh
+        return found
 
     def _apply_time(self, now: int) -> list[Message]:
         monotonic = self._clock.monotonic()
