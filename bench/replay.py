@@ -3,7 +3,7 @@
 ``--trace FILE`` is a recorded week (``simulation/trace.py`` has the format). Without it one is made from the simulated
 fleet, labelled SYNTHETIC, and kept in ``bench/results/trace.jsonl.gz``. The week is played three times: ``recorded``
 does what the trace says, ``now`` decides with the code and the settings of this checkout, and ``changed`` with those
-that ``--set`` changes, such as ``--set booked_share=1 fill_price=2`` (``scheduling/costs.py`` names them), or as
+that ``--set`` changes, such as ``--set booked_share=0.5 fill_price=2`` (``scheduling/costs.py`` names them), or as
 another policy of ``bench/fleet`` does: ``--policy random``.
 
 ``offload_net``: bytes that devices served, less those that filled them, ÷ demand. ``done_p95_s``: of requests, the
@@ -99,7 +99,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--trace", type=Path, help="a recorded week; without it one is made from the simulation")
     parser.add_argument("--policy", choices=list(POLICIES), default=OURS, help="what 'changed' does")
-    parser.add_argument("--set", nargs="+", type=setting, default=[("booked_share", 1.0)], metavar="NAME=NUMBER")
+    parser.add_argument("--set", nargs="+", type=setting, default=[("booked_share", 0.5)], metavar="NAME=NUMBER")
     options = parser.parse_args()
     size = (QUICK_DEVICES, QUICK_DAYS, QUICK_OBJECTS) if options.quick else (MADE_DEVICES, MADE_DAYS, MADE_OBJECTS)
     trace = read(options.trace or made(options.data, size))

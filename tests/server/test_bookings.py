@@ -56,4 +56,4 @@ def test_the_sum_is_that_of_what_goes_on(steps: list[int]) -> None:
 
 
 def test_no_more_than_is_idle_now_and_foreseen_may_be_promised() -> None:
-    assert bookable_bps(10_000_000, 5_000_000) == bookable_bps(5_000_000, 10_000_000) == 4_000_000
+    assert bookable_bps(10_000_000, 5_000_000) == bookable_bps(5_000_000, 10_000_000) == 3_750_000

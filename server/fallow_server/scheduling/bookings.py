@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 
-BOOKABLE_PERMILLE = 800
+BOOKABLE_PERMILLE = 750
 """Of what is idle now and of what is foreseen for the hour, whichever is less. The household exceeds the forecast in a
-tenth of the hours, 17 in a week; in the simulated fleet a fifth less makes one overrun a week of them."""
+tenth of the hours, 17 in a week; in the simulated fleet a quarter less makes one overrun a week of them."""
 
 
 def bookable_bps(idle_up_bps: int, foreseen_up_bps: int) -> int:
