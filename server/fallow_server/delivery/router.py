@@ -171,7 +171,7 @@ class Router:
             ticket = await self.issuer.issue(device_id, order)
             if url is None or ticket is None:
                 break
-            self.devices.note_routed(device_id, assumed)
+            self.devices.note_routed(device_id, min(assumed, choice.device.remaining_up_bps))
             round_trip_ms = self._distances.round_trip_ms(consumer.place, choice.device.place)
             routed.append(Routed(device_id, url + path, ticket, round_trip_ms))
         if count == 1 and routed:
