@@ -164,6 +164,15 @@ def beaten(bench: Bench, server: Part, devices: Part) -> float:
     return (server.processor_s() - used) / (devices.ask("counts")["heartbeats"] - before["heartbeats"])
 
 
+def dialled(bench: Bench, server: Part, devices: Part, heartbeat_s: float) -> float:
+    """Processor time of the server for one dial-back, less that of the heartbeats meanwhile, s."""
+    before, used = devices.ask("counts"), server.processor_s()
+    count = server.ask("dial_back", count=bench.size.sessions // 4)
+    wait_for("the dial-backs", lambda: devices.ask("counts")["dial_backs"] >= before["dial_backs"] + count, 120)
+    beats = devices.ask("counts")["heartbeats"] - before["heartbeats"]
+    return (server.processor_s() - used - beats * heartbeat_s) / count
+
+
 def over_sockets(bench: Bench) -> None:
     size, against = bench.size, f"{bench.size.sessions} sessions"
     with bench.server() as server, bench.devices() as devices:
@@ -174,6 +183,7 @@ def over_sockets(bench: Bench) -> None:
         time.sleep(size.settle_s)
         heartbeat_us = beaten(bench, server, devices) * 1e6
         session_kib = (server.resident_kib() - empty_kib) / size.sessions
+        bench.add("dial_back_us", dialled(bench, server, devices, heartbeat_us / 1e6) * 1e6, "µs", against="each 300 s")
         server.ask("watch")
         seen = asyncio.run(bench.consumers().at_rate(200, size.route_s))
         blocks(bench, "steady", server.ask("blocks"))

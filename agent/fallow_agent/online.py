@@ -51,6 +51,7 @@ from .proofs.outbox import Outbox, OutboxUnavailable
 from .proofs.submission import Submission
 from .store import Settings
 from .supervision import Tasks
+from .uplink.other_family import OtherFamily
 from .uplink.session import Session
 from .uplink.tasks import Fills, TaskRunner
 
@@ -68,8 +69,8 @@ USEFUL_BPS_MIN = 64_000
 FILL, PROBE = "fill", "probe"
 """Kinds of tasks."""
 WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
-_LOOPS = ("speedtest", "session", "tasks", "submission", "line", "delay", "trains", "survey", "router", "scrub",
-          "service-port")  # fmt: skip
+_LOOPS = ("speedtest", "session", "other-family", "tasks", "submission", "line", "delay", "trains", "survey", "router",
+          "scrub", "service-port")  # fmt: skip
 
 
 class Online:
@@ -147,6 +148,7 @@ class Online:
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         find = Finder(clock.monotonic)
         self._reach = Reach(config, version, scheduler, key, find, monotonic=clock.monotonic, changed=self._reach_anew)
+        self._other_family = OtherFamily(scheduler, enrolled.ledger_token, self._reach.own, http.headers)
         household = Household(Meter(config.line.interface))
         self._delay = DelayProbe(
             lambda: URL(scheduler).host,
@@ -198,6 +200,7 @@ class Online:
         self._tasks.start("tasks", self._runner.run())
         self._tasks.start("submission", self._submission.run())
         self._tasks.start("session", self._session.run())
+        self._tasks.start("other-family", self._other_family.run())
 
     def start_service(self) -> None:
         self._tasks.replace("ports", self._keep_port_open())
@@ -264,6 +267,7 @@ class Online:
 
     def take_reachability(self, found: Reachability) -> None:
         self._reach.take(found)
+        self._other_family.take(found)
 
     def task_statuses(self) -> list[TaskStatus]:
         return self._runner.statuses()

@@ -43,7 +43,7 @@ async def server(state_dir: str, port: str) -> None:
     )
     app = ServerApp(config)
     desk = Desk(app)
-    calls = ("counts", "watch", "blocks", "fill", "heartbeats", "routes", "walks")
+    calls = ("counts", "watch", "blocks", "dial_back", "fill", "heartbeats", "routes", "walks")
     asking = asyncio.create_task(obey({name: getattr(desk, name) for name in calls}), name="desk")
     await app.run()
     asking.cancel()
@@ -69,6 +69,14 @@ class Desk:
             "holding": sum(bool(device.content) for device in devices),
             "reachable": sum(bool(device.service_urls) for device in devices),
         }
+
+    async def dial_back(self, count: int) -> int:
+        """So many devices are tested again now, as they are each few minutes."""
+        dial_backs, now = self._scheduler().dial_backs, time.monotonic()
+        due = list(dial_backs._plans.items())[:count]
+        for device_id, plan in due:
+            dial_backs._plan_at(device_id, plan, now)
+        return len(due)
 
     async def watch(self) -> None:
         self._blocks = Blocks()

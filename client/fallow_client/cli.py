@@ -9,7 +9,7 @@ import sys
 import click
 from fallow_wire.errors import FallowError
 
-from .commands import auditor, books, consumer, earnings, login, operator, owner, publisher, speedtest, status
+from .commands import auditor, books, consumer, earnings, login, operator, owner, publisher, speedtest, status, tasks
 from .commands.context import Context
 from .commands.output import clean
 from .errors import ApiError, ClientError, FetchFailed, Unreachable
@@ -53,7 +53,7 @@ for command in (
     publisher.publish,
     publisher.objects,
     publisher.sites,
-    publisher.tasks,
+    tasks.tasks,
     consumer.fetch_command,
     operator.operator,
     auditor.verify,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from .headings import ZH_HEADINGS
-from .sentences import ZH_SENTENCES, ZH_STATES
+from .sentences import ZH_REASONS, ZH_SENTENCES, ZH_STATES
 
 C = TypeVar("C", bound=click.Command)
 
@@ -18,6 +18,7 @@ TERMS = """\
 Terms {version}, in short:
 - This device serves files to others over your idle upload, within the limits that you set. Your household comes first.
 - It serves only signed content to holders of a ticket. It opens nothing of your home network to anybody.
+- It measures, seldom and briefly, how public addresses that publishers name are reached from here; you can refuse that.
 - The scheduler learns the device's public address and how much of the line is idle; the ledger, how much was served.
 - You are paid in points by a public formula. Points that were earned stay yours.
 - You can pause or leave at any time, offline too.
@@ -27,6 +28,7 @@ _TERMS_ZH = """\
 条款 {version} 摘要：
 - 本设备在您设定的限额内，用您空闲的上行带宽向他人提供文件。您家里的使用始终优先。
 - 它只向持有凭证的人提供经过签名的内容，绝不向任何人开放您的家庭网络。
+- 它偶尔短暂测量从您的线路访问发布者所指定公网地址的情况；您可以拒绝此项。
 - 调度服务器会知道设备的公网地址和线路的空闲程度；账本会知道提供了多少数据。
 - 您按公开的公式获得积分。已获得的积分始终归您所有。
 - 您可以随时暂停或退出，离线时也可以。
@@ -111,7 +113,18 @@ ZH: dict[str, str] = {
     "List your sites.": "列出您的站点。",
     "Mirror ORIGIN below /s/NAME/.": "在 /s/NAME/ 下镜像 ORIGIN。",
     "Stop mirroring a site.": "停止镜像一个站点。",
-    "Network tasks: list, show, add, cancel.": "网络任务：列出、查看、添加、取消。",
+    "Network tasks: add, list, show, why, results, cancel.": "网络任务：添加、列出、查看、原因、结果、取消。",
+    "Why a task is where it is: which devices were refused by what, and how the others compared.": (
+        "任务为何如此分配：哪些设备因何被排除，其余设备如何比较。"
+    ),
+    "What devices measured for a probe, in milliseconds.": "设备的探测结果（毫秒）。",
+    "It wants more devices. As of now:": "还需要更多设备。当前情况：",
+    "Decided at {at}:": "决定于 {at}：",
+    "Nothing was decided yet: it is {state}.": "尚未作出决定：状态为 {state}。",
+    "{wanted} wanted; {fit} of {looked} devices that were looked at could do it.": (
+        "需要 {wanted} 台；查看了 {looked} 台设备，其中 {fit} 台可以执行。"
+    ),
+    "No device has measured yet.": "还没有设备完成测量。",
     "List your tasks.": "列出您的任务。",
     "Show a task and its progress on each device.": "查看任务及其在每台设备上的进度。",
     "Ask the network for something.": "向网络提交任务。",
@@ -210,7 +223,9 @@ ZH: dict[str, str] = {
     "Disk for content at most, in GB.": "内容占用磁盘上限，单位 GB。",
     "Consumers at once, at most.": "同时服务数上限。",
     "When it may serve, such as 0-4@22:00-06:00; may be given again.": "可服务的时段，如 0-4@22:00-06:00；可重复给出。",
-    "Allow or refuse a service: object=on, fill=off.": "允许或拒绝某项服务：object=on、fill=off。",
+    "Allow or refuse a service: object=on, fill=off, probe=off.": (
+        "允许或拒绝某项服务：object=on、fill=off、probe=off。"
+    ),
     "Back to the default.": "恢复默认值。",
     "For so long, such as 90m, 2h or 1d; else until resumed.": "暂停多久，如 90m、2h、1d；否则直到恢复。",
     "Do not ask.": "不再询问。",
@@ -234,6 +249,19 @@ ZH: dict[str, str] = {
     "The object's id.": "对象编号。",
     "On so many devices.": "在多少台设备上。",
     "To be done within so many minutes.": "须在多少分钟内完成。",
+    "In this country, such as DE; may be given again.": "在该国家或地区，如 DE；可重复给出。",
+    "With so much idle upload, in Mbit/s.": "空闲上行至少为多少 Mbit/s。",
+    "With so much idle upload until the deadline, in GB.": "截止前的空闲上行总量至少为多少 GB。",
+    "With so much free disk, in GB.": "可用磁盘至少为多少 GB。",
+    "With so much of the processor spare, in percent.": "处理器空闲至少为百分之多少。",
+    "Reachable from the internet.": "可从互联网访问。",
+    "While a GiB costs at most so many µp.": "仅当每 GiB 价格不超过多少 µp 时。",
+    "What a probe measures.": "探测什么。",
+    "What a probe measures at: host, address or name.": "探测目标：主机、网址或域名。",
+    "Port of a tcp probe: 80, 443, 8080 or 8443.": "tcp 探测的端口：80、443、8080 或 8443。",
+    "Measure by this family of addresses only.": "只使用该类地址测量。",
+    "Measure so often on each device, a second apart.": "每台设备测量几次，间隔一秒。",
+    "A further parameter of the kind.": "该类任务的其他参数。",
     "File or directory to write to; - for standard output.": "写入的文件或目录；- 表示标准输出。",
     "No progress bar.": "不显示进度条。",
     "How many there are; no limit where left out.": "数量；省略则不限。",
@@ -284,6 +312,10 @@ class Messages:
     def state(self, word: str) -> str:
         """A word for a state or role; any other text stays as it is."""
         return ZH_STATES.get(word, word) if self._catalogue else word
+
+    def reason(self, word: str) -> str:
+        """A reason for which a device does not fit, in words; with the word that the server gives for it."""
+        return f"{ZH_REASONS[word]} ({word})" if self._catalogue and word in ZH_REASONS else word
 
     def sentence(self, english: str) -> str:
         """What went wrong or what to do, which may name things; unknown sentences stay English. Of several parts

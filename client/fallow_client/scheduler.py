@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -146,12 +146,34 @@ class Scheduler(Api):
         return await self.mapping("GET", path_of("v1", "tasks", task_id))
 
     async def add_task(
-        self, kind: str, *, object_id: str | None = None, replicas: int | None = None, deadline: int | None = None
+        self,
+        kind: str,
+        *,
+        object_id: str | None = None,
+        replicas: int | None = None,
+        deadline: int | None = None,
+        needs: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """:param kind: ``fill``, ``drop``, ``probe`` or ``live``. :param deadline: Unix seconds."""
-        optional = {"object": object_id, "replicas": replicas, "deadline": deadline}
+        """:param kind: ``fill``, ``drop``, ``probe`` or ``live``. :param deadline: Unix seconds.
+        :param needs: of each device, :param parameters: of the kind: docs/protocol.md."""
+        optional = {
+            "object": object_id,
+            "replicas": replicas,
+            "deadline": deadline,
+            "needs": needs or None,
+            "parameters": parameters or None,
+        }
         body = {"kind": kind} | {name: value for name, value in optional.items() if value is not None}
         return await self.mapping("POST", "/v1/tasks", body)
+
+    async def task_why(self, task_id: str) -> dict[str, Any]:
+        """The last decisions about a task, newest first, and how it would be decided now."""
+        return await self.mapping("GET", path_of("v1", "tasks", task_id, "why"))
+
+    async def task_results(self, task_id: str) -> list[dict[str, Any]]:
+        """What devices measured, by device."""
+        return await self.pages(path_of("v1", "tasks", task_id, "results"), "results", "device")
 
     async def delete_task(self, task_id: str) -> None:
         await self.call("DELETE", path_of("v1", "tasks", task_id))

@@ -47,6 +47,27 @@ ZH_STATES: dict[str, str] = {
     "no": "否",
 }
 
+ZH_REASONS: dict[str, str] = {
+    "held": "已经持有或正在执行",
+    "failed-before": "不久前失败过",
+    "place-unknown": "所在地未知",
+    "elsewhere": "不在所要求的国家或地区",
+    "unreachable": "无法从互联网访问",
+    "other-family": "没有所要求的地址类型",
+    "paused": "已暂停",
+    "service-off": "主人未开放此服务",
+    "stale": "没有心跳",
+    "no-disk": "磁盘不足",
+    "too-hot": "过热",
+    "processor-busy": "处理器繁忙",
+    "line-too-slow": "线路太慢",
+    "too-few-bytes": "预计的空闲上行不足",
+    "over-price": "现行价格高于上限",
+    "home-taken": "同一家庭已有设备执行",
+    "home-rested": "该家庭近期已执行够多",
+}
+"""Of ``waiting`` and ``why``: why a device does not fit a task."""
+
 ZH_SENTENCES: dict[str, str] = {
     # ------------------------------------------------------------- ours
     "{} does not answer": "{} 没有应答",
@@ -234,6 +255,16 @@ ZH_SENTENCES: dict[str, str] = {
     "Check the internet connection, then start the test again.": "请检查网络连接，然后重新测速。",
     "Start the test again later.": "请稍后重新测速。",
     "It was stopped": "测速被中止",
+    "probe tasks are not offered here": "此处不提供探测任务",
+    "live tasks are not offered here": "此处不提供直播任务",
+    "A fill task names its object": "复制任务须指明对象",
+    "A probe is about no object": "探测任务不涉及对象",
+    "This target does not want to be probed": "该目标不愿被探测",
+    "The target's address is not public": "目标地址不是公网地址",
+    "Targets must be on the public internet.": "目标必须在公共互联网上。",
+    "You may have {} measurements an hour": "每小时最多 {} 次测量",
+    "This target is measured enough for now, by you or by others": "该目标目前已被测量得够多",
+    "Ask for fewer devices or measurements, or wait.": "请减少设备数或测量次数，或稍候再试。",
     "The device is not active": "设备未激活",
     "The device has no owner": "设备还没有主人",
     "Activate the device first.": "请先激活设备。",

@@ -17,7 +17,7 @@ PUBLIC = Situation(32557, {"ipv4": OUTSIDE})
 
 
 def seen(ipv4: str = "blocked", ipv6: str = "unknown", address: str = OUTSIDE) -> Reachability:
-    return Reachability(address, ipv4, ipv6)
+    return Reachability((address,), ipv4, ipv6)
 
 
 def mapped(address: str | None = OUTSIDE, by: str = "pcp", **changes: Any) -> Situation:

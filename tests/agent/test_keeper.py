@@ -440,8 +440,8 @@ def test_the_owner_sees_what_the_scheduler_found() -> None:
     found = reach(ServiceConfig(open_ports=False))
     found.environment(PORT)
     assert found.status() == {}
-    found.take(Reachability(OUTSIDE, "blocked", "unknown"))
+    found.take(Reachability((OUTSIDE,), "blocked", "unknown"))
     assert found.environment(PORT).nat == "private"
     status = found.status()
-    assert status["seen"] == {"address": OUTSIDE, "ipv4": "blocked", "ipv6": "unknown", "urls": []}
+    assert status["seen"] == {"addresses": [OUTSIDE], "ipv4": "blocked", "ipv6": "unknown", "urls": []}
     assert status["advice"]["type"] == "port-closed"

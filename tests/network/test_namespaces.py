@@ -28,6 +28,8 @@ LINKS = (
     (PHONE, "phone0", "192.168.77.2/24", HOME, "lan0", "192.168.77.1/24"),
     (HOME, "wan0", f"{WAN_ADDRESS}/24", ISP, "isp0", f"{ISP_ADDRESS}/24"),
 )
+MEASURED = "45.90.28.1"
+"""An address that looks public; here the provider has it."""
 SCHEDULER, LEDGER = f"http://{ISP_ADDRESS}:32550", f"http://{ISP_ADDRESS}:32551"
 
 
@@ -42,7 +44,13 @@ def home() -> Iterator[None]:
         run(HOME, "ip", "route", "add", "default", "via", ISP_ADDRESS)
         run(PHONE, "ip", "route", "add", "default", "via", "192.168.77.1")
         run(ISP, "ip", "route", "add", "192.168.77.0/24", "via", WAN_ADDRESS)
+        run(ISP, "ip", "address", "add", f"{MEASURED}/32", "dev", "lo")
+        # What the home's name server says, to programs that are started there.
+        names_of_home = Path("/etc/netns", HOME)
+        names_of_home.mkdir(parents=True)
+        (names_of_home / "hosts").write_text("127.0.0.1 localhost\n192.168.77.2 inside.example\n")
         yield
+        shutil.rmtree(names_of_home)
 
 
 @pytest.fixture
@@ -167,7 +175,42 @@ def test_from_the_phone_to_a_consumer_on_the_internet(
     assert shown[0] == 200
     assert device.startswith("fd-")
 
+    check_probes(processes, tmp_path, publisher["token"])
     status, _ = call(PHONE, "POST", f"{LAN_URL}/v1/pause", {}, answer["lan_token"])
     assert status == 200
     refused = call(ISP, "GET", location)
     assert (refused[0], refused[1]["type"]) in ((403, "ticket-spent"), (503, "paused"))
+
+
+def check_probes(start: Callable[..., Any], tmp_path: Path, token: str) -> None:
+    """The device measures what is on the internet, and touches nothing at home, whatever a name says."""
+    for namespace, name in ((ISP, "measured"), (PHONE, "inside")):
+        folder = tmp_path / name
+        folder.mkdir()
+        start(namespace, sys.executable, "-m", "http.server", "8080", "--directory", str(folder))
+        until(lambda namespace=namespace: "8080" in run(namespace, "ss", "-Hltn"))
+
+    def probe(target: str) -> tuple[int, Any]:
+        body = {"kind": "probe", "replicas": 1, "parameters": {"test": "http", "target": target, "count": "2"}}
+        return call(ISP, "POST", f"{SCHEDULER}/v1/tasks", body, token)
+
+    def task_of(made: dict[str, Any], what: str = "") -> Any:
+        return call(ISP, "GET", f"{SCHEDULER}/v1/tasks/{made['id']}{what}", token=token)[1]
+
+    status, problem = probe("http://192.168.77.2:8080/")
+    assert (status, problem["type"]) == (400, "malformed")
+    status, made = probe(f"http://{MEASURED}:8080/")
+    assert status == 201, made
+    until(lambda: task_of(made)["state"] == "done")
+    (result,) = task_of(made, "/results")
+    assert [attempt["status"] for attempt in result["attempts"]] == [200, 200]
+    assert result["attempts"][0]["addresses"] == [MEASURED]
+
+    # The scheduler has no name server and lets it pass; the device asks its own.
+    status, made = probe("http://inside.example:8080/")
+    assert status == 201, made
+    (placement,) = until(lambda: [p for p in task_of(made)["placements"] if p["state"] == "failed"])
+    assert "not public, or is at this home" in placement["reason"]
+    asked = [line for file in tmp_path.glob("process-*.log") for line in file.read_text("utf-8", "replace").splitlines()
+             if '"GET / HTTP' in line]  # fmt: skip
+    assert [line.split()[0] for line in asked] == [WAN_ADDRESS] * 2, "somebody else was asked, or somebody else asked"

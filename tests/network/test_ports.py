@@ -5,8 +5,10 @@ The addresses are those of the public internet, in a network that has no way out
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -30,7 +32,15 @@ LINKS = (
     (FAR_HOME, "wan0", "100.64.0.2/24", CARRIER, "cgn0", "100.64.0.1/24"),
     (CARRIER, "wan0", "11.22.44.44/24", NET, "isp1", "11.22.44.1/24"),
 )
-SCHEDULER, LEDGER = f"http://{INTERNET}:32550", f"http://{INTERNET}:32551"
+OWN6, ROUTER6 = "2a0e:1::2", "2a0e:1::1"
+LINKS6 = (
+    (PI, "eth0", OWN6),
+    (HOME, "lan0", ROUTER6),
+    (HOME, "wan0", "2a0e:2::2"),
+    (NET, "isp0", "2a0e:2::1"),
+)
+NAME = "fallow.example.net"
+SCHEDULER, LEDGER = f"http://{NAME}:32550", f"http://{NAME}:32551"
 LAN_URL = f"http://{OWN}:32556"
 NAT = """
 table inet filter {
@@ -41,11 +51,16 @@ table inet filter {
   chain forward {
     type filter hook forward priority 0; policy drop;
     ct state established,related accept
+    meta l4proto ipv6-icmp accept
     iifname "lan0" accept
     jump miniupnpd
   }
   chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
-  chain postrouting { type nat hook postrouting priority 100; oifname "wan0" masquerade; jump postrouting_miniupnpd; }
+  chain postrouting {
+    type nat hook postrouting priority 100;
+    meta nfproto ipv4 oifname "wan0" masquerade
+    jump postrouting_miniupnpd
+  }
 }
 """
 MINIUPNPD = """
@@ -78,7 +93,7 @@ class Router:
         self._configuration = directory / f"{namespace}.conf"
         self._pid = directory / f"{namespace}.pid"
         self._process: subprocess.Popen[bytes] | None = None
-        run(namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        run(namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         run(namespace, "nft", "-f", "-", given=NAT)
 
     def start(self, natpmp: str = "yes") -> None:
@@ -181,12 +196,42 @@ class World:
         return dict(self.lan(namespace, "GET", "/v1/status")[1])
 
 
+@contextlib.contextmanager
+def named() -> Iterator[None]:
+    """The scheduler has a name, and addresses of both families, in the ``/etc/hosts`` of each namespace."""
+    places = [Path("/etc/netns", namespace) for namespace in NAMESPACES]
+    try:
+        for place in places:
+            place.mkdir(parents=True)
+            (place / "hosts").write_text(f"{INTERNET} {NAME}\n2a0e:2::1 {NAME}\n")
+        yield
+    finally:
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def link_local(namespace: str, interface: str) -> str:
+    """The address that routers tell of themselves."""
+
+    def found() -> str | None:
+        told = json.loads(run(namespace, "ip", "-j", "-6", "address", "show", "dev", interface))
+        ready = [one["local"] for one in told[0]["addr_info"] if one["scope"] == "link" and not one.get("tentative")]
+        return ready[0] if ready else None
+
+    return str(until(found))
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with hosts(NAMESPACES, LINKS):
+    with hosts(NAMESPACES, LINKS, ipv6=True), named():
         for namespace, gateway in ((PI, ROUTER), (HOME, INTERNET), (FAR_PI, ROUTER), (FAR_HOME, "100.64.0.1"),
                                    (CARRIER, "11.22.44.1")):  # fmt: skip
             run(namespace, "ip", "route", "add", "default", "via", gateway)
+        for namespace, interface, address in LINKS6:
+            run(namespace, "ip", "address", "add", f"{address}/64", "dev", interface, "nodad")
+        routes = ((PI, link_local(HOME, "lan0"), "eth0"), (HOME, "2a0e:2::1", "wan0"), (NET, "2a0e:2::2", "isp0"))
+        for namespace, gateway, interface in routes:
+            run(namespace, "ip", "-6", "route", "add", "default", "via", gateway, "dev", interface)
         run(CARRIER, "sysctl", "-qw", "net.ipv4.ip_forward=1")
         run(CARRIER, "nft", "-f", "-", given=NAT.replace('"lan0"', '"cgn0"'))
         found = World(tmp_path_factory.mktemp("ports"))
@@ -198,12 +243,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def mapped(world: World) -> int:
-    """Wait until the scheduler has come in through the router; gives the port."""
+    """Wait until the scheduler has come in through the router by IPv4; gives the port."""
 
     def reached() -> Any:
-        (url,) = world.listed(PI).get("service_urls") or ("",)
         ports = world.router.ports()
-        return ports and url == f"http://{OUTSIDE}:{ports[0]}"
+        return ports and f"http://{OUTSIDE}:{ports[0]}" in world.listed(PI).get("service_urls", ())
 
     until(reached)
     (port,) = world.router.ports()
@@ -219,14 +263,20 @@ def test_a_home_router_opens_the_port_for_as_long_as_the_device_serves(world: Wo
     world.activate(PI)
     port = mapped(world)
     assert port != 32557
+    # By IPv6 through the router's firewall, whichever family the session uses.
+    urls = {f"http://{OUTSIDE}:{port}", f"http://[{OWN6}]:32557"}
+    until(lambda: set(world.listed(PI)["service_urls"]) == urls)
     listed = world.listed(PI)
     assert (listed["reachable"], listed["reachability"]) == (True, "mapped")
+    until(lambda: len(world.status(PI)["ports"].get("seen", {}).get("urls", ())) == 2)
     status = world.status(PI)
-    expected = {"protocol": "tcp", "port": port, "family": "ipv4", "address": OUTSIDE, "mapped_by": "pcp"}
-    assert status["environment"]["service_ports"] == [expected]
+    claims = [(one["family"], one["port"], one["address"], one["mapped_by"])
+              for one in status["environment"]["service_ports"]]  # fmt: skip
+    assert claims == [("ipv4", port, OUTSIDE, "pcp"), ("ipv6", 32557, OWN6, "pcp")]
     assert status["environment"]["nat"] == "private"
-    seen = {"address": OUTSIDE, "ipv4": "mapped", "ipv6": "unknown", "urls": [f"http://{OUTSIDE}:{port}"]}
-    assert status["ports"] == {"seen": seen}
+    assert set(status["ports"]["seen"].pop("addresses")) == {OUTSIDE, OWN6}
+    assert set(status["ports"]["seen"].pop("urls")) == urls
+    assert status["ports"] == {"seen": {"ipv4": "mapped", "ipv6": "mapped"}}
     # TCP:<external>:<device>:<port>:<end>:…
     ends = [int(line.split(":")[4]) for line in world.router.leases.read_text().splitlines() if f":{port}:" in line]
     assert len(ends) == 1
@@ -246,7 +296,8 @@ def test_a_home_router_opens_the_port_for_as_long_as_the_device_serves(world: Wo
     world.router.start(natpmp="no")
     assert world.lan(PI, "POST", "/v1/resume", {})[0] == 200
     assert mapped(world) == 32557
-    assert [port["mapped_by"] for port in world.status(PI)["environment"]["service_ports"]] == ["upnp"]
+    by = [port["mapped_by"] for port in world.status(PI)["environment"]["service_ports"]]
+    assert by == ["upnp", "pcp"], "this daemon speaks PCP by IPv6 all the same"
 
     world.stop(PI)
     assert world.router.ports() == []

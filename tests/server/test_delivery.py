@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from delivery_harness import ALICE, BOB, LEDGER_URL, Harness, heartbeat, run
 from fallow_server.delivery.config import Config
+from fallow_server.scheduling.filters import Config as FilterConfig
+from fallow_server.scheduling.places import NOWHERE, Place
 from fallow_wire.tickets import Ticket, verify_ticket
 from support import NOW, key
 
@@ -119,6 +123,55 @@ def test_requests_spread_over_devices(tmp_path: Path) -> None:
         ]
         assert len(set(seen)) == 5
         assert max(seen.count(one) for one in set(seen)) < 30
+
+    run(tmp_path / "state", script)
+
+
+def test_the_first_to_fill_from_is_each_as_often_as_its_odds_say(tmp_path: Path) -> None:
+    async def script(server: Harness) -> None:
+        object_id = await server.publish(b"x" * 1000)
+        filler = (await server.device(9)).live
+        assert filler is not None
+        for number, idle in ((1, 5_000_000), (2, 15_000_000), (3, 20_000_000)):
+            await server.device(number, object_id, line=replace(heartbeat().line, idle_up_bps=idle))
+        first: Counter[int] = Counter()
+        draw = random.Random(2).random
+        for _ in range(1500):
+            chosen = server.delivery.devices.sources_for(filler, object_id, 2, FilterConfig(), draw)
+            assert len({choice.device.device_id for choice in chosen}) == 2
+            first[chosen[0].odds] += 1
+        # 40 Mbit/s in all; half of the tickets is the most that one of two sources can have.
+        assert set(first) == {125, 375, 500}
+        assert all(abs(count / 1500 - odds / 1000) < 0.05 for odds, count in first.items())
+
+    run(tmp_path / "state", script)
+
+
+def test_what_is_asked_for_is_told_whoever_serves_it(tmp_path: Path) -> None:
+    class Sink:
+        def __init__(self) -> None:
+            self.heard: list[tuple[str, Place, int, float]] = []
+
+        def note(self, object_id: str, place: Place, bytes_: int, now: float) -> None:
+            self.heard.append((object_id, place, bytes_, now))
+
+    async def script(server: Harness) -> None:
+        object_id = await server.publish(b"x" * 1000)
+        sink = server.delivery.router.demand = Sink()
+        path = f"/o/{object_id}/x"
+        await server.call("GET", path, who=None, status=200)
+        await server.call("GET", path, who=None, headers={"Range": "bytes=10-19"}, status=206)
+        await server.device(1, object_id)
+        await server.call("GET", path, who=None, status=302)
+        await server.call("GET", path + ".meta4", who=None, status=200)
+        jwk = {"kty": "OKP", "crv": "Ed25519", "x": key(5).public.jwk().x}
+        await server.call("POST", "/v1/plans", who=None, json={"object": object_id, "jwk": jwk}, status=200)
+        assert sink.heard == [(object_id, NOWHERE, size, NOW) for size in (1000, 10, 1000, 1000, 1000)]
+        # Who comes back for what was planned, has it, or only looks, asks for nothing new.
+        await server.call("GET", path + "?source=origin", who=None, status=200)
+        await server.call("GET", path, who=None, headers={"If-None-Match": f'"{object_id}"'}, status=304)
+        await server.call("HEAD", path, who=None, status=200)
+        assert len(sink.heard) == 5
 
     run(tmp_path / "state", script)
 

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from fallow_server.fleet.addresses import Target, dial_back_targets, may_connect, parse_address
+from fallow_server.fleet.dial_back import DialBackConfig, DialBacks
+from fallow_server.fleet.live import Fleet, LiveDevice
 from fallow_server.fleet.rate import Bucket
 from fallow_wire.fields import encode
 from fallow_wire.keys import PrivateKey
 from fallow_wire.session import DialBack, Reachability, ServicePort, sign_dial_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server_world import FakeDevice, ServerWorld, heartbeat, running_server
+from server_world import Answer, FakeDevice, MovableClock, ServerWorld, heartbeat, running_server
 from support import key
 
 
@@ -47,13 +49,13 @@ def port(number: int, address: str = "127.0.0.1", protocol: str = "tcp") -> Serv
     ],
 )
 def test_only_the_public_address_of_the_session_is_tried(claimed: str, session: str, expected: list[str]) -> None:
-    found = dial_back_targets((port(32557, claimed),), session, allow_private=False)
+    found = dial_back_targets((port(32557, claimed),), (session,), allow_private=False)
     assert [target.url() for target in found] == expected
 
 
 def test_private_addresses_where_they_are_allowed() -> None:
     ports = (port(32557, "10.0.0.9"), port(32557, "1.1.1.1"), port(32557, "169.254.169.254"), port(40000, "fd00::1"))
-    found = dial_back_targets(ports, "192.168.1.1", allow_private=True)
+    found = dial_back_targets(ports, ("192.168.1.1",), allow_private=True)
     assert [target.url() for target in found] == [
         "http://10.0.0.9:32557",
         "http://192.168.1.1:32557",
@@ -64,18 +66,20 @@ def test_private_addresses_where_they_are_allowed() -> None:
 def test_a_port_is_tried_only_at_an_address_of_its_family() -> None:
     ports = (port(40001, "192.168.1.5"), port(32557, "2606:4700::2"))
     for session, expected in (("8.8.8.8", "http://8.8.8.8:40001"), ("2606:4700::2", "http://[2606:4700::2]:32557")):
-        assert [target.url() for target in dial_back_targets(ports, session, allow_private=False)] == [expected]
+        assert [target.url() for target in dial_back_targets(ports, (session,), allow_private=False)] == [expected]
+    both = dial_back_targets(ports, ("8.8.8.8", "2606:4700::2"), allow_private=False)
+    assert [target.url() for target in both] == ["http://8.8.8.8:40001", "http://[2606:4700::2]:32557"]
     named = ServicePort("tcp", 32557, "ipv6", "example.org", "none")
-    assert dial_back_targets((named,), "8.8.8.8", allow_private=False) == ()
+    assert dial_back_targets((named,), ("8.8.8.8",), allow_private=False) == ()
 
 
 def test_ports_of_other_services_are_never_tried() -> None:
     ports = [port(number, "8.8.8.8") for number in (1, 22, 25, 53, 80, 443, 1023, 1024)]
     ports.append(port(5000, "8.8.8.8", "udp"))
-    found = dial_back_targets(tuple(ports), "8.8.8.8", allow_private=False)
+    found = dial_back_targets(tuple(ports), ("8.8.8.8",), allow_private=False)
     assert [target.port for target in found] == [80, 443, 1024]
     many = tuple(port(2000 + n, "8.8.8.8") for n in range(16))
-    assert len(dial_back_targets(many, "8.8.8.8", allow_private=False)) == 4
+    assert len(dial_back_targets(many, ("8.8.8.8",), allow_private=False)) == 4
 
 
 @given(st.ip_addresses())
@@ -181,15 +185,65 @@ def test_a_port_that_signs_the_nonce_is_reachable_until_it_stops(tmp_path: Path)
             await service_urls(world, device, (url,))
             (listed,) = (await world.call("GET", "/v1/devices", owner["token"])).json
             assert (listed["reachable"], listed["reachability"]) == (True, "open")
-            assert await told(device) == Reachability("127.0.0.1", "open", "unknown", (url,))
+            assert await told(device) == Reachability(("127.0.0.1",), "open", "unknown", (url,))
             service.answer = lambda nonce: web.Response(status=503)
             await service_urls(world, device, ())
-            assert await told(device) == Reachability("127.0.0.1", "blocked", "unknown")
+            assert await told(device) == Reachability(("127.0.0.1",), "blocked", "unknown")
             service.answer = signed_by(key(1))
             await service_urls(world, device, (f"http://127.0.0.1:{service.port}",))
             # It names another port, where nobody listens.
             await device.send(heartbeat(port(1024)))
             await service_urls(world, device, ())
+
+    asyncio.run(run())
+
+
+def test_an_address_of_the_other_family_counts_once_the_device_has_called_from_it() -> None:
+    """Nothing is dialled here: these are other people's addresses."""
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    async def run() -> None:
+        fleet, clock = Fleet(), MovableClock()
+        dial_backs = DialBacks(DialBackConfig(), fleet, clock)
+        live = LiveDevice("fd-a", "own-1", key(1).public.raw, "8.8.8.8", 0, nothing, lambda *_: None)
+        await fleet.attach(live)
+        live.heartbeat = heartbeat(port(40001, "192.168.1.5"), port(32557, "2606:4700::2"))
+
+        async def tried(address: str | None = None) -> list[str]:
+            if address is not None:
+                await fleet.came_from(live, address, clock.monotonic() + 3600)
+            return [target.url() for target in dial_backs._targets(live)]
+
+        session, other = "http://8.8.8.8:40001", "http://[2606:4700::2]:32557"
+        assert await tried() == [session], "a claim alone makes nobody knock"
+        assert await tried("9.9.9.9") == [session], "one address of a family, the session's"
+        assert await tried("2606:4700::2") == [session, other]
+        clock.moved_s += 3601
+        assert await tried() == [session], "an hour later it may be another home's"
+        assert await tried("fd00::1") == [session], "a private one is not dialled"
+
+    asyncio.run(run())
+
+
+def test_a_device_shows_an_address_by_calling_from_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_server(tmp_path, http={"trusted_proxies": ["127.0.0.1"]}) as world:
+            enrolled = await world.enrol(key(1), await world.claim((await world.account("owner"))["token"]))
+            token = enrolled.json["ledger_token"]
+
+            async def call_from(address: str) -> Answer:
+                return await world.call("POST", "/v1/session/address", token, headers={"X-Forwarded-For": address})
+
+            refused = await call_from("2606:4700::2")
+            assert (refused.status, refused.slug) == (409, "no-session")
+            device = await world.connect(key(1))
+            assert (await call_from("2606:4700::2")).json == {"address": "2606:4700::2"}
+            live = world.scheduler.fleet.get(device.device_id)
+            assert live is not None
+            now = world.scheduler.dial_backs._clock.monotonic()
+            assert live.addresses(now) == ("127.0.0.1", "2606:4700::2")
 
     asyncio.run(run())
 
@@ -229,7 +283,7 @@ def test_private_addresses_are_left_alone_by_default(tmp_path: Path) -> None:
             live = world.scheduler.fleet.get(device.device_id)
             assert live is not None
             await device.send(heartbeat(port(service.port)))
-            await service_urls(world, device, ())
+            assert await told(device) == Reachability(("127.0.0.1",), "unknown", "unknown")
             assert world.scheduler.dial_backs._targets(live) == ()
             assert service.asked.empty()
 

@@ -39,13 +39,14 @@ def claim(address: str, by: str = "none", port: int = 32557) -> ServicePort:
         (environment(claim("8.8.9.9", "upnp")), SEEN6, [], [], ("unknown", "unknown")),
         (environment(claim("8.8.9.9", "manual")), SEEN, [AT], [], ("blocked", "unknown")),
         (environment(nat="carrier"), SEEN6, [AT6], [AT6], ("carrier", "mapped")),
+        (environment(claim("100.64.0.2", "pcp"), claim(SEEN6, "pcp")), SEEN6, [AT6], [AT6], ("unknown", "mapped")),
         (environment(), SEEN, [], [], ("unknown", "unknown")),
     ],
 )
 def test_what_is_found_is_classified(
     told: Environment, session: str, tried: list[Target], answered: list[Target], expected: tuple[str, str]
 ) -> None:
-    assert classify(told, session, tried, answered) is reach_of(*expected)
+    assert classify(told, (session,), tried, answered) is reach_of(*expected)
 
 
 def test_the_better_family_counts() -> None:
@@ -68,7 +69,7 @@ CLAIMS = st.builds(
 def test_no_claim_makes_a_device_reachable(
     ports: list[ServicePort], session: str, nat: str, data: st.DataObject
 ) -> None:
-    found = classify(environment(*ports, nat=nat), session, [AT, AT6], [])
+    found = classify(environment(*ports, nat=nat), (session,), [AT, AT6], [])
     assert {found.ipv4, found.ipv6} <= set(REACH) - {"open", "mapped"}
     answered = data.draw(st.lists(st.sampled_from([AT, AT6]), min_size=1))
-    assert classify(environment(*ports, nat=nat), session, [AT, AT6], answered).best in ("open", "mapped")
+    assert classify(environment(*ports, nat=nat), (session,), [AT, AT6], answered).best in ("open", "mapped")

@@ -28,6 +28,7 @@ SCHEDULER = {
     "GET /v1/devices": {Role.OWNER, Role.OPERATOR},
     "DELETE /v1/devices/{id}": {Role.OWNER, Role.OPERATOR, Role.DEVICE},
     "GET /v1/session": EVERYONE,  # signed by the device's key
+    "POST /v1/session/address": {Role.DEVICE},
     "POST /v1/speedtest": {Role.DEVICE},
     "GET /v1/speedtest": {Role.DEVICE},
     "POST /v1/objects": {Role.PUBLISHER},

@@ -11,7 +11,7 @@ import pytest
 from fallow_server.scheduling.holders import Holders
 from fallow_server.scheduling.places import NOWHERE, Place
 from fallow_server.scheduling.routing import Choice, choose, pick_one, pick_several
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 OBJECT = "a" * 64
@@ -153,6 +153,8 @@ def test_of_many_holders_no_device_exceeds_its_odds(count: int, busy: int) -> No
     st.integers(0, 6),
     st.floats(0, 1, exclude_max=True),
 )
+@example([0, 0], 2, 0.9999999999999999)
+@example([1] * 7, 3, 0.9999999999999999)
 def test_several_are_as_many_as_there_are_the_strongest_first(left: list[int], count: int, mark: float) -> None:
     candidates = [Device(f"fd-{n}", bps) for n, bps in enumerate(left)]
     picked = pick_several(candidates, count, lambda: mark)

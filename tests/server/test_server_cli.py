@@ -119,6 +119,23 @@ def test_run_with_init_starts_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - started < 10, "nothing was under way"
 
 
+def test_tables_of_addresses_are_read_again_at_sighup(tmp_path: Path) -> None:
+    table, settings = tmp_path / "countries.csv", tmp_path / "settings.toml"
+    settings.write_text(f'[delivery]\naddress_tables = ["{table}"]\n')
+    with server("--state-dir", str(tmp_path / "new"), "--init", "--config", str(settings)) as (process, port):
+        assert process.stderr is not None
+        for rows, said in (
+            ("192.0.2.0,192.0.2.255,DE\n?", f"{table}, line 2: "),
+            ("192.0.2.0,192.0.2.255,DE", "1 ranges"),
+        ):
+            table.write_text(rows)
+            process.send_signal(signal.SIGHUP)
+            assert any(said in line for line in process.stderr)
+            assert call(port, "GET", "/v1/health", "")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

@@ -112,7 +112,8 @@ def test_a_device_fills_from_another_with_a_ticket_in_its_own_name(tmp_path: Pat
         assert origin.ticket is None
         assert first.ticket is not None
         ticket = verify_ticket(first.ticket, server.keys.public_keys().get).value
-        assert (ticket.aud, ticket.svc, ticket.sub, ticket.max_bytes) == (holder.id, "fill", filler.id, MIB)
+        assert (ticket.aud, ticket.svc, ticket.max_bytes, ticket.odds) == (holder.id, "fill", MIB, 1000)
+        assert ticket.sub.startswith(f"{filler.id}.")
         assert ticket.cnf is not None
         assert ticket.cnf.jwk == filler.key.public.jwk()
         assert len(holder.received) == 1

@@ -14,12 +14,16 @@ SIZE, RETRY_S = 1000, 600
 
 
 class TaskMachine(RuleBasedStateMachine):
+    """Copies: whoever is done holds the object, and may drop it again."""
+
+    object_id = "a" * 64
+
     @initialize(replicas=st.integers(1, 3))
     def begin(self, replicas: int) -> None:
         self.now = 1000
         self.held: set[str] = set()
         self.ended: TaskState | None = None
-        self.task = NetworkTask("t", "publisher-a", "fill", "a" * 64, SIZE, replicas, 10**9, self.now)
+        self.task = NetworkTask("t", "publisher-a", "fill", self.object_id, SIZE, replicas, 10**9, self.now)
 
     @rule(seconds=st.integers(1, 700))
     def time_passes(self, seconds: int) -> None:
@@ -50,7 +54,7 @@ class TaskMachine(RuleBasedStateMachine):
             before = placement.state
             placement.report(TaskStatus("t", status, size, "reason"), self.now)
             assert placement.state is before or placement.changed
-            if status == "done" and before.value in ("placed", "accepted", "running"):
+            if self.object_id and status == "done" and before.value in ("placed", "accepted", "running"):
                 self.held.add(device_id)
 
     @rule(device_id=st.sampled_from(DEVICES))
@@ -83,5 +87,24 @@ class TaskMachine(RuleBasedStateMachine):
         assert self.task.described()["state"] == self.task.state.value
 
 
+class WorkMachine(TaskMachine):
+    """What is about no object: who is done has done it, once and for all."""
+
+    object_id = ""
+
+    @invariant()
+    def done_stays_done(self) -> None:
+        if not hasattr(self, "task"):
+            return
+        done = self.task.done_devices()
+        assert done >= getattr(self, "done", set())
+        self.done = done
+        assert len(done) <= self.task.replicas
+        if self.task.state is TaskState.DONE:
+            assert len(done) == self.task.replicas
+
+
 TaskMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 test_a_task_under_any_order_of_events = TaskMachine.TestCase
+WorkMachine.TestCase.settings = TaskMachine.TestCase.settings
+test_a_task_about_no_object_under_any_order_of_events = WorkMachine.TestCase

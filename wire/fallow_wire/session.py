@@ -240,11 +240,12 @@ tried."""
 class Reachability:
     """What the scheduler has found by dialling back; sent after the first dial-backs, and when it changes.
 
-    ``address``: from which the scheduler sees this session come. ``urls``: that answered.
+    ``addresses``: from which the scheduler sees the device come: the session's, then one of the other family where it
+    knows one. ``urls``: that answered.
     """
 
     TYPE: ClassVar[str] = "reachability"
-    address: Annotated[str, text(64)]
+    addresses: Annotated[tuple[str, ...], items(text(64), 2, 1)]
     ipv4: Annotated[str, one_of(*REACH)]
     ipv6: Annotated[str, one_of(*REACH)]
     urls: Annotated[tuple[str, ...], items(text(128), 16)] = ()
@@ -292,6 +293,13 @@ def hello_input(nonce: str, host: str) -> bytes:
 def dial_back_input(nonce: str) -> bytes:
     """What a device signs to show that a claimed service address is its own."""
     return f"fallow-dial-back-v1\n{nonce}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAddress:
+    """Answer to ``POST /v1/session/address``: the caller's IP address, which counts as the device's for an hour."""
+
+    address: Annotated[str, text(64)]
 
 
 @dataclass(frozen=True, slots=True)

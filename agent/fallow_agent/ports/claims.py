@@ -74,9 +74,9 @@ class Situation:
             return "carrier"
         if found != "private" or self.external is None:
             return found
-        seen = None if self.seen is None else self.seen.address
-        if seen is not None and is_ipv4(seen) and seen != own:
-            return "private" if seen == self.external else "carrier"
+        for seen in () if self.seen is None else self.seen.addresses:
+            if is_ipv4(seen) and seen != own:
+                return "private" if seen == self.external else "carrier"
         return "private" if nat_of(self.external) == "none" else "carrier"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fallow_wire.fields import encode
@@ -88,6 +88,10 @@ class Reach:
         if not is_reached(seen):
             self._keeper.doubt()
         self._changed()
+
+    def own(self) -> Mapping[str, str]:
+        """The device's addresses by family, as of the last :meth:`environment`."""
+        return self._now.own
 
     def _told(self, way: Way, epoch_s: int) -> None:
         self._keeper.told(way, epoch_s)

@@ -105,14 +105,14 @@ class _Attempt:
     async def _look_up(self) -> list[_Address]:
         probe = self._probe
         began = self._now()
-        literal = is_literal(probe.host)
-        if not literal:
+        family, kind = _FAMILIES[probe.family], socket.SOCK_STREAM
+        if is_literal(probe.host):
+            entries = socket.getaddrinfo(probe.host, probe.port, family, kind, flags=socket.AI_NUMERICHOST)
+        else:
             self.up_bytes += LOOKUP_BYTES
             self.down_bytes += LOOKUP_BYTES
-        entries = await asyncio.get_running_loop().getaddrinfo(
-            probe.host, probe.port, family=_FAMILIES[probe.family], type=socket.SOCK_STREAM
-        )
-        if not literal:
+            loop = asyncio.get_running_loop()
+            entries = await loop.getaddrinfo(probe.host, probe.port, family=family, type=kind)
             self.found = replace(self.found, lookup_ms=self._ms_since(began))
         for entry in entries:
             if not self._may_probe(str(entry[4][0])):

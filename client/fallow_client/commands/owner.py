@@ -177,7 +177,7 @@ def hours_of(text: str) -> dict[str, Any]:
 @click.option("--content-gb", type=click.FloatRange(0), help="Disk for content at most, in GB.")
 @click.option("--connections", type=click.IntRange(0, 10_000), help="Consumers at once, at most.")
 @click.option("--hours", multiple=True, help="When it may serve, such as 0-4@22:00-06:00; may be given again.")
-@click.option("--service", multiple=True, help="Allow or refuse a service: object=on, fill=off.")
+@click.option("--service", multiple=True, help="Allow or refuse a service: object=on, fill=off, probe=off.")
 @click.option(
     "--clear",
     multiple=True,

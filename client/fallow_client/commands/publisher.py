@@ -1,8 +1,7 @@
-"""For publishers: objects, sites and network tasks."""
+"""For publishers: objects and sites."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +16,6 @@ from .context import Context, at_scheduler, pass_context
 from .output import human_bytes
 
 T = TypeVar("T")
-TASK_COLUMNS = {"id": "Task", "kind": "Kind", "object": "Object", "state": "State", "replicas": "Replicas"}
 
 
 def call(context: Context, work: Callable[[Scheduler], Coroutine[Any, Any, T]], role: str = "publisher") -> T:
@@ -152,67 +150,3 @@ def sites_delete(context: Context, name: str) -> None:
     """Stop mirroring a site."""
     call(context, lambda scheduler: scheduler.delete_site(name))
     context.out.line("Deleted.")
-
-
-@click.group(invoke_without_command=True)
-@at_scheduler
-@click.pass_context
-def tasks(ctx: click.Context) -> None:
-    """Network tasks: list, show, add, cancel."""
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(tasks_list)
-
-
-@tasks.command("list")
-@at_scheduler
-@pass_context
-def tasks_list(context: Context) -> None:
-    """List your tasks."""
-    context.out.rows(call(context, Scheduler.tasks), TASK_COLUMNS)
-
-
-@tasks.command("show")
-@click.argument("task_id")
-@at_scheduler
-@pass_context
-def tasks_show(context: Context, task_id: str) -> None:
-    """Show a task and its progress on each device."""
-    found = call(context, lambda scheduler: scheduler.task(task_id))
-    if context.out.as_json:
-        context.out.value(found)
-        return
-    placements = found.pop("placements", [])
-    context.out.members(found)
-    columns = {"device": "Device", "state": "State", "bytes_done": "Bytes done", "reason": "Reason"}
-    context.out.rows(placements, columns, empty="On no device yet.")
-
-
-@tasks.command("add")
-@click.argument("kind", type=click.Choice(["fill", "drop"]))
-@click.option("--object", "object_id", required=True, help="The object's id.")
-@click.option("--replicas", type=click.IntRange(1, 1000), help="On so many devices.")
-@click.option("--within", "minutes", type=click.IntRange(1), help="To be done within so many minutes.")
-@at_scheduler
-@pass_context
-def tasks_add(context: Context, kind: str, object_id: str, replicas: int | None, minutes: int | None) -> None:
-    """Ask the network for something.
-
-    \b
-    Example:
-      fallow tasks add fill --object <id> --replicas 4
-    """
-    deadline = None if minutes is None else int(time.time()) + minutes * 60
-    found = call(
-        context, lambda scheduler: scheduler.add_task(kind, object_id=object_id, replicas=replicas, deadline=deadline)
-    )
-    context.out.members(found)
-
-
-@tasks.command("cancel")
-@click.argument("task_id")
-@at_scheduler
-@pass_context
-def tasks_cancel(context: Context, task_id: str) -> None:
-    """Cancel a task."""
-    call(context, lambda scheduler: scheduler.delete_task(task_id))
-    context.out.line("Cancelled.")

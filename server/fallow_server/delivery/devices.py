@@ -15,7 +15,7 @@ from ..scheduling.holders import Draw, Holders
 from ..scheduling.places import NOWHERE, Place
 from ..scheduling.routing import Choice, choose
 from ..scheduling.views import DeviceView
-from .pseudonym import line_of
+from .pseudonym import family_of, line_of
 
 PLACED_AT_ONCE = 100
 """Devices that get a new place before others have their turn: some ms where each holds a hundred objects."""
@@ -110,6 +110,20 @@ class Devices:
     def owners(self, device_ids: Iterable[str]) -> set[str]:
         """Of those that are connected."""
         return {device.owner for name in device_ids if (device := self.fleet.get(name)) is not None}
+
+    def sources_for(
+        self, device: LiveDevice, object_id: str, count: int, config: Config, draw: Draw
+    ) -> list[Choice[DeviceView]]:
+        """At most ``count`` devices that ``device`` may fill from: near ones first, those of one pool in random order.
+
+        A device that fills takes the first source that serves. So each must be the first with the chance that its
+        ticket says, and not the strongest always.
+        """
+        request = Request(object_id, "fill", family_of(device.remote_address))
+        place = self.place(device.device_id)
+        chosen = self.choose(request, count, config, draw, place, without=device.device_id)
+        pools = list(dict.fromkeys(choice.pool for choice in chosen))
+        return sorted(chosen, key=lambda choice: (pools.index(choice.pool), draw()))
 
     def note_routed(self, device_id: str, bps: int) -> None:
         """A consumer was sent to the device; it counts until the next heartbeat shows what became of it."""

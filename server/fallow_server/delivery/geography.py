@@ -63,9 +63,9 @@ class Geography:
     async def run(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Follow the files until cancelled. ``changed`` is awaited after each time that they were read."""
         while True:
+            self._asked.clear()
             if self._files and await self.load():
                 await changed()
-            self._asked.clear()
             try:
                 async with asyncio.timeout(WATCH_S if self._files else None):
                     await self._asked.wait()

@@ -100,7 +100,9 @@ class Router:
         self.escrow = Escrow(config, link, clock)
         self._distances = Distances()
         self._pseudonyms = Pseudonyms(clock)
-        self.issuer = TicketIssuer(config, keys, self.escrow, link, clock, line_of=self._line_of)
+        self.issuer = TicketIssuer(
+            config, keys, self.escrow, link, clock, line_of=self._line_of, pool_of=self._pseudonyms.pool
+        )
         self._limit = ConsumerLimit(config, clock)
 
     def consumer(self, address: str) -> Consumer:
@@ -157,10 +159,11 @@ class Router:
             order = Order(
                 held.object_id,
                 publisher,
-                f"{subject}.{self._pseudonyms.pool(choice.pool)}",
+                subject,
                 wanted.max_bytes,
                 jwk=wanted.jwk,
                 odds=choice.odds,
+                pool=choice.pool,
             )
             ticket = await self.issuer.issue(device_id, order)
             if url is None or ticket is None:

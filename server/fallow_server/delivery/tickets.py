@@ -36,7 +36,7 @@ class Tariffs(Protocol):
 class Order:
     """What a ticket is to allow. ``sub``: a consumer's pseudonym, or the id of a device that fills.
 
-    ``odds``: see :class:`~fallow_wire.tickets.Ticket`.
+    ``odds`` and ``pool``: of the choice of the device, see :class:`~..scheduling.routing.Choice`.
     ``jwk``: the key that confirms delivery; None makes a legacy ticket.
     """
 
@@ -47,12 +47,14 @@ class Order:
     service: str = "object"
     jwk: Jwk | None = None
     odds: int | None = None
+    pool: str = ""
 
 
 class TicketIssuer:
     """
     :param randomness: gives so many random bytes.
     :param line_of: the pseudonym of a device's line; None while nobody knows where it is.
+    :param pool_of: the pseudonym of a pool.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class TicketIssuer:
         clock: Clock,
         randomness: Callable[[int], bytes] = os.urandom,
         line_of: Callable[[str], str | None] = lambda device: None,
+        pool_of: Callable[[str], str] = lambda pool: pool,
     ) -> None:
         self._config = config
         self._keys = keys
@@ -72,6 +75,7 @@ class TicketIssuer:
         self._clock = clock
         self._randomness = randomness
         self._line_of = line_of
+        self._pool_of = pool_of
         self._tariff: Signed[Tariff] | None = None
         self._tariff_id = ""
         self._tariff_at_s = 0.0
@@ -93,7 +97,7 @@ class TicketIssuer:
             iss=self._config.public_url,
             aud=device_id,
             jti=uuid7(self._clock.now_ms(), self._randomness(10)),
-            sub=order.sub,
+            sub=f"{order.sub}.{self._pool_of(order.pool)}" if order.pool else order.sub,
             iat=issued_at,
             nbf=issued_at,
             exp=issued_at + self._config.ticket_s,

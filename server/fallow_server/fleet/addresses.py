@@ -1,14 +1,15 @@
 """Which of a device's claimed service addresses the scheduler may connect to. Pure.
 
 A device names addresses, and the scheduler connects to them: without rules, any device could make the scheduler
-knock on the scheduler's own services or on a third party. So a public address is tried only where the session itself
-came from it, and a private one only where the operator allows private addresses (laboratories, a LAN).
+knock on the scheduler's own services or on a third party. So a public address is tried only where the device itself has
+just come from it, and a private one only where the operator allows private addresses (laboratories, a LAN).
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fallow_wire.session import ServicePort
@@ -64,14 +65,14 @@ def may_connect(address: Address, *, allow_private: bool) -> bool:
 
 
 def dial_back_targets(
-    ports: tuple[ServicePort, ...], session_address: str, *, allow_private: bool
+    ports: tuple[ServicePort, ...], come_from: Iterable[str], *, allow_private: bool
 ) -> tuple[Target, ...]:
-    """What to try for a device that claims ``ports`` and whose session came from ``session_address``.
+    """What to try for a device that claims ``ports`` and has ``come_from`` these addresses, its session's first.
 
-    The address behind a home's NAT need not be known to the device: the session's own address is tried with each
-    port that is claimed for its family, whatever address the claim names.
+    The address behind a home's NAT need not be known to the device: those that it has come from are tried with each
+    port that is claimed for their family, whatever address the claim names.
     """
-    session = parse_address(session_address)
+    known = [address for text in come_from if (address := parse_address(text)) is not None]
     found: dict[Target, None] = {}
     for claim in ports:
         if claim.protocol != "tcp" or not (claim.port >= 1024 or claim.port in _WELL_KNOWN_PORTS):
@@ -79,10 +80,10 @@ def dial_back_targets(
         claimed = parse_address(claim.address)
         if allow_private and claimed is not None and not claimed.is_global and may_connect(claimed, allow_private=True):
             found[Target(str(claimed), claim.port)] = None
-        if session is None or session.version != _version(claim, claimed):
-            continue  # the port that a router opened for IPv4 says nothing of IPv6
-        if may_connect(session, allow_private=allow_private):
-            found[Target(str(session), claim.port)] = None
+        for address in known:
+            # The port that a router opened for IPv4 says nothing of IPv6.
+            if address.version == _version(claim, claimed) and may_connect(address, allow_private=allow_private):
+                found[Target(str(address), claim.port)] = None
     return tuple(found)[:TARGETS_MAX]
 
 

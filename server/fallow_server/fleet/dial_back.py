@@ -69,25 +69,30 @@ class DialBacks:
 
     async def reported(self, device_id: str) -> None:
         device = self._fleet.get(device_id)
-        if device is None:
+        if device is None or device.heartbeat is None:
             return
-        claims = _claims_of(device)
+        of = (device.heartbeat.environment.service_ports, self._addresses(device))
         plan = self._plans.get(device_id)
-        if plan is not None and plan.claims == claims:
+        if plan is not None and plan.of == of:
             return  # as nearly always: what may be tried of them need not be found anew
         targets = self._targets(device)
         if plan is not None and plan.targets == targets:
-            plan.claims = claims
+            plan.of = of
             return
-        self._plans[device_id] = plan = _Plan(claims, targets)
+        self._plans[device_id] = plan = _Plan(of, targets)
         # Right after a restart all devices report at once; a short random delay spreads the connections.
         self._plan_at(
             device_id, plan, self._clock.monotonic() + self._randomness.uniform(0, min(2, len(self._plans) / 64))
         )
 
     def _targets(self, device: LiveDevice) -> tuple[Target, ...]:
+        assert device.heartbeat is not None
+        ports = device.heartbeat.environment.service_ports
         allow = self._config.allow_private_addresses
-        return dial_back_targets(_claims_of(device), device.remote_address, allow_private=allow)
+        return dial_back_targets(ports, self._addresses(device), allow_private=allow)
+
+    def _addresses(self, device: LiveDevice) -> tuple[str, ...]:
+        return device.addresses(self._clock.monotonic())
 
     def _plan_at(self, device_id: str, plan: _Plan, at_s: float) -> None:
         plan.at_s = at_s
@@ -164,12 +169,13 @@ class DialBacks:
         """Classify, remember, and tell the device where there is news: its owner may have to do something."""
         assert device.heartbeat is not None
         before = (device.service_urls, device.reach)
+        addresses = self._addresses(device)
         urls = tuple(target.url() for target in answered)
-        reach = classify(device.heartbeat.environment, device.remote_address, tried, answered)
+        reach = classify(device.heartbeat.environment, addresses, tried, answered)
         await self._fleet.changed_service_urls(device, urls, reach)
         if before != (urls, reach):
             try:
-                await device.send(Reachability(device.remote_address, reach.ipv4, reach.ipv6, urls))
+                await device.send(Reachability(addresses, reach.ipv4, reach.ipv6, urls))
             except ConnectionError:
                 pass  # its session has ended; the next one begins with a dial-back
 
@@ -191,17 +197,17 @@ class DialBacks:
         return answer.device_id == device.device_id
 
 
-def _claims_of(device: LiveDevice) -> tuple[ServicePort, ...]:
-    return device.heartbeat.environment.service_ports if device.heartbeat is not None else ()
+Said = tuple[tuple[ServicePort, ...], tuple[str, ...]]
+"""The ports that a device claims, and the addresses that it has come from."""
 
 
 class _Plan:
-    """When one device is tested next, and where: what of its ``claims`` may be tried."""
+    """When one device is tested next, and where: what of it may be tried."""
 
-    __slots__ = ("at_s", "claims", "failures", "targets")
+    __slots__ = ("at_s", "failures", "of", "targets")
 
-    def __init__(self, claims: tuple[ServicePort, ...], targets: tuple[Target, ...]) -> None:
-        self.claims = claims
+    def __init__(self, of: Said, targets: tuple[Target, ...]) -> None:
+        self.of = of
         self.targets = targets
         self.failures = 0
         self.at_s = 0.0

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from fallow_wire.session import Downward, Heartbeat, TaskStatus, write
 
+from .addresses import parse_address
 from .reachability import NOT_KNOWN, Reach
 
 Send = Callable[[str], Awaitable[None]]
@@ -19,7 +20,8 @@ class LiveDevice:
     ``content``: ids of complete objects; a new set each time, so that all who keep it keep the same one.
     ``service_urls``: the addresses that answered a dial-back, such as ``http://203.0.113.5:32557``. ``reach``: what
     stands before them, or in the way; None before the first dial-back.
-    ``remote_address``: the IP address that the session came from.
+    ``remote_address``: the IP address that the session came from. ``other``: one of the other family that the device
+    has called from, and until when (monotonic) it counts.
     """
 
     __slots__ = (
@@ -30,6 +32,7 @@ class LiveDevice:
         "device_id",
         "heartbeat",
         "last_seen",
+        "other",
         "owner",
         "public_key",
         "reach",
@@ -51,6 +54,7 @@ class LiveDevice:
         self.owner = owner
         self.public_key = public_key
         self.remote_address = remote_address
+        self.other: tuple[str, float] | None = None
         self.connected_at = now
         self.last_seen = now
         self.heartbeat: Heartbeat | None = None
@@ -71,6 +75,12 @@ class LiveDevice:
     def reachability(self) -> str:
         """The best of both families, in a word of :data:`fallow_wire.session.REACH`."""
         return (self.reach or NOT_KNOWN).best
+
+    def addresses(self, now: float) -> tuple[str, ...]:
+        """From which the device has come, the session's first. :param now: monotonic."""
+        if self.other is not None and now < self.other[1]:
+            return (self.remote_address, self.other[0])
+        return (self.remote_address,)
 
     def close(self, code: int, reason: str) -> None:
         """Begin to end the session with a WebSocket close code; ``lost`` follows."""
@@ -126,6 +136,15 @@ class Fleet:
         del self._devices[device.device_id]
         for observer in self.observers:
             await observer.lost(device.device_id)
+
+    async def came_from(self, device: LiveDevice, address: str, until: float) -> None:
+        """A call with the device's own token came from ``address``. :param until: monotonic."""
+        seen, session = parse_address(address), parse_address(device.remote_address)
+        if seen is None or session is None or seen.version == session.version:
+            return
+        device.other = (address, until)
+        for observer in self.observers:
+            await observer.reported(device.device_id)
 
     async def changed_service_urls(self, device: LiveDevice, urls: tuple[str, ...], reach: Reach = NOT_KNOWN) -> None:
         """What a dial-back found."""

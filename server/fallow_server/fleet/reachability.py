@@ -13,7 +13,7 @@ from functools import cache
 
 from fallow_wire.session import REACH, Environment, ServicePort
 
-from .addresses import Target, parse_address
+from .addresses import Address, Target, parse_address
 
 OPEN, MAPPED, CARRIER, BLOCKED, UNKNOWN = REACH
 _BY_ROUTER = ("upnp", "pcp", "natpmp")
@@ -41,20 +41,21 @@ NOT_KNOWN = reach_of(UNKNOWN, UNKNOWN)
 
 
 def classify(
-    environment: Environment, session_address: str, tried: Iterable[Target], answered: Iterable[Target]
+    environment: Environment, come_from: Iterable[str], tried: Iterable[Target], answered: Iterable[Target]
 ) -> Reach:
     """What the dial-backs to ``tried``, of which ``answered`` did, say of a device.
 
-    :param environment: of its last heartbeat. :param session_address: that its session came from.
+    :param environment: of its last heartbeat. :param come_from: addresses that it has come from.
     """
     tried, answered = tuple(tried), tuple(answered)
+    seen = {parse_address(text) for text in come_from}
 
     def of(version: int) -> str:
         found = [target for target in answered if _version(target) == version]
         if found:
             own = any(_is_own(target, environment.service_ports) for target in found)
             return OPEN if own else MAPPED
-        if version == 4 and _carrier(environment, session_address):
+        if version == 4 and _carrier(environment, seen):
             return CARRIER
         return BLOCKED if any(_version(target) == version for target in tried) else UNKNOWN
 
@@ -75,13 +76,13 @@ def _is_own(target: Target, claims: tuple[ServicePort, ...]) -> bool:
     )
 
 
-def _carrier(environment: Environment, session_address: str) -> bool:
+def _carrier(environment: Environment, seen: set[Address | None]) -> bool:
     """Its router's outside is not the address that is seen here: there is another NAT between."""
     if environment.nat == "carrier":
         return True
-    seen = parse_address(session_address)
-    outsides = [parse_address(port.address) for port in environment.service_ports if port.mapped_by in _BY_ROUTER]
-    return any(
-        seen is not None and outside is not None and outside.version == seen.version == 4 and outside != seen
-        for outside in outsides
-    )
+    outsides = {parse_address(port.address) for port in environment.service_ports if port.mapped_by in _BY_ROUTER}
+    return bool(_ipv4(seen)) and bool(_ipv4(outsides) - seen)
+
+
+def _ipv4(addresses: set[Address | None]) -> set[Address | None]:
+    return {address for address in addresses if address is not None and address.version == 4}

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from aiohttp import web
 from fallow_wire.enrolment import Enrolled, verify_enrolment
 from fallow_wire.limits import ENROLMENT_BYTES_MAX
-from fallow_wire.session import Policy
+from fallow_wire.session import Policy, SeenAddress
 
-from ..http import Api, Role, json_response, page_of, principal, read_body, refusal
+from ..clock import Clock
+from ..http import Api, Role, caller_address, json_response, page_of, principal, read_body, refusal
 from .live import Fleet
 from .reachability import UNKNOWN
 from .records import DeviceRecord, DeviceRecords
 from .sessions import HELLO_REFUSED, Sessions
 
 LIST_MAX = 1000
+ADDRESS_S = 3600
+"""For so long an address is a device's without another call from it: homes get others, and somebody else theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,15 @@ class DeviceView:
 
 
 class FleetRoutes:
-    def __init__(self, fleet: Fleet, records: DeviceRecords, sessions: Sessions, policy: Callable[[], Policy]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        records: DeviceRecords,
+        sessions: Sessions,
+        policy: Callable[[], Policy],
+        clock: Clock,
+    ) -> None:
+        self._clock = clock
         self._fleet = fleet
         self._records = records
         self._sessions = sessions
@@ -49,6 +60,7 @@ class FleetRoutes:
         # Enrolment and hello are signed with the device's key: they show who calls.
         api.add("POST", "/v1/devices", self.enrol, Role.ANYONE, body_bytes_max=ENROLMENT_BYTES_MAX)
         api.add("GET", "/v1/session", self._sessions.handle, Role.ANYONE)
+        api.add("POST", "/v1/session/address", self.address, Role.DEVICE)
         api.add("GET", "/v1/devices", self.page, Role.OWNER, Role.OPERATOR)
         api.add("DELETE", "/v1/devices/{id}", self.unbind, Role.OWNER, Role.OPERATOR, Role.DEVICE)
 
@@ -62,6 +74,15 @@ class FleetRoutes:
         policy = self._policy()
         answer = Enrolled(enrolment.did, owner, policy.ledger, ledger_token, policy.jwks, policy)
         return json_response(answer, 201)
+
+    async def address(self, request: web.Request) -> web.Response:
+        """A device shows by the call itself that it has an address of the family that its session does not use."""
+        live = self._fleet.get(principal(request).device or "")
+        if live is None:
+            raise refusal(409, "no-session", "This device has no session", remedy="Begin one, then call again.")
+        address = caller_address(request)
+        await self._fleet.came_from(live, address, self._clock.monotonic() + ADDRESS_S)
+        return json_response(SeenAddress(address))
 
     async def page(self, request: web.Request) -> web.Response:
         caller = principal(request)

@@ -2,7 +2,7 @@
 
 The cost of a choice depends neither on how many devices there are nor on how many hold the object: of the nearest
 pool of holders (see :class:`~.holders.Holders`) eight lines are looked at, and eight more up to four times while fewer
-than two of them may serve; then comes the next wider pool.
+may serve than are wanted, or than two; then comes the next wider pool.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def choose(
     lines: set[int] = set()
     alone: list[Choice[C]] = []
     for pool in holders.pools(object_id, place, near):
+        wanted = count - len(chosen)
         drawn = holders.drawn(object_id, pool, draw)
         found: dict[int, C] = {}
         seen = 0
@@ -73,9 +74,9 @@ def choose(
             for line, device_id in batch:
                 if device_id is not None and line not in lines and (one := candidate(device_id)) is not None:
                     found[line] = one
-            if len(found) >= COMPARABLE_MIN:
+            if len(found) >= max(wanted, COMPARABLE_MIN):
                 break
-        wanted, fit = count - len(chosen), list(found.values())
+        fit = list(found.values())
         picked = pick_one(fit, draw) if count == 1 else pick_several(fit, wanted, draw)
         # The chance to be looked at, times that to be taken of those which were.
         looked_at = seen / pool.lines * (1 if seen <= LOOK else SEARCHED)
@@ -140,7 +141,8 @@ def pick_several(candidates: Sequence[C], count: int, draw: Draw) -> list[tuple[
     for number in rest:
         chances[number] = max(1, _left(candidates[number])) * places / total
     picked: list[tuple[C, float]] = []
-    mark, end = draw(), 0.0
+    # Short of one by more than sums of fractions are off, so that the last mark lies on the line.
+    mark, end = draw() * (1 - 1e-9), 0.0
     for number, one in enumerate(candidates):
         end += chances[number]
         if end > mark and len(picked) < count:

@@ -16,7 +16,7 @@ from ..delivery.tickets import Order as TicketOrder
 from ..delivery.tickets import TicketIssuer
 from ..fleet.live import LiveDevice
 from ..http import refusal
-from ..scheduling.filters import Request, url_for
+from ..scheduling.filters import url_for
 from ..scheduling.needs import Needs
 from ..scheduling.views import COPY, Demand
 from .config import Config
@@ -83,27 +83,22 @@ class Fills:
         return Task(task.task_id, FILL, task.object_id, manifest, tuple(sources), task.deadline)
 
     async def _device_sources(self, device: LiveDevice, task: NetworkTask, name: str) -> list[Source]:
-        wanted = Request(task.object_id, FILL, family_of(device.remote_address))
-        order = TicketOrder(
-            task.object_id,
-            task.publisher,
-            device.device_id,
-            task.size_bytes,
-            FILL,
-            PublicKey(device.public_key).jwk(),
-        )
-        sources = []
-        chosen = self._devices.choose(
-            wanted,
-            self._config.sources_max,
-            self._config.filters,
-            random.random,
-            self._devices.place(device.device_id),
-            without=device.device_id,
-        )
-        for view in (choice.device for choice in chosen):
-            url = url_for(view, wanted.family)
-            ticket = await self._issuer.issue(view.device_id, order)
+        family, sources = family_of(device.remote_address), []
+        for choice in self._devices.sources_for(
+            device, task.object_id, self._config.sources_max, self._config.filters, random.random
+        ):
+            url = url_for(choice.device, family)
+            order = TicketOrder(
+                task.object_id,
+                task.publisher,
+                device.device_id,
+                task.size_bytes,
+                FILL,
+                PublicKey(device.public_key).jwk(),
+                choice.odds,
+                choice.pool,
+            )
+            ticket = await self._issuer.issue(choice.device.device_id, order)
             if url is None or ticket is None:
                 break
             sources.append(Source(f"{url}/o/{task.object_id}/{name}", ticket))
