@@ -18,7 +18,7 @@ OLD_ROUNDS = 10**9
 """Never: what outlived two rounds lives long, sessions above all. They hold no cycles when they end, which a test keeps
 so."""
 EVERY_S = 0.5
-"""Two thousand heartbeats of a hundred thousand devices: some ms. Fewer are new than died, and are not counted above."""
+"""Two thousand heartbeats of a hundred thousand devices: some ms. They are not counted above, for as many die."""
 
 
 def collect_less() -> None:
