@@ -42,6 +42,7 @@ from .link import Link, LinkScheduler
 from .metrics import FleetCollector, LedgerCollector, Metrics
 from .outbox import Outbox
 from .signing import SigningKeys
+from .spreading.service import SpreadingService
 from .state import StateDirectory
 from .tasks.service import TaskService
 from .tokens import hash_token
@@ -120,6 +121,16 @@ class Scheduler:
             clock,
             public_url,
         )
+        self.spreading = SpreadingService(
+            config.spreading,
+            config.tasks.filters,
+            self.catalogue.catalogue,
+            self.delivery.devices,
+            self.tasks.driver,
+            clock,
+            state.path,
+        )
+        self.delivery.router.demand = self.spreading
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
         self.metrics = Metrics()
         counted = FleetCollector(self.fleet, self.link)
@@ -156,14 +167,17 @@ class Scheduler:
         await self.catalogue.start()
         await self.link.start()
         await self.tasks.start()
+        await self.spreading.start()
         self._background.start("delivery", self.delivery.run())
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
         self._background.start("pulse of sessions", self.sessions.keep_pulse())
         self._background.start("lateness", self.metrics.watch_loop())
+        self._background.start("spreading", self.spreading.run())
 
     async def close(self) -> None:
+        await self.spreading.close()
         await self.tasks.close()
         await self.delivery.close()
         await self.catalogue.close()

@@ -28,6 +28,7 @@ from .fleet.policy import PolicyConfig
 from .fleet.speedtest import SpeedtestConfig
 from .ledger.config import LedgerConfig, RewardsConfig
 from .link import LinkConfig
+from .spreading.config import Config as SpreadingConfig
 from .tasks.config import Config as TasksConfig
 
 Values = Mapping[str, Mapping[str, Any]]
@@ -89,6 +90,7 @@ class ServerConfig:
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     delivery: DeliveryConfig = field(default_factory=lambda: DeliveryConfig("", ""))
     tasks: TasksConfig = field(default_factory=TasksConfig)
+    spreading: SpreadingConfig = field(default_factory=SpreadingConfig)
     ledger: LedgerConfig = field(default_factory=lambda: LedgerConfig(""))
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
 

@@ -29,6 +29,9 @@ from .reachability import classify
 _ANSWER_BYTES_MAX = 1024
 _log = logging.getLogger(__name__)
 
+Claims = tuple[tuple[ServicePort, ...], tuple[str, ...]]
+"""The ports that a device says it has, and the addresses that it has come from."""
+
 
 @dataclass(frozen=True, slots=True)
 class DialBackConfig:
@@ -71,25 +74,27 @@ class DialBacks:
         device = self._fleet.get(device_id)
         if device is None or device.heartbeat is None:
             return
-        of = (device.heartbeat.environment.service_ports, self._addresses(device))
+        claims = self._claims(device)
         plan = self._plans.get(device_id)
-        if plan is not None and plan.of == of:
+        if plan is not None and plan.claims == claims:
             return  # as nearly always: what may be tried of them need not be found anew
         targets = self._targets(device)
         if plan is not None and plan.targets == targets:
-            plan.of = of
+            plan.claims = claims
             return
-        self._plans[device_id] = plan = _Plan(of, targets)
+        self._plans[device_id] = plan = _Plan(claims, targets)
         # Right after a restart all devices report at once; a short random delay spreads the connections.
         self._plan_at(
             device_id, plan, self._clock.monotonic() + self._randomness.uniform(0, min(2, len(self._plans) / 64))
         )
 
     def _targets(self, device: LiveDevice) -> tuple[Target, ...]:
-        assert device.heartbeat is not None
-        ports = device.heartbeat.environment.service_ports
         allow = self._config.allow_private_addresses
-        return dial_back_targets(ports, self._addresses(device), allow_private=allow)
+        return dial_back_targets(*self._claims(device), allow_private=allow)
+
+    def _claims(self, device: LiveDevice) -> Claims:
+        ports = device.heartbeat.environment.service_ports if device.heartbeat is not None else ()
+        return ports, self._addresses(device)
 
     def _addresses(self, device: LiveDevice) -> tuple[str, ...]:
         return device.addresses(self._clock.monotonic())
@@ -197,17 +202,13 @@ class DialBacks:
         return answer.device_id == device.device_id
 
 
-Said = tuple[tuple[ServicePort, ...], tuple[str, ...]]
-"""The ports that a device claims, and the addresses that it has come from."""
-
-
 class _Plan:
-    """When one device is tested next, and where: what of it may be tried."""
+    """When one device is tested next, and where: what of its ``claims`` may be tried."""
 
-    __slots__ = ("at_s", "failures", "of", "targets")
+    __slots__ = ("at_s", "claims", "failures", "targets")
 
-    def __init__(self, of: Said, targets: tuple[Target, ...]) -> None:
-        self.of = of
+    def __init__(self, claims: Claims, targets: tuple[Target, ...]) -> None:
+        self.claims = claims
         self.targets = targets
         self.failures = 0
         self.at_s = 0.0

@@ -24,6 +24,10 @@ from .kinds import Order, TaskRequest
 from .model import NetworkTask, Placement
 
 FILL, DROP = "fill", "drop"
+SPREAD, SHED = "spread", "shed"
+"""The same without a publisher's asking: copies where demand is, and none where there is none any more. Placement has
+chosen the devices, and chooses others some minutes later, so these are not tried elsewhere."""
+MAKES_COPIES = frozenset({FILL, SPREAD})
 
 
 def copies(object_id: str, size_bytes: int, replicas: int, needs: Needs = COPY) -> Order:
@@ -64,7 +68,7 @@ class Fills:
     def devices(self, task: NetworkTask) -> Set[str]:
         return frozenset()
 
-    def demand(self, task: NetworkTask, coming: Set[str], now: int) -> Demand:
+    def demand(self, task: NetworkTask, coming: Set[str], now: int) -> Demand | None:
         holders = self._devices.holder_ids(task.object_id)
         owners = self._devices.owners(holders | coming | task.done_devices())
         return task.demand(holders, coming, owners, now, self._config.retry_s)
@@ -139,6 +143,31 @@ class Drops:
 
     async def message(self, device: LiveDevice, task: NetworkTask) -> Task:
         return Task(task.task_id, DROP, task.object_id, deadline=task.deadline)
+
+
+class Spreads(Fills):
+    """Copies for which there is demand."""
+
+    async def cancelled(self, task: NetworkTask) -> None:
+        return  # what the publisher wants in any case is as it was
+
+    def demand(self, task: NetworkTask, coming: Set[str], now: int) -> None:
+        return None
+
+    def settle(self, task: NetworkTask, now: int) -> list[Placement]:
+        task.settle_given(now)
+        return []
+
+
+class Sheds(Drops):
+    """Copies for which there is no demand any more."""
+
+    def devices(self, task: NetworkTask) -> Set[str]:
+        return frozenset()
+
+    def settle(self, task: NetworkTask, now: int) -> list[Placement]:
+        task.settle_given(now)
+        return []
 
 
 async def _own_object(catalogue: Catalogue, asked: TaskRequest, publisher: str) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 from fallow_wire.ids import uuid7
@@ -22,7 +22,7 @@ from ..delivery.devices import Devices
 from ..scheduling.explanation import Sifted
 from ..scheduling.places import NOWHERE
 from .config import Config
-from .copies import DROP, FILL, copies
+from .copies import DROP, FILL, MAKES_COPIES, copies
 from .kinds import Kind, Order
 from .messages import Message, Messenger, cancelling
 from .model import GONE, NetworkTask
@@ -108,12 +108,15 @@ class TaskDriver:
         """An open task."""
         return self._open.get(task_id)
 
+    def open_tasks(self) -> Iterable[NetworkTask]:
+        return self._open.values()
+
     def open_fills(self, object_id: str, publisher: str) -> list[NetworkTask]:
-        return [
-            task
-            for task in self._open.values()
-            if (task.kind, task.object_id, task.publisher) == (FILL, object_id, publisher)
-        ]
+        return [task for task in self._fills() if (task.object_id, task.publisher) == (object_id, publisher)]
+
+    def _fills(self) -> Iterator[NetworkTask]:
+        """Open tasks that make copies, for whatever reason."""
+        return (task for task in self._open.values() if task.kind in MAKES_COPIES)
 
     def open_count(self, publisher: str) -> int:
         return sum(task.publisher == publisher for task in self._open.values())
@@ -137,7 +140,7 @@ class TaskDriver:
         async with self._lock:
             await self._store.add(task)
             self._open[task.task_id] = task
-            for device_id in sorted(self._kinds[kind].devices(task)):
+            for device_id in sorted(self._kinds[kind].devices(task) | order.devices):
                 task.place(device_id, now)
         self._wake.set()
         return task
@@ -167,7 +170,7 @@ class TaskDriver:
             await self.create(FILL, publisher, copies(object_id, size_bytes, replicas))
 
     async def removed(self, object_id: str, publisher: str) -> None:
-        for task in [one for one in self._open.values() if one.object_id == object_id and one.kind == FILL]:
+        for task in [one for one in self._fills() if one.object_id == object_id]:
             await self.cancel(task)
         if self._devices.holder_ids(object_id):
             await self.create(DROP, publisher, Order(0, object_id))
@@ -229,7 +232,7 @@ class TaskDriver:
                 messages += self._settle(now)
                 self._placer.count_committed(self._open.values())
                 await self._place(now)
-                # Placing changes states too: pending is placed.
+                # Spreading changes states too: pending is placed.
                 messages += self._settle(now)
                 messages += self._unsent()
                 await self._finish(list(self._open.values()))
@@ -342,6 +345,15 @@ class TaskDriver:
             messages += [cancelling(task, placement) for placement in surplus]
         return messages
 
+    def away(self) -> dict[str, frozenset[str]]:
+        """Devices that are away since a moment, with the objects that they held."""
+        now = self._clock.monotonic()
+        return {name: held for name, (since, held) in self._away.items() if now - since <= self._config.gone_s_max}
+
+    def lost_content(self, device_id: str) -> frozenset[str]:
+        """What a device held that is away since a moment."""
+        return self._away.get(device_id, (0.0, frozenset[str]()))[1]
+
     async def _place(self, now: int) -> None:
         waiting, more = await self._placer.place(self._open.values(), now)
         self._waiting = waiting > 0
@@ -355,13 +367,13 @@ class TaskDriver:
         for task in tasks:
             if not task.is_open:
                 self._open.pop(task.task_id, None)
-                if task.object_id and task.state in (TaskState.FAILED, TaskState.EXPIRED):
+                if task.kind == FILL and task.state in (TaskState.FAILED, TaskState.EXPIRED):
                     self._rested[task.object_id] = self._clock.monotonic() + self._config.gone_s_max * 6
 
     async def _repair(self) -> None:
         """Make up for copies that were lost since their task was done."""
         now = self._clock.monotonic()
-        recent = {name: held for name, (since, held) in self._away.items() if now - since <= self._config.gone_s_max}
+        recent = self.away()
         filling = {task.object_id for task in self._open.values() if task.kind == FILL}
         self._rested = {object_id: until for object_id, until in self._rested.items() if now < until}
         for wanted in await self._catalogue.wanted():

@@ -31,7 +31,8 @@ class TaskRequest:
 @dataclass(frozen=True, slots=True)
 class Order:
     """A request that was checked and completed. ``replicas``: devices wanted. ``object_id`` is empty where the task is
-    about none. ``lifetime_s``: until the deadline, where the publisher names none."""
+    about none. ``lifetime_s``: until the deadline, where the publisher names none. ``devices``: on which it is placed
+    from the start, besides those that its kind names."""
 
     replicas: int
     object_id: str = ""
@@ -39,6 +40,7 @@ class Order:
     needs: Needs = ANYTHING
     parameters: Mapping[str, str] = field(default_factory=dict)
     lifetime_s: int | None = None
+    devices: Set[str] = frozenset()
 
 
 class Kind(Protocol):

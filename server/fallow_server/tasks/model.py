@@ -173,6 +173,17 @@ class NetworkTask:
         else:
             self.apply(TaskEvent.SATISFIED, now)
 
+    def settle_given(self, now: int) -> None:
+        """Of a task that only the devices from the start do: it is done when one of them has, and no other is at it."""
+        open_now = self.open_placements()
+        if open_now:
+            self._follow(open_now, now)
+        elif self.done_devices() or not self.placements:
+            self.apply(TaskEvent.SATISFIED, now)
+        else:
+            last = max(self.placements.values(), key=lambda one: one.moved_at)
+            self.apply(TaskEvent.GAVE_UP, now, f"{last.device_id}: {last.reason}")
+
     def _follow(self, open_now: list[Placement], now: int) -> None:
         if not open_now:
             self.apply(TaskEvent.UNPLACED, now)

@@ -15,7 +15,7 @@ from ..scheduling.matching import Want, match, narrowed, work_score
 from ..scheduling.scores import copy_score
 from ..scheduling.views import Demand, DeviceView
 from .config import Config
-from .copies import FILL
+from .copies import MAKES_COPIES
 from .kinds import Kind
 from .model import NetworkTask
 from .rates import Rates
@@ -158,7 +158,7 @@ class Placer:
     def count_committed(self, tasks: Iterable[NetworkTask]) -> None:
         committed: dict[str, int] = {}
         for task in tasks:
-            if task.kind == FILL:
+            if task.kind in MAKES_COPIES:
                 for placement in task.open_placements():
                     committed[placement.device_id] = committed.get(placement.device_id, 0) + task.size_bytes
         self._devices.committed = committed
@@ -168,7 +168,7 @@ def coming_by_object(tasks: Iterable[NetworkTask]) -> dict[str, set[str]]:
     """Devices that fill an object, for any task, by object."""
     coming: dict[str, set[str]] = {}
     for task in tasks:
-        if task.kind == FILL:
+        if task.kind in MAKES_COPIES:
             for placement in task.open_placements():
                 coming.setdefault(task.object_id, set()).add(placement.device_id)
     return coming

@@ -14,7 +14,7 @@ from ..delivery.devices import Devices
 from ..delivery.tickets import TicketIssuer
 from ..http import Api, ApiProblem, Role, json_body, json_response, page_of, principal, refusal
 from .config import Config
-from .copies import DROP, FILL, Drops, Fills
+from .copies import DROP, FILL, SHED, SPREAD, Drops, Fills, Sheds, Spreads
 from .driver import TaskDriver
 from .kinds import Kind, TaskRequest
 from .model import NetworkTask
@@ -43,9 +43,12 @@ class TaskService:
         self._config = config
         self._clock = clock
         self._store = TaskStore(database)
+        url = public_url.rstrip("/")
         self._kinds: dict[str, Kind] = {
-            FILL: Fills(config, catalogue, devices, issuer, public_url.rstrip("/")),
+            FILL: Fills(config, catalogue, devices, issuer, url),
             DROP: Drops(catalogue, devices, self._stop_filling),
+            SPREAD: Spreads(config, catalogue, devices, issuer, url),
+            SHED: Sheds(catalogue, devices, self._stop_filling),
         }
         probes = Probes(config.probes, devices, clock, config.retry_s, resolve)
         self._kinds[PROBE] = probes

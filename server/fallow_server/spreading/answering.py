@@ -1,0 +1,174 @@
+"""Where a round of placement is reckoned: in a thread while it is small, else in a process of its own.
+
+The process is started for the round and ends with it. It is told everything in slices, for pickling or copying what a
+hundred thousand devices said at once would hold up the event loop for some 20 ms each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import sys
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import IO
+
+from ..scheduling.demand import Demands, Saved
+from ..scheduling.gathering import Question
+from ..scheduling.places import Place
+from .config import Config
+
+NICE = 10
+"""Consumers and devices come first where there is one core."""
+SLICE_BYTES = 256 * 1024
+LENGTH_BYTES = 8
+
+
+class ReckoningFailed(Exception):
+    """The other process ended without an answer; its error is in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """``copies_max``: to be made. ``seed``: of the draws."""
+
+    question: Question
+    config: Config
+    copies_max: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Pairs are row numbers of the question, object and device by turns.
+
+    ``fills``: copies to make. ``parts``: of each one's value in turn, as :data:`PARTS` names them; ``minimum``: one
+    where it is wanted whatever it is worth. ``drops``: copies to drop. ``unplaced``: objects with the number of copies
+    that are wanted in any case and have no device. ``asked_bytes``, ``unserved_bytes``: over the coming day, the latter
+    with the copies made.
+    """
+
+    fills: array[int]
+    parts: array[float]
+    minimum: bytes
+    drops: array[int]
+    unplaced: array[int]
+    asked_bytes: float
+    unserved_bytes: float
+
+
+def answer(task: Task) -> Answer:
+    # Here and not above: the server itself does without numpy until it places.
+    import numpy as np
+
+    from ..scheduling.placement import place
+    from ..scheduling.unpacking import columns
+
+    given = columns(task.question, task.config.nearness)
+    limits = replace(task.config.placement, copies_max=min(task.copies_max, task.config.placement.copies_max))
+    plan = place(given.fleet, given.objects, given.copies, limits, task.seed, given.refused)
+    unplaced = np.flatnonzero(plan.unplaced)
+
+    def by_turns(*columns: np.ndarray) -> array[int]:
+        return array("i", np.column_stack(columns).astype(np.int32).tobytes())
+
+    return Answer(
+        by_turns(plan.fill_object, plan.fill_device),
+        array("f", plan.parts.astype(np.float32).tobytes()),
+        plan.minimum.tobytes(),
+        by_turns(plan.drop_object, plan.drop_device),
+        by_turns(unplaced, plan.unplaced[unplaced]),
+        float(given.objects.demand_bytes.sum()),
+        float(plan.books.wanted.sum()),
+    )
+
+
+async def reckoned(task: Task) -> Answer:
+    """:raises ReckoningFailed: the other process was killed, or failed."""
+    question = task.question
+    if question.device_count * len(question.object_ids) <= task.config.thread_pairs_max:
+        return await asyncio.to_thread(answer, task)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        for part in _parts(task):
+            process.stdin.write(part)
+            await process.stdin.drain()
+            await asyncio.sleep(0)  # drain gives others no turn while there is room
+        process.stdin.close()
+        told = await process.stdout.read()
+        if await process.wait() != 0:
+            raise ReckoningFailed(f"the process that reckons ended with {process.returncode}")
+    except ConnectionError:
+        raise ReckoningFailed("the process that reckons ended before it was told everything") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    found = pickle.loads(told)  # from our own process
+    assert isinstance(found, Answer)
+    return found
+
+
+# ------------------------------------------------------------------ between the two processes
+
+
+def _parts(task: Task) -> Iterator[bytes]:
+    """The task in slices: what is small, then each of the large columns."""
+    question = task.question
+    pairs = question.demand.pairs
+    small = replace(
+        question,
+        devices=bytearray(),
+        same_home=array("i"),
+        held=array("i"),
+        demand=Saved([], (), question.demand.shapes),
+    )
+    yield from _framed(pickle.dumps(replace(task, question=small)))
+    yield from _framed(pickle.dumps([object_id for object_id, _ in pairs]))
+    yield from _framed(pickle.dumps([(place.asn, place.country) for _, place in pairs]))
+    for column in question.demand.columns:
+        yield from _framed(column)
+    yield from _framed(question.devices)
+    for rows in (question.same_home, question.held):
+        yield from _framed(rows)
+
+
+def _framed(large: bytes | bytearray | array[int] | array[float]) -> Iterator[bytes]:
+    view = memoryview(large).cast("B")
+    yield view.nbytes.to_bytes(LENGTH_BYTES, "big")
+    for start in range(0, view.nbytes, SLICE_BYTES):
+        yield bytes(view[start : start + SLICE_BYTES])
+
+
+def _told(file: IO[bytes]) -> Task:
+    def frame() -> bytes:
+        return file.read(int.from_bytes(file.read(LENGTH_BYTES), "big"))
+
+    task: Task = pickle.loads(frame())  # from our own process
+    objects = pickle.loads(frame())
+    places = pickle.loads(frame())
+    pairs = [(object_id, Place(*place)) for object_id, place in zip(objects, places, strict=True)]
+    columns = tuple(array("d", frame()) for _ in Demands.COLUMNS)
+    devices, same_home, held = bytearray(frame()), array("i", frame()), array("i", frame())
+    demand = Saved(pairs, columns, task.question.demand.shapes)
+    return replace(
+        task, question=replace(task.question, devices=devices, same_home=same_home, held=held, demand=demand)
+    )
+
+
+def main() -> None:
+    os.nice(NICE)
+    sys.stdout.buffer.write(pickle.dumps(answer(_told(sys.stdin.buffer))))
+
+
+if __name__ == "__main__":
+    # Under its own name, or what it pickles would be of another module than what is unpickled.
+    from fallow_server.spreading.answering import main as named
+
+    named()
