@@ -24,6 +24,7 @@ from .edge.admission import Refusal, line_busy
 from .edge.content import ContentStore
 from .edge.dial_back import DialBackNonces
 from .edge.filling import FillConfig, Filler, filling_session
+from .edge.memory import Memory
 from .edge.server import EdgeConfig
 from .edge.service import EdgeService
 from .host.budgets import HostBudgets
@@ -51,6 +52,7 @@ from .proofs.outbox import Outbox, OutboxUnavailable
 from .proofs.submission import Submission
 from .store import Settings
 from .supervision import Tasks
+from .uplink.live import LIVE, LiveStreams
 from .uplink.other_family import OtherFamily
 from .uplink.session import Session
 from .uplink.tasks import Fills, TaskRunner
@@ -111,7 +113,9 @@ class Online:
 
         self._policy = PolicyInForce(settings, enrolled.policy)
         content_dir.mkdir(parents=True, exist_ok=True)
-        self._content = ContentStore(content_dir, config.content, lambda: free_bytes(content_dir))
+        self._disk_reader = DiskReader(content_dir)
+        memory = Memory.beside(content_dir, config.content.memory_bytes_max, instead_of_disk=self._disk_reader.wears)
+        self._content = ContentStore(content_dir, config.content, lambda: free_bytes(content_dir), memory)
         self._outbox = Outbox(connection, config.outbox)
         self._pacer = Pacer()
         self._nonces = DialBackNonces()
@@ -144,7 +148,8 @@ class Online:
             lambda: (port.address for port in self._environment.service_ports),
         )
         fills = Fills(self._content, self._filler.fill, lambda: self._policy.keys)
-        self._runner = TaskRunner(self._content, {FILL: fills, PROBE: self._prober}, self._session.send)
+        live = LiveStreams(self._content, self._filler.fill, lambda: self._policy.keys, clock.now)
+        self._runner = TaskRunner(self._content, {FILL: fills, PROBE: self._prober}, self._session.send, live)
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         find = Finder(clock.monotonic)
         self._reach = Reach(config, version, scheduler, key, find, monotonic=clock.monotonic, changed=self._reach_anew)
@@ -179,7 +184,6 @@ class Online:
             own_bytes=self._own_bytes,
             take=survey.take_speedtest,
         )
-        self._disk_reader = DiskReader(content_dir)
         self._write_bytes_max = self._disk_reader.write_bytes_per_day(config.content.write_bytes_per_day_max)
         self._processor_reader = ProcessorReader()
         self._read_host()
@@ -364,7 +368,8 @@ class Online:
         if self._controls.refusal() is not None:
             self._runner.pause()
         elif day_written_full(self._write_bytes_max, self._controls.usage):
-            self._runner.pause(WRITTEN_ENOUGH, {FILL})
+            # On a disk that wears live streams are in memory, or nowhere.
+            self._runner.pause(WRITTEN_ENOUGH, {FILL} if self._disk_reader.wears else {FILL, LIVE})
         else:
             self._runner.resume()
 

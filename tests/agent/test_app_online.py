@@ -151,7 +151,7 @@ def test_limits_count_at_once(tmp_path: Path) -> None:
         assert world.online._pacer.rate_bps == 100_000_000
         world.agent.set_limits(Limits(services={"object": False}))
         assert (await world.get("small"))[:2] == (503, "paused")
-        assert world.online._report().services == ("fill", "probe")
+        assert world.online._report().services == ("fill", "live", "probe")
         world.agent.set_limits(Limits(connections_max=0))
         assert (await world.get("small"))[:2] == (429, "too-many")
         world.agent.set_limits(Limits(upload_bps_max=0))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from delivery_harness import ALICE, HandDevice, Harness, running
+from fallow_server.scheduling.costs import PARTS
 from fallow_server.scheduling.filters import Config as FilterConfig
 from fallow_server.scheduling.places import NOWHERE, Place
 from fallow_server.spreading.answering import ReckoningFailed
@@ -94,11 +95,18 @@ def test_copies_come_with_demand_and_no_more_than_it_takes(tmp_path: Path) -> No
         listed = (await server.call("GET", "/v1/tasks")).json()
         (spread,) = [task for task in listed if task["kind"] == "spread"]
         assert int(spread["parameters"]["served_bytes"]) > int(spread["parameters"]["fill_bytes"]) > 0
+        why = (await server.call("GET", f"/v1/tasks/{spread['id']}/why", status=200)).json()
+        (decision,) = why["decisions"]
+        assert {one["device"] for one in decision["best"]} == {device.id for device in fillers}
+        score = decision["best"][0]["score_permille"]
+        assert score["value"] == pytest.approx(score["served"] - sum(score[one] for one in PARTS[1:]), abs=5)
         # What is under way counts, and so does what is done.
         assert (await harness.round()).fills == ()
         for device in fillers:
             await device.holds(object_id)
         await server.round()
+        why = (await server.call("GET", f"/v1/tasks/{spread['id']}/why", status=200)).json()
+        assert why["expected"]["served_bytes"] == int(spread["parameters"]["served_bytes"])
         state = (await server.call("GET", f"/v1/tasks/{spread['id']}")).json()["state"]
         assert state == "done"
         assert (await harness.round()).fills == ()
@@ -151,6 +159,25 @@ def test_devices_that_may_not_are_left_alone(tmp_path: Path) -> None:
         assert found.fills == ()
         # It goes on, and so it gets one.
         await others[4].says("some-task", "running")
+        assert len((await harness.round()).fills) == 1
+
+    run(tmp_path / "state", script)
+
+
+def test_a_device_that_failed_at_an_object_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    async def script(harness: SpreadingHarness) -> None:
+        server = harness.server
+        holder, failing = await server.device(1), await server.device(2)
+        object_id = await object_on(harness, holder)
+        harness.asked(object_id, 10**12)
+        await harness.round()
+        task = next(one for one in failing.received if isinstance(one, Task))
+        await failing.says(task.id, "failed", reason="no room")
+        await server.round()
+        assert (await harness.round()).fills == ()
+        server.clock.seconds += 3600
+        await harness.beats(holder, failing)
+        harness.asked(object_id, 10**12)
         assert len((await harness.round()).fills) == 1
 
     run(tmp_path / "state", script)

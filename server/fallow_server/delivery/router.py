@@ -19,10 +19,11 @@ from ..http import refusal
 from ..scheduling.distances import Distances
 from ..scheduling.filters import Request, url_for
 from ..scheduling.places import Place
-from ..scheduling.routing import assumed_bps
+from ..scheduling.routing import Choice, assumed_bps
+from ..scheduling.views import DeviceView
 from ..signing import SigningKeys
 from .config import Config
-from .consumers import ConsumerLimit
+from .consumers import ConsumerLimit, LastSent
 from .devices import Devices
 from .escrow import Escrow, Reservations
 from .geography import Geography
@@ -104,6 +105,7 @@ class Router:
             config, keys, self.escrow, link, clock, line_of=self._line_of, pool_of=self._pseudonyms.pool
         )
         self._limit = ConsumerLimit(config, clock)
+        self._last_sent = LastSent(config, clock)
 
     def consumer(self, address: str) -> Consumer:
         """:param address: as the connection or a trusted proxy says it."""
@@ -141,9 +143,10 @@ class Router:
         if wanted.max_bytes == 0 or held.size < self._config.redirect_bytes_min:
             return []
         request = Request(held.object_id, family=family_of(consumer.address))
-        chosen = self.devices.choose(
-            request, count, self._config.filters, self._draw, consumer.place, self._distances.near(consumer.place)
-        )
+        before = self._last_sent.device(consumer.address, held.object_id) if count == 1 else None
+        chosen = self._choose(request, count, consumer, before)
+        if not chosen and before is not None:
+            chosen = self._choose(request, count, consumer)  # it is the only one
         if not chosen:
             return []
         self.charge(consumer, len(chosen))
@@ -168,10 +171,20 @@ class Router:
             ticket = await self.issuer.issue(device_id, order)
             if url is None or ticket is None:
                 break
-            self.devices.note_routed(device_id, assumed)
+            self.devices.note_routed(device_id, min(assumed, choice.device.remaining_up_bps))
             round_trip_ms = self._distances.round_trip_ms(consumer.place, choice.device.place)
             routed.append(Routed(device_id, url + path, ticket, round_trip_ms))
+        if count == 1 and routed:
+            self._last_sent.note(consumer.address, held.object_id, routed[0].device_id)
         return routed
+
+    def _choose(
+        self, request: Request, count: int, consumer: Consumer, without: str | None = None
+    ) -> list[Choice[DeviceView]]:
+        near = self._distances.near(consumer.place)
+        return self.devices.choose(
+            request, count, self._config.filters, self._draw, consumer.place, near, without=without
+        )
 
     async def run(self) -> None:
         """Follow the tables of addresses, until cancelled."""

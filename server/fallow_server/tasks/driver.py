@@ -142,6 +142,8 @@ class TaskDriver:
             self._open[task.task_id] = task
             for device_id in sorted(self._kinds[kind].devices(task) | order.devices):
                 task.place(device_id, now)
+            if order.decision is not None:
+                self._placer.decisions.append((task.task_id, dict(order.decision)))
         self._wake.set()
         return task
 
