@@ -18,10 +18,7 @@ Calls = Mapping[str, Callable[..., Awaitable[Any]]]
 
 
 class Part:
-    """``python -m load NAME VALUES…``, bound to one core, with its log in ``log``. Ended with the block.
-
-    :param urgent: raises nothing; kept for symmetry of the call.
-    """
+    """``python -m load NAME VALUES…``, bound to one core, with its log in ``log``. Ended with the block."""
 
     def __init__(self, name: str, *values: str, core: int, log: Path) -> None:
         with log.open("a") as file:

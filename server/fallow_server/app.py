@@ -35,7 +35,7 @@ from .fleet.records import DeviceRecords
 from .fleet.routes import FleetRoutes
 from .fleet.sessions import Sessions
 from .fleet.speedtest import SpeedtestRoutes
-from .garbage import collect_less
+from .garbage import collect_less, collect_often
 from .http import Api
 from .ledger.app import LedgerService
 from .link import Link, LinkScheduler
@@ -319,6 +319,7 @@ class ServerApp:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self.start()
         collect_less()
+        self._background.start("garbage", collect_often())
         try:
             for role, url in (("scheduler", self.scheduler_url), ("ledger", self.ledger_url)):
                 if getattr(self, role) is not None:
