@@ -79,6 +79,7 @@ class Ours:
     # -------------------------------------------------------------- placement
 
     def place(self, sight: Sight) -> Moves:
+        self._hold(sight)
         asked = columns(self._gathered(sight).question(self._demands.saved(), MONDAY_S + sight.at_s), regions.Config())
         if self._truth is not None:
             asked = self._truth.instead(asked, int(sight.at_s // HOUR_S))
@@ -90,7 +91,9 @@ class Ours:
 
     def _gathered(self, sight: Sight) -> Gathering:
         """As the server's driver asks, all devices in their order, those that are away too."""
-        homes, gathering = self._homes, Gathering(self._filters)
+        homes, gathering = self._homes, Gathering(self._filters, len(self._homes))
+        for name, size in zip(self._names, self._sizes, strict=True):
+            gathering.add_object(name, size, 0)
         forecast = self._forecast(sight).astype(np.int64).tolist()
         columns_of = (
             sight.present.tolist(), sight.idle_bps.astype(np.int64).tolist(), homes.owner.tolist(),
@@ -102,19 +105,14 @@ class Ours:
         ):
             view = DeviceView(
                 self._ids[number], str(owner), "active" if present else "paused", 0.0, ("https://192.0.2.1",), SERVICES,
-                idle, 0, tuple(forecast[number]), free, quota, 100, 0, 100, committed_bytes=filling,
+                idle, 0, tuple(forecast[number]), free, quota, 100, 0, 100,
+                held=self._index.held_by(self._ids[number]), committed_bytes=filling,
                 place=self._places[network],
             )  # fmt: skip
             gathering.add_device(view, share, None)
-        for wanted, holders in enumerate(sight.holders):
-            coming = np.flatnonzero(sight.held[wanted])
-            gathering.add_object(
-                self._names[wanted],
-                self._sizes[wanted],
-                0,
-                map(self._ids.__getitem__, holders),
-                map(str, coming.tolist()),
-            )
+        for wanted, name in enumerate(self._names):
+            coming = np.flatnonzero(sight.held[wanted]) if sight.filling_bytes.any() else ()
+            gathering.add_task(name, [self._ids[device] for device in coming if wanted not in sight.whole[device]], ())
         return gathering
 
     def _forecast(self, sight: Sight) -> Floats:

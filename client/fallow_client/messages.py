@@ -124,7 +124,6 @@ ZH: dict[str, str] = {
     "{wanted} wanted; {fit} of {looked} devices that were looked at could do it.": (
         "需要 {wanted} 台；查看了 {looked} 台设备，其中 {fit} 台可以执行。"
     ),
-    "Placed for demand that is expected; what it brings and costs in a day:": "按预期需求分配；一天内的收益与代价：",
     "No device has measured yet.": "还没有设备完成测量。",
     "List your tasks.": "列出您的任务。",
     "Show a task and its progress on each device.": "查看任务及其在每台设备上的进度。",

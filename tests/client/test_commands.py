@@ -441,9 +441,6 @@ def test_why_names_reasons_and_scores(
     assert json.loads(fallow("tasks", "why", "t-1", "--json")[1]) == told
     server.json("GET /v1/tasks/t-1/why", {"id": "t-1", "kind": "drop", "state": "done", "decisions": []})
     assert "done" in fallow("tasks", "why", "t-1")[1]
-    spread = {"id": "t-1", "kind": "spread", "state": "done", "decisions": [], "expected": {"served_bytes": 2048}}
-    server.json("GET /v1/tasks/t-1/why", spread)
-    assert "2.0 KiB" in fallow("tasks", "why", "t-1")[1]
 
 
 def test_results_show_what_was_measured(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:

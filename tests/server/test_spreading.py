@@ -20,6 +20,7 @@ from fallow_server.spreading.config import Config
 from fallow_server.spreading.rounds import Round, Spreading
 from fallow_server.spreading.service import FILE_NAME, SpreadingService
 from fallow_wire.session import Cancel, Disk, Task
+from server_world import running_server
 
 MIB = 2**20
 HERE = Place(64500, "CN")
@@ -105,8 +106,6 @@ def test_copies_come_with_demand_and_no_more_than_it_takes(tmp_path: Path) -> No
         for device in fillers:
             await device.holds(object_id)
         await server.round()
-        why = (await server.call("GET", f"/v1/tasks/{spread['id']}/why", status=200)).json()
-        assert why["expected"]["served_bytes"] == int(spread["parameters"]["served_bytes"])
         state = (await server.call("GET", f"/v1/tasks/{spread['id']}")).json()["state"]
         assert state == "done"
         assert (await harness.round()).fills == ()
@@ -356,3 +355,21 @@ def test_it_belongs_to_nobody_but_the_publisher(tmp_path: Path) -> None:
         assert (await harness.server.call("GET", "/v1/tasks", who="publisher-b")).json() == []
 
     run(tmp_path / "state", script)
+
+
+def test_a_whole_server_counts_what_consumers_ask_for_and_remembers_it(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with running_server(tmp_path) as world:
+            publisher = await world.account("publisher")
+            published = await world.call("POST", "/v1/objects?name=a.bin", publisher["token"], data=os.urandom(MIB))
+            object_id = published.json["id"]
+            fetched = await world.call("GET", f"/o/{object_id}/a.bin")
+            assert fetched.status == 200
+            # What is told to be the origin's is not asked of anybody else.
+            await world.call("GET", f"/o/{object_id}/a.bin?source=origin")
+        async with running_server(tmp_path, operator_token=world.operator_token) as again:
+            saved = again.scheduler.spreading.demand.saved()
+            assert saved.pairs == [(object_id, NOWHERE)]
+            assert saved.columns[0][0] == MIB
+
+    asyncio.run(script())

@@ -176,10 +176,7 @@ def tasks_why(context: Context, task_id: str) -> None:
     for decision in found["decisions"]:
         out.line("Decided at {at}:", at=moment(decision["decided_at"]))
         _decision(context, decision)
-    if "expected" in found:
-        out.line("Placed for demand that is expected; what it brings and costs in a day:")
-        out.members(found["expected"])
-    elif "now" not in found and not found["decisions"]:
+    if "now" not in found and not found["decisions"]:
         out.line("Nothing was decided yet: it is {state}.", state=say.state(found["state"]))
 
 

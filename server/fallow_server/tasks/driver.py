@@ -35,6 +35,9 @@ CONTENT_AT_ONCE = 50
 """Devices whose news are looked up together, after which others have their turn on the loop."""
 PURGED_MAX = 1000
 """Ended tasks that one round forgets."""
+REST_SHARE, REST_S_MAX = 3, 5
+"""After each round, of what it took: while tasks wait that nobody can do, every heartbeat of a large fleet asks for
+another round, and these shall have a quarter of the time at most."""
 FAILURE_PAUSE_S = 5
 """After a round that failed (the database was away, the disk full)."""
 
@@ -212,13 +215,15 @@ class TaskDriver:
             except TimeoutError:
                 pass  # time itself may have changed something
             self._wake.clear()
+            began_s = self._clock.monotonic()
             try:
                 await self.round()
             except Exception:  # noqa: BLE001  # the outermost loop of network tasks
                 _log.exception("a round of network tasks failed; it is tried again in %s s", FAILURE_PAUSE_S)
                 await asyncio.sleep(FAILURE_PAUSE_S)
                 self._wake.set()
-            await asyncio.sleep(self._config.gap_s)
+            took_s = self._clock.monotonic() - began_s
+            await asyncio.sleep(max(self._config.gap_s, min(REST_S_MAX, REST_SHARE * took_s)))
 
     async def round(self) -> None:
         """Apply what happened, place what is wanted, save, send. One round at a time, sending included."""

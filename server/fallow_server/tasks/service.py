@@ -115,12 +115,9 @@ class TaskService:
         return json_response(await self._outcomes.results_of(task.task_id, after[:64], limit))
 
     async def get_why(self, request: web.Request) -> web.Response:
-        """The last decisions, newest first; and how it would be decided now, where more devices are wanted. Copies that
-        placement makes by itself are explained by what they are expected to bring."""
+        """The last decisions, newest first; and how it would be decided now, where more devices are wanted."""
         task = await self._own(request)
         told: dict[str, Any] = {"id": task.task_id, "kind": task.kind, "state": task.state.value}
-        if task.kind == SPREAD:
-            told["expected"] = {name: int(value) for name, value in task.parameters.items()}
         told["decisions"] = await self._outcomes.decisions_of(task.task_id)
         sifted = await self.driver.waiting_for(task) if task.is_open else None
         if sifted is not None:
