@@ -1,10 +1,10 @@
 """What cheating earns, next to honest work on the same line.
 
-A network in days: honest devices and consumers, the routing of the scheduler, canaries of the operator, and one cheater
-with one line, up to 500 devices that serve nothing, and up to 500 consumer addresses a day. Routing, admission with
-its caps, prices, holding and the tests of the review queue are the real code; an operator upholds what they find three
-days later, which takes back what is held of the devices of the line and unbinds them. Signatures are left out: no
-strategy forges any.
+A network in days: honest devices and consumers of two providers, so that half of the objects have enough holders in one
+to be routed within it; the routing of the scheduler, canaries of the operator, and one cheater with one line, up to 500
+devices that serve nothing, and up to 500 consumer addresses a day. Routing, admission with its caps, prices, holding
+and the tests of the review queue are the real code; an operator upholds what they find three days later, which takes
+back what is held of the devices of the line and unbinds them. Signatures are left out: no strategy forges any.
 
 Of each strategy the points count that were kept for bytes which nobody received, against what an honest device on such
 a line keeps in the same days.
@@ -25,7 +25,7 @@ from fallow_server.ledger.tariffs import FIRST_LEGACY_CAPS, FIRST_RATES, FIRST_T
 from fallow_server.ledger.verification import DAY_S, HOUR_S, Admission, Booking, Verified
 from fallow_server.ledger.vesting import hold_until
 from fallow_server.scheduling.holders import Holders
-from fallow_server.scheduling.places import NOWHERE
+from fallow_server.scheduling.places import Place
 from fallow_server.scheduling.routing import choose
 from fallow_wire.batches import BatchItem
 from fallow_wire.ids import uuid7
@@ -36,12 +36,13 @@ from fallow_wire.tickets import Confirmation, Ticket
 from harness import Figure, arguments, publish
 
 MIB = 2**20
-DEVICES, OBJECTS, HOLDERS, CONSUMERS = 100, 60, 8, 800
+DEVICES, OBJECTS, HOLDERS, CONSUMERS, PROVIDERS = 100, 60, 8, 800, 2
 DELIVERIES_A_DAY, CANARIES_A_DAY = 5000, 100
 LEGACY_SHARE = 0.15
 REVIEW_DAYS = 3
 LINE_BPS = 20_000_000
 TARIFF = Tariff(1, 0, FIRST_RATES, FIRST_WEIGHTS, FIRST_LEGACY_CAPS, FIRST_TRUST)
+COUNTRY = "DE"
 CONFIG = LedgerConfig("https://ledger.example")
 CNF = Confirmation(PrivateKey(bytes(32)).public.jwk())
 BEGIN = 1_700_000_000 // DAY_S * DAY_S
@@ -54,6 +55,7 @@ class Device:
     name: str
     line: str
     idle_bps: int
+    provider: int
     serves: bool = True
     audits: int = 0
     bound: bool = True
@@ -78,6 +80,7 @@ class Strategy:
     real: bool = True
     legacy: bool = False
     rare: bool = False
+    near: bool = False
     boast: int = 1
 
 
@@ -93,6 +96,9 @@ STRATEGIES = (
     Strategy("drip", consumers=30),
     Strategy("boasting_fresh_consumers", consumers=200, boast=10),
     Strategy("rare_object", consumers=500, rare=True, boast=10),
+    *(Strategy(f"near_consumers_{count}", consumers=count, near=True) for count in (500, 200, 100)),
+    *(Strategy(f"boasting_near_consumers_{count}", consumers=count, near=True, boast=10) for count in (200, 100)),
+    Strategy("boasting_fresh_consumers_100", consumers=100, boast=10),
 )
 
 
@@ -114,12 +120,15 @@ class Network:
     index: Holders = field(default_factory=Holders)
     devices: dict[str, Device] = field(default_factory=dict)
     odds: int = 0
-    """Per mille, of the last choice."""
+    """Per mille, of the last choice, which was made from ``pool``."""
+    pool: str = ""
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         draw = self.draw
-        self.honest = [Device(f"h{n}", f"line-h{n}", round(LINE_BPS * draw.uniform(0.5, 2))) for n in range(DEVICES)]
+        self.honest = [
+            Device(f"h{n}", f"line-h{n}", round(LINE_BPS * draw.uniform(0.5, 2)), n % PROVIDERS) for n in range(DEVICES)
+        ]
         self.sizes = [min(2048, max(16, round(draw.lognormvariate(4.5, 1)))) * MIB for _ in range(OBJECTS)]
         self.popularity = [1 / (rank + 3) for rank in range(OBJECTS)]
         self.holders = [draw.sample(self.honest, HOLDERS) for _ in range(OBJECTS)]
@@ -130,7 +139,7 @@ class Network:
                 held.setdefault(device.name, set()).add(str(number))
         for device in (*self.honest, *self.own):
             self.devices[device.name] = device
-            self.index.join(device.name, NOWHERE, device.line)
+            self.index.join(device.name, Place(device.provider, COUNTRY), device.line)
             self.index.hold(device.name, frozenset(held.get(device.name, ())))
 
     def _bring_cheater(self) -> None:
@@ -138,9 +147,9 @@ class Network:
         if chosen is None:
             return
         idle = LINE_BPS * chosen.boast
-        self.own = [Device(f"c{n}", "line-c", idle, serves=False) for n in range(chosen.devices)]
+        self.own = [Device(f"c{n}", "line-c", idle, 0, serves=False) for n in range(chosen.devices)]
         if chosen.real:
-            self.own.append(Device("c-real", "line-c", idle))
+            self.own.append(Device("c-real", "line-c", idle, 0))
         if chosen.rare:
             self.holders[-1] = [self.honest[0]]
         # What does not serve can hold everything; the real one holds as much as the others, among it the rare object.
@@ -149,12 +158,12 @@ class Network:
             for number in {*some, *([OBJECTS - 1] if chosen.rare else [])}:
                 self.holders[number].append(device)
 
-    def route(self, number: int) -> Device | None:
-        """The device that the scheduler sends a request for this object to."""
-        found = choose(self.index, str(number), 1, self.devices.get, self.draw.random)
+    def route(self, number: int, provider: int) -> Device | None:
+        """The device that the scheduler sends a request for this object to, of a consumer of this provider."""
+        found = choose(self.index, str(number), 1, self.devices.get, self.draw.random, Place(provider, COUNTRY))
         if not found:
             return None
-        self.odds = found[0].odds
+        self.odds, self.pool = found[0].odds, found[0].pool
         return found[0].device
 
     def day(self, day: int) -> None:
@@ -163,16 +172,17 @@ class Network:
         self.days[day], self.failed[day] = [], set()
         wanted = self.draw.choices(range(OBJECTS), self.popularity, k=DELIVERIES_A_DAY)
         for number in wanted:
-            consumer = f"{day}-{round(abs(self.draw.gauss(0, CONSUMERS / 3)))}"
+            who = round(abs(self.draw.gauss(0, CONSUMERS / 3)))
+            consumer = f"{day}-{who}"
             legacy = self.draw.random() < LEGACY_SHARE
-            device = self.route(number)
+            device = self.route(number, who % PROVIDERS)
             if device is not None and device.serves:
                 self.settle(now, device, consumer, number, legacy, received=True)
             elif device is not None and legacy and self.strategy is not None and self.strategy.legacy:
                 self.settle(now, device, consumer, number, True, received=False)
         self.cheat(now, day)
         for number in self.draw.choices(range(OBJECTS), self.popularity, k=CANARIES_A_DAY):
-            device = self.route(number)
+            device = self.route(number, self.draw.randrange(PROVIDERS))
             if device is not None:
                 device.audits = device.audits + 1 if device.serves else 0
                 if not device.serves:
@@ -191,7 +201,7 @@ class Network:
             for number in self.draw.choices(
                 reachable, [self.popularity[n] * self.sizes[n] for n in reachable], k=chosen.requests
             ):
-                device = self.route(number)
+                device = self.route(number, 0 if chosen.near else who % PROVIDERS)
                 if device is not None and device in self.own:
                     self.settle(now, device, f"{day}-fake-{who}", number, chosen.legacy, received=False)
 
@@ -221,7 +231,9 @@ class Network:
         )
         if isinstance(admission.admit(verified), Booking) and points:
             self.kept.setdefault((device.name, received), []).append((points, *hold_until(CONFIG, at, BEGIN)))
-            self.days[at // DAY_S - BEGIN // DAY_S].append(Delivery(device.line, consumer, ticket.obj, self.odds))
+            self.days[at // DAY_S - BEGIN // DAY_S].append(
+                Delivery(device.line, consumer, ticket.obj, self.odds, self.pool)
+            )
 
     def review(self, now: int, day: int) -> None:
         """The operator upholds every finding: what is held is taken back, and the device is unbound."""

@@ -21,6 +21,8 @@ from fallow_server.fleet.live import Fleet, LiveDevice
 from fallow_server.http import Api, Principal, Role
 from fallow_server.link import LedgerUnreachable
 from fallow_server.signing import SigningKeys
+from fallow_server.streaming.config import Config as StreamingConfig
+from fallow_server.streaming.service import StreamingService
 from fallow_server.tasks.config import Config as TaskConfig
 from fallow_server.tasks.service import TaskService
 from fallow_wire.jws import Kind, Signed, sign
@@ -189,13 +191,15 @@ class Harness:
         catalogue: CatalogueConfig | None = None,
         delivery: DeliveryConfig | None = None,
         tasks: TaskConfig | None = None,
-        clock: HandClock | None = None,
+        streaming: StreamingConfig | None = None,
+        clock: Clock | None = None,
         link: HandLink | None = None,
     ) -> None:
         self.directory = directory
         self.catalogue_config = catalogue or CatalogueConfig(disk_free_bytes_min=0)
         self.delivery_config = delivery or DeliveryConfig()
         self.task_config = tasks or TaskConfig()
+        self.streaming_config = streaming or StreamingConfig()
         self.clock = clock or HandClock()
         self.link = link or HandLink()
         self.fleet = Fleet()
@@ -228,6 +232,15 @@ class Harness:
             self.task_config, self.database, self.catalogue.catalogue, self.delivery.devices, self.delivery.issuer,
             self.clock, self.url, self.resolve,
         )  # fmt: skip
+        self.streaming = StreamingService(
+            self.streaming_config,
+            self.catalogue_config,
+            self.catalogue,
+            self.delivery.devices,
+            self.tasks,
+            self.clock,
+            self.url,
+        )
         await self.runner.cleanup()
         api = Api(Tokens())
         for part in (self.catalogue, self.delivery, self.tasks):
@@ -238,6 +251,7 @@ class Harness:
         await web.TCPSite(self.app_runner, "127.0.0.1", port).start()
         self.http = aiohttp.ClientSession(auto_decompress=False)
         await self.catalogue.start()
+        await self.streaming.start()
         await self.tasks.start()
 
     async def resolve(self, host: str) -> list[str]:
@@ -250,6 +264,7 @@ class Harness:
         await self.http.close()
         await self.app_runner.cleanup()
         await self.tasks.close()
+        await self.streaming.close()
         await self.delivery.close()
         await self.catalogue.close()
         await self.database.close()

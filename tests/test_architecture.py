@@ -54,6 +54,8 @@ PURE = [
     "server/fallow_server/tasks/states.py",
     "server/fallow_server/tasks/model.py",
     "server/fallow_server/catalogue/names.py",
+    "server/fallow_server/streaming/playlist.py",
+    "server/fallow_server/streaming/window.py",
     "server/fallow_server/delivery/metalink.py",
     "server/fallow_server/ledger/verification.py",
     "server/fallow_server/ledger/journal.py",

@@ -28,7 +28,7 @@ USAGE_SAVE_BYTES = 10_000_000
 USAGE_SAVE_S_MAX = 3600.0
 RETRY_PAUSED_S = 300
 RETRY_WINDOW_S_MAX = 3600
-OFFERED = ("object", "fill", "probe")
+OFFERED = ("object", "fill", "live", "probe")
 """Services that this version can give; the others are for later ones."""
 
 LIMITS = "limits"

@@ -26,7 +26,6 @@ from .edge.holdings import Holdings
 from .edge.server import EdgeConfig
 from .edge.service import EdgeService
 from .host.budgets import HostBudgets
-from .host.disk import DiskReader
 from .host.headroom import FULL, Headroom
 from .host.igd import Finder
 from .host.processor import ProcessorReader
@@ -50,6 +49,7 @@ from .proofs.outbox import Outbox, OutboxUnavailable
 from .proofs.submission import Submission
 from .store import Settings
 from .supervision import Tasks
+from .uplink.live import LIVE, LiveStreams
 from .uplink.other_family import OtherFamily
 from .uplink.session import Session
 from .uplink.tasks import WRITING, TaskRunner, fills_of
@@ -117,7 +117,6 @@ class Online:
             clock=clock,
             download_bps=lambda: self._sharing.download_bps(),
             may_write=self._may_write,
-            wears=lambda: self._write_bytes_max is not None,
             tell=lambda content: self._session.send(content),
         )
         self._content, self._pulls = self._holdings.content, self._holdings.pulls
@@ -151,7 +150,8 @@ class Online:
             lambda: (port.address for port in self._environment.service_ports),
         )
         fills = fills_of(self._content, self._pulls.fill, self._pulls.hold, lambda: self._policy.keys)
-        self._runner = TaskRunner(self._content, {**fills, PROBE: self._prober}, self._session.send)
+        live = LiveStreams(self._content, self._holdings.filler.fill, lambda: self._policy.keys, clock.now)
+        self._runner = TaskRunner(self._content, {**fills, PROBE: self._prober}, self._session.send, live)
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         find = Finder(clock.monotonic)
         self._reach = Reach(config, version, scheduler, key, find, monotonic=clock.monotonic, changed=self._reach_anew)
@@ -186,8 +186,7 @@ class Online:
             own_bytes=self._own_bytes,
             take=survey.take_speedtest,
         )
-        self._disk_reader = DiskReader(content_dir)
-        self._write_bytes_max = self._disk_reader.write_bytes_per_day(config.content.write_bytes_per_day_max)
+        self._write_bytes_max = self._holdings.disk.write_bytes_per_day(config.content.write_bytes_per_day_max)
         self._processor_reader = ProcessorReader()
         self._read_host()
         self.apply_limits()
@@ -289,7 +288,7 @@ class Online:
             state=PAUSED if self._life().state == PAUSED else ACTIVE,
             line=line,
             forecast_idle_up_bps=self._sharing.coming_bps(),
-            disk=self._disk_reader.read(self._content.quota_bytes, self._content.usage_bytes()),
+            disk=self._holdings.disk.read(self._content.quota_bytes, self._content.usage_bytes()),
             processor=self._processor,
             environment=self._environment,
             services=self._controls.services(),
@@ -365,7 +364,8 @@ class Online:
         if self._controls.refusal() is not None:
             self._runner.pause()
         elif not self._may_write():
-            self._runner.pause(WRITTEN_ENOUGH, WRITING)
+            # On a disk that wears live streams are in memory, or nowhere.
+            self._runner.pause(WRITTEN_ENOUGH, WRITING if self._holdings.disk.wears else WRITING | {LIVE})
         else:
             self._runner.resume()
 

@@ -17,7 +17,6 @@ from fallow_wire.session import Disk, Environment, Heartbeat, Line, Processor, S
 SEED = "fallow scale"
 MBIT = 1_000_000
 OWNER = "ow-scale"
-DEVICES_PER_LINE = 1
 HELD = 20
 """Objects on a device."""
 MODELS = ("Raspberry Pi 4 Model B Rev 1.4", "Raspberry Pi 5 Model B Rev 1.0", "GL.iNet GL-MT6000", "x86_64 mini PC")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,9 @@ async def server(state_dir: str, port: str) -> None:
     )
     app = ServerApp(config)
     desk = Desk(app)
-    calls = ("counts", "watch", "blocks", "fill", "heartbeats", "routes", "walks")
+    calls = ("counts", "watch", "blocks", "dial_back", "fill", "heartbeats", "routes", "walks", "want", "place")
     asking = asyncio.create_task(obey({name: getattr(desk, name) for name in calls}), name="desk")
+    asking.add_done_callback(_asked)
     await app.run()
     asking.cancel()
 
@@ -69,6 +72,14 @@ class Desk:
             "holding": sum(bool(device.content) for device in devices),
             "reachable": sum(bool(device.service_urls) for device in devices),
         }
+
+    async def dial_back(self, count: int) -> int:
+        """So many devices are tested again now, as they are each few minutes."""
+        dial_backs, now = self._scheduler().dial_backs, time.monotonic()
+        due = list(dial_backs._plans.items())[:count]
+        for device_id, plan in due:
+            dial_backs._plan_at(device_id, plan, now)
+        return len(due)
 
     async def watch(self) -> None:
         self._blocks = Blocks()
@@ -121,10 +132,10 @@ class Desk:
             await asyncio.sleep(0)
         return found
 
-    async def routes(self, count: int, objects: list[tuple[str, str]]) -> list[float]:
-        """Processor time of choosing a device for a consumer and signing its ticket, without HTTP; seconds each, of as
-        many rounds as ``count`` allows."""
-        scheduler, found = self._scheduler(), []
+    async def routes(self, count: int, objects: list[tuple[str, str]]) -> dict[str, Any]:
+        """Processor time of choosing a device for a consumer and signing its ticket, without HTTP; mean seconds each,
+        of as many rounds as ``count`` allows, and what 99 of 100 take at most."""
+        scheduler, found, single = self._scheduler(), [], []
         router, catalogue, draw = scheduler.delivery.router, scheduler.catalogue.catalogue, self._draw
         for _ in range(max(1, count // ROUND)):
             wanted = []
@@ -136,11 +147,13 @@ class Desk:
                 wanted.append((address, Wanted(held, name, held.size)))
             began, served = time.thread_time(), 0
             for address, one in wanted:
+                alone = time.thread_time()
                 served += len(await router.route(router.consumer(address), one, 1))
+                single.append(time.thread_time() - alone)
             found.append((time.thread_time() - began) / ROUND)
             assert served > ROUND * 0.9, f"{served} of {ROUND} requests found a device"
             await asyncio.sleep(0)
-        return found
+        return {"rounds": found, "p99": sorted(single)[len(single) * 99 // 100]}
 
     async def walks(self) -> dict[str, float]:
         """Loop time of what looks at all devices: the metrics page, and what is remembered each minute."""
@@ -152,9 +165,29 @@ class Desk:
         await scheduler.sessions.remember()
         return {**found, "remember_s": time.thread_time() - began}
 
+    async def want(self, objects: list[tuple[str, str]]) -> None:
+        """Publishers want a copy of each, which there is."""
+        catalogue = self._scheduler().catalogue.catalogue
+        for object_id, name in objects:
+            held = await catalogue.find(object_id)
+            assert held is not None, "the bench's own objects are published"
+            await catalogue.want(object_id, held.publisher_of(name), 1)
+
+    async def place(self) -> dict[str, float]:
+        """A round of placement, as it is made every five minutes."""
+        made = await self._scheduler().spreading.spreading.round(seed=1)
+        assert made is not None, "consumers have asked for objects"
+        return {"seconds": made.seconds, "devices": made.devices, "objects": made.objects, "fills": len(made.fills)}
+
     def _scheduler(self) -> Scheduler:
         assert self._app.scheduler is not None, "asked before the server is up"
         return self._app.scheduler
+
+
+def _asked(task: asyncio.Task[None]) -> None:
+    """Without its desk the server would only be waited for."""
+    if not task.cancelled() and task.exception() is not None:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _send(text: str) -> None:

@@ -261,6 +261,7 @@ ZH: dict[str, str] = {
     "Port of a tcp probe: 80, 443, 8080 or 8443.": "tcp 探测的端口：80、443、8080 或 8443。",
     "Measure by this family of addresses only.": "只使用该类地址测量。",
     "Measure so often on each device, a second apart.": "每台设备测量几次，间隔一秒。",
+    "Address of a live stream's playlist, below a site of yours.": "直播播放列表的地址，须在您的站点之下。",
     "A further parameter of the kind.": "该类任务的其他参数。",
     "File or directory to write to; - for standard output.": "写入的文件或目录；- 表示标准输出。",
     "No progress bar.": "不显示进度条。",

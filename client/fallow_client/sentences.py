@@ -195,6 +195,14 @@ ZH_SENTENCES: dict[str, str] = {
     ),
     "Ask your provider for a public IPv4 address. Until then the device only gets tasks that need no connection from "
     "outside": "请向运营商申请公网 IPv4 地址。在此之前，设备只会得到无需外部连接的任务",
+    "Your router has no public address: your provider shares one among homes (carrier-grade NAT), or there is a second "
+    "router before yours": "您的路由器没有公网地址：运营商让多户家庭共用一个地址（运营商级 NAT），或前面还有一台路由器",
+    "If there is a second router, such as a box of your provider's, have it work as a mere modem (bridge mode); if "
+    "there is none, ask your provider for a public IPv4 address. Until then the device only gets tasks that need no "
+    "connection from outside": (
+        "如果前面还有一台路由器（例如运营商的光猫），请将其设为桥接模式；如果没有，请向运营商申请公网 IPv4 地址。"
+        "在此之前，设备只会得到无需外部连接的任务"
+    ),
     "There is a second router before yours": "您的路由器前面还有一台路由器",
     "Forward TCP {} in that router to yours, or have it work as a mere modem (bridge mode). If you have only one "
     "router, ask your provider for a public IPv4 address": (
@@ -257,6 +265,15 @@ ZH_SENTENCES: dict[str, str] = {
     "It was stopped": "测速被中止",
     "probe tasks are not offered here": "此处不提供探测任务",
     "live tasks are not offered here": "此处不提供直播任务",
+    "A live task names its playlist and nothing else": "直播任务只须指明播放列表",
+    "As many live streams run here as the server can follow": "此服务器跟踪的直播已达上限",
+    "Try again when one has ended, or ask the operator to raise streaming.live_streams_max.": (
+        "请在其他直播结束后再试，或请运营者调高 streaming.live_streams_max。"
+    ),
+    "The address is not that of a playlist below a site of yours": "该地址不是您站点之下的播放列表",
+    "The playlist cannot be carried": "无法承载该播放列表",
+    "Players can still play it from its origin.": "播放器仍可从源站播放。",
+    "The video is complete": "该视频已完整，不是直播",
     "A fill task names its object": "复制任务须指明对象",
     "A probe is about no object": "探测任务不涉及对象",
     "This target does not want to be probed": "该目标不愿被探测",

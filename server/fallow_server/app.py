@@ -35,7 +35,7 @@ from .fleet.records import DeviceRecords
 from .fleet.routes import FleetRoutes
 from .fleet.sessions import Sessions
 from .fleet.speedtest import SpeedtestRoutes
-from .garbage import collect_less
+from .garbage import collect_less, collect_often
 from .http import Api
 from .ledger.app import LedgerService
 from .link import Link, LinkScheduler
@@ -44,6 +44,7 @@ from .outbox import Outbox
 from .signing import SigningKeys
 from .spreading.service import SpreadingService
 from .state import StateDirectory
+from .streaming.service import StreamingService
 from .tasks.service import TaskService
 from .tokens import hash_token
 
@@ -121,6 +122,15 @@ class Scheduler:
             clock,
             public_url,
         )
+        self.streaming = StreamingService(
+            config.streaming,
+            config.catalogue,
+            self.catalogue,
+            self.delivery.devices,
+            self.tasks,
+            clock,
+            public_url.rstrip("/"),
+        )
         self.spreading = SpreadingService(
             config.spreading,
             config.tasks.filters,
@@ -166,6 +176,7 @@ class Scheduler:
     async def start(self) -> None:
         await self.catalogue.start()
         await self.link.start()
+        await self.streaming.start()
         await self.tasks.start()
         await self.spreading.start()
         self._background.start("delivery", self.delivery.run())
@@ -179,6 +190,7 @@ class Scheduler:
     async def close(self) -> None:
         await self.spreading.close()
         await self.tasks.close()
+        await self.streaming.close()
         await self.delivery.close()
         await self.catalogue.close()
         await self.link.close()
@@ -307,6 +319,7 @@ class ServerApp:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self.start()
         collect_less()
+        self._background.start("garbage", collect_often())
         try:
             for role, url in (("scheduler", self.scheduler_url), ("ledger", self.ledger_url)):
                 if getattr(self, role) is not None:

@@ -29,6 +29,7 @@ from .fleet.speedtest import SpeedtestConfig
 from .ledger.config import LedgerConfig, RewardsConfig
 from .link import LinkConfig
 from .spreading.config import Config as SpreadingConfig
+from .streaming.config import Config as StreamingConfig
 from .tasks.config import Config as TasksConfig
 
 Values = Mapping[str, Mapping[str, Any]]
@@ -89,6 +90,7 @@ class ServerConfig:
     link: LinkConfig = field(default_factory=LinkConfig)
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     delivery: DeliveryConfig = field(default_factory=lambda: DeliveryConfig("", ""))
+    streaming: StreamingConfig = field(default_factory=StreamingConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
     spreading: SpreadingConfig = field(default_factory=SpreadingConfig)
     ledger: LedgerConfig = field(default_factory=lambda: LedgerConfig(""))

@@ -151,7 +151,7 @@ def test_limits_count_at_once(tmp_path: Path) -> None:
         assert world.online._pacer.rate_bps == 100_000_000
         world.agent.set_limits(Limits(services={"object": False}))
         assert (await world.get("small"))[:2] == (503, "paused")
-        assert world.online._report().services == ("fill", "probe")
+        assert world.online._report().services == ("fill", "live", "probe")
         world.agent.set_limits(Limits(connections_max=0))
         assert (await world.get("small"))[:2] == (429, "too-many")
         world.agent.set_limits(Limits(upload_bps_max=0))
@@ -159,7 +159,7 @@ def test_limits_count_at_once(tmp_path: Path) -> None:
         world.agent.set_limits(Limits())
         assert (await world.get("small"))[0] == 200
         world.agent.set_limits(Limits(content_bytes_max=10_000))
-        assert set(world.online.held()) == {world.ids["small"]}
+        assert set(world.online.held()[0]) == {world.ids["small"]}
 
     script(tmp_path, act)
 
@@ -375,7 +375,7 @@ def test_leaving_closes_the_port_forgets_content_and_keeps_the_chain(tmp_path: P
         # Another owner, the same device: its chain of batches goes on.
         await world.activate()
         await world.serving()
-        assert world.online.held() == []
+        assert world.online.held()[0] == []
 
     script(tmp_path, act)
 

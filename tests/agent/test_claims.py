@@ -9,6 +9,7 @@ import pytest
 from fallow_agent.ports.advice import advice
 from fallow_agent.ports.claims import Situation, nat_of
 from fallow_agent.ports.opening import NO_ADDRESS, Grant
+from fallow_client.messages import Messages
 from fallow_wire.session import Reachability, ServicePort
 
 OUTSIDE = "11.22.33.44"
@@ -87,8 +88,10 @@ def test_nat_as_an_address_tells_it(address: str | None, nat: str) -> None:
         (dataclasses.replace(BEHIND, asks=False, seen=seen()), "port-closed", "Forward TCP 32557"),
         (mapped("100.64.3.4"), "carrier-nat", "Ask your provider"),
         (mapped("11.22.33.99", seen=seen()), "carrier-nat", "Ask your provider"),
+        (dataclasses.replace(BEHIND, refusals=(("natpmp", NO_ADDRESS),)), "no-public-address", "bridge mode"),
         (mapped("10.0.0.7"), "second-router", "Forward TCP 40000"),
         (mapped(seen=seen()), "port-open-in-vain", "firewall"),
+        (mapped(seen=seen("unknown", "blocked")), "firewall", "Open TCP 32557 for IPv6 in your router's firewall"),
         (dataclasses.replace(PUBLIC, seen=seen()), "firewall", "Open TCP 32557 in the firewall of this device"),
         (dataclasses.replace(PUBLIC, firewall=True, seen=seen()), "port-open-in-vain", "at your provider"),
         (
@@ -106,6 +109,9 @@ def test_the_owner_is_told_what_to_do(situation: Situation, slug: str, remedy: s
     assert problem is not None
     assert problem.type == slug
     assert remedy in problem.remedy
+    chinese = Messages("zh")
+    for said in (problem.title, problem.remedy):
+        assert not any(word in chinese.sentence(said.rstrip(".")) for word in ("your", "the ", "to ")), said
     for reached in (seen("mapped"), seen("blocked", "open")):
         assert advice(dataclasses.replace(situation, seen=reached)) is None
 

@@ -366,7 +366,6 @@ def test_openwrts_firewall_lets_the_port_in_for_a_while(tmp_path: Path, monkeypa
         assert found.opened
         await found.close()
         assert not found.opened
-        await found.close()
 
     asyncio.run(run())
     calls = (tmp_path / "calls").read_text().splitlines()

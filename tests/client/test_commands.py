@@ -402,7 +402,22 @@ def test_a_task_states_its_needs_and_parameters(fallow: Fallow, server: FakeServ
         "parameters": {"test": "http", "target": "https://example.org/", "count": "3", "family": "ipv6", "x": "y=z"},
     }
     assert fallow("tasks", "add", "fill")[0] == cli.USAGE
+    assert fallow("tasks", "add", "live")[0] == cli.USAGE
     assert fallow("tasks", "add", "probe", "--parameter", "nonsense")[0] == cli.USAGE
+
+
+def test_a_live_stream_is_named_by_its_playlist(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    address = "https://fallow.example/s/tv/live/index.m3u8"
+    made = {"id": "t-1", "kind": "live", "state": "pending", "parameters": {"playlist": "x", "address": address}}
+    server.json("POST /v1/tasks", made, 201)
+    server.json("GET /v1/tasks", [made])
+    code, out, err = fallow("tasks", "add", "live", "--playlist", "https://origin.example/live/index.m3u8")
+    assert (code, err) == (cli.OK, "")
+    assert address in out
+    parameters = {"playlist": "https://origin.example/live/index.m3u8"}
+    assert json.loads(server.asked[-1][2]) == {"kind": "live", "parameters": parameters}
+    assert "fallow.example" in fallow("tasks", "list")[1]
 
 
 def test_a_plain_fill_says_no_more_than_before(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
@@ -589,6 +604,30 @@ def test_a_lost_scheduler_is_told_in_words(fallow: Fallow, server: FakeServer, e
     chinese = fallow("status", LANG="zh_CN.UTF-8")[1]
     assert "无法连接调度服务器" in chinese
     assert "已激活" in chinese
+
+
+def test_how_the_port_is_open_or_what_to_do_is_shown(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str]
+) -> None:
+    dormant(server)
+    save_settings(settings_path(environ), Settings(devices={DEVICE_ID: KnownDevice(server.url, "lan-token-1")}))
+    port = {"protocol": "tcp", "port": 40000, "family": "ipv4", "address": "11.22.33.44", "mapped_by": "pcp"}
+    seen = {"addresses": ["11.22.33.44"], "ipv4": "mapped", "ipv6": "unknown", "urls": ["http://11.22.33.44:40000"]}
+    status = {"state": "active", "environment": {"service_ports": [port]}, "ports": {"seen": seen}}
+    server.json("GET /v1/status", status)
+    assert "11.22.33.44:40000; opened by your router: PCP" in fallow("status")[1]
+    assert "由您的路由器开放：PCP" in fallow("status", LANG="zh_CN.UTF-8")[1]
+    problem = {
+        "type": "no-port-protocol",
+        "title": "Your router offers neither UPnP nor PCP",
+        "remedy": "Turn UPnP or PCP on in your router, or: Forward TCP 32557 to this device, 192.168.1.5, in your "
+        "router's settings.",
+    }
+    server.json("GET /v1/status", {"state": "active", "ports": {"advice": problem}})
+    assert "Your router offers neither UPnP nor PCP; Turn UPnP or PCP on" in fallow("status")[1]
+    chinese = fallow("status", LANG="zh_CN.UTF-8")[1]
+    assert "您的路由器既不提供 UPnP 也不提供 PCP" in chinese
+    assert "把 TCP 32557 转发到本设备 192.168.1.5" in chinese
 
 
 def test_the_do_no_harm_record_is_shown_and_its_signature_is_checked(

@@ -7,6 +7,7 @@ import os
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -95,19 +96,44 @@ def test_the_origin_serves_where_no_device_may(tmp_path: Path) -> None:
     run(tmp_path / "state", script)
 
 
-def test_what_was_routed_counts_until_the_next_heartbeat(tmp_path: Path) -> None:
+def test_what_was_routed_counts_until_heartbeats_show_that_it_is_over(tmp_path: Path) -> None:
     async def script(server: Harness) -> None:
         object_id = await server.publish(os.urandom(20 * MIB))
         device = await server.device(1, object_id)
         states = [(await server.call("HEAD", f"/o/{object_id}/x", who=None)).status]
-        states += [(await server.call("GET", f"/o/{object_id}/x", who=None)).status for _ in range(5)]
-        # 40 Mbit/s are left and each request is counted with 10.
-        assert states == [200, 302, 302, 302, 302, 200]
+        states += [(await server.call("GET", f"/o/{object_id}/x", who=None)).status for _ in range(10)]
+        # 30 Mbit/s are foreseen, 22.5 of which may be promised, and each request needs 2.5.
+        assert states == [200, *[302] * 9, 200]
         assert device.live is not None
         await server.fleet.changed_service_urls(device.live, ("http://203.0.113.8:32557",))
         assert (await server.call("GET", f"/o/{object_id}/x", who=None)).status == 200
         await device.beat()
+        # Those consumers may not have connected yet.
+        assert (await server.call("GET", f"/o/{object_id}/x", who=None)).status == 200
+        await device.beat()
         assert (await server.call("GET", f"/o/{object_id}/x", who=None)).status == 302
+
+    run(tmp_path / "state", script)
+
+
+def test_who_asks_again_is_sent_elsewhere(tmp_path: Path) -> None:
+    async def script(server: Harness) -> None:
+        object_id = await server.publish(b"x" * MIB)
+        hands = [await server.device(number, object_id) for number in (1, 2, 3)]
+        devices = [hand.id for hand in hands]
+
+        async def asked() -> str:
+            answer = await server.call("GET", f"/o/{object_id}/x", who=None, status=302)
+            return ticket_of(server, answer.headers["Location"]).aud
+
+        sent = [await asked() for _ in range(20)]
+        assert all(one != other for one, other in pairwise(sent))
+        assert set(sent) <= set(devices)
+        server.clock.seconds += 29
+        assert await asked() != sent[-1]
+        for number in (2, 3):
+            await hands[number - 1].leave()
+        assert [await asked() for _ in range(3)] == devices[:1] * 3, "one that is alone is asked again"
 
     run(tmp_path / "state", script)
 

@@ -56,20 +56,24 @@ class Fleet:
 DE1, DE2, FR3, US4 = Place(1, "DE"), Place(2, "DE"), Place(3, "FR"), Place(4, "US")
 
 
-def test_the_nearest_two_are_chosen_from() -> None:
-    fleet = Fleet((DE1, 5), (DE1, 5), (DE2, 50), (FR3, 50), (US4, 50))
-    assert {fleet.names(place=DE1)[0] for _ in range(40)} == {"fd-0", "fd-1"}
+def test_the_nearest_four_are_chosen_from() -> None:
+    fleet = Fleet(*[(DE1, 5)] * 4, (DE2, 50), (FR3, 50), (US4, 50))
+
+    def seen(place: Place, near: tuple[str, ...] = ()) -> set[int]:
+        return {int(fleet.names(1, place, near)[0].removeprefix("fd-")) for _ in range(200)}
+
+    assert seen(DE1) == {0, 1, 2, 3}
     # One of a provider is no choice: its country is asked, then those with short round trips, then all.
-    assert {fleet.names(place=DE2)[0] for _ in range(60)} == {"fd-0", "fd-1", "fd-2"}
-    assert {fleet.names(place=FR3, near=("DE",))[0] for _ in range(60)} == {"fd-0", "fd-1", "fd-2", "fd-3"}
-    assert {fleet.names(place=FR3)[0] for _ in range(60)} == {f"fd-{n}" for n in range(5)}
+    assert seen(DE2) == {0, 1, 2, 3, 4}
+    assert seen(FR3, near=("DE",)) == {0, 1, 2, 3, 4, 5}
+    assert seen(FR3) == set(range(7))
     assert {choice.pool for choice in fleet.choose(place=DE1)} == {"as DE/1"}
     assert {choice.pool for choice in fleet.choose(place=US4)} == {"all"}
 
 
 def test_who_is_busy_nearby_is_passed_over() -> None:
-    fleet = Fleet((DE1, 0), (DE1, 5), (DE2, 5), (FR3, 5))
-    assert {fleet.names(place=DE1)[0] for _ in range(40)} == {"fd-1", "fd-2"}
+    fleet = Fleet(*[(DE1, 0)] * 3, (DE1, 5), (DE2, 5), (FR3, 5))
+    assert {fleet.names(place=DE1)[0] for _ in range(60)} == {"fd-3", "fd-4"}
     fleet = Fleet((DE1, 0), (DE1, 5), (FR3, 0))
     (only,) = fleet.choose(place=DE1)
     assert (only.device.name, only.odds) == ("fd-1", 1000)
@@ -78,11 +82,11 @@ def test_who_is_busy_nearby_is_passed_over() -> None:
 
 
 def test_several_are_of_different_lines_the_nearest_first() -> None:
-    fleet = Fleet((DE1, 5), (DE1, 6), (DE2, 50), (FR3, 7), (US4, 50))
+    fleet = Fleet((DE1, 5), (DE1, 6), (DE1, 0), (DE1, 0), (DE2, 50), (FR3, 7), (US4, 50))
     for _ in range(20):
         found = fleet.names(4, DE1)
-        assert found[:3] == ["fd-1", "fd-0", "fd-2"]
-        assert found[3] in ("fd-3", "fd-4")
+        assert found[:3] == ["fd-1", "fd-0", "fd-4"]
+        assert found[3] in ("fd-5", "fd-6")
     swarm = Fleet(*[(DE1, 50)] * 30, line="line-c")
     swarm.add(DE1, 5, "line-h")
     assert sorted(name == "fd-30" for name in swarm.names(4, DE1)) == [False, True]

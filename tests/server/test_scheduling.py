@@ -53,7 +53,7 @@ def test_each_routing_filter_gives_its_own_reason() -> None:
         filters.SERVICE_OFF: device(held=held, services=frozenset()),
         filters.STALE: device(held=held, heartbeat_age_s=100),
         filters.FULL: device(held=held, connections=90, routed_requests=10),
-        filters.LINE_BUSY: device(held=held, own_up_bps=15_000_000, routed_bps=4_900_000),
+        filters.LINE_BUSY: device(held=held, routed_bps=14_800_000),
     }
     for reason, view in bad.items():
         assert routing_refusal(view, request, CONFIG) == reason

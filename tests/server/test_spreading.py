@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from delivery_harness import ALICE, HandDevice, Harness, running
+from fallow_server.scheduling.costs import PARTS
 from fallow_server.scheduling.filters import Config as FilterConfig
 from fallow_server.scheduling.places import NOWHERE, Place
 from fallow_server.spreading.answering import ReckoningFailed
@@ -19,6 +20,7 @@ from fallow_server.spreading.config import Config
 from fallow_server.spreading.rounds import Round, Spreading
 from fallow_server.spreading.service import FILE_NAME, SpreadingService
 from fallow_wire.session import Cancel, Disk, Task
+from server_world import running_server
 
 MIB = 2**20
 HERE = Place(64500, "CN")
@@ -72,11 +74,13 @@ def tasks(device: HandDevice, kind: str) -> list[str | None]:
 
 async def object_on(harness: SpreadingHarness, *devices: HandDevice, size: int = MIB) -> str:
     """An object of which one copy is wanted; all the devices hold it."""
-    object_id = await harness.server.publish(os.urandom(size), more="&replicas=1")
+    object_id = await harness.server.publish(os.urandom(size), more="&replicas=0")
     for device in devices:
         assert device.live is not None
         await device.holds(*device.live.content, object_id)
     await harness.server.round()
+    # Wanted only now: the publisher's own task would have looked for a device meanwhile.
+    await harness.server.catalogue.catalogue.want(object_id, ALICE, 1)
     return object_id
 
 
@@ -94,6 +98,11 @@ def test_copies_come_with_demand_and_no_more_than_it_takes(tmp_path: Path) -> No
         listed = (await server.call("GET", "/v1/tasks")).json()
         (spread,) = [task for task in listed if task["kind"] == "spread"]
         assert int(spread["parameters"]["served_bytes"]) > int(spread["parameters"]["fill_bytes"]) > 0
+        why = (await server.call("GET", f"/v1/tasks/{spread['id']}/why", status=200)).json()
+        (decision,) = why["decisions"]
+        assert {one["device"] for one in decision["best"]} == {device.id for device in fillers}
+        score = decision["best"][0]["score_permille"]
+        assert score["value"] == pytest.approx(score["served"] - sum(score[one] for one in PARTS[1:]), abs=5)
         # What is under way counts, and so does what is done.
         assert (await harness.round()).fills == ()
         for device in fillers:
@@ -151,6 +160,25 @@ def test_devices_that_may_not_are_left_alone(tmp_path: Path) -> None:
         assert found.fills == ()
         # It goes on, and so it gets one.
         await others[4].says("some-task", "running")
+        assert len((await harness.round()).fills) == 1
+
+    run(tmp_path / "state", script)
+
+
+def test_a_device_that_failed_at_an_object_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    async def script(harness: SpreadingHarness) -> None:
+        server = harness.server
+        holder, failing = await server.device(1), await server.device(2)
+        object_id = await object_on(harness, holder)
+        harness.asked(object_id, 10**12)
+        await harness.round()
+        task = next(one for one in failing.received if isinstance(one, Task))
+        await failing.says(task.id, "failed", reason="no room")
+        await server.round()
+        assert (await harness.round()).fills == ()
+        server.clock.seconds += 3600
+        await harness.beats(holder, failing)
+        harness.asked(object_id, 10**12)
         assert len((await harness.round()).fills) == 1
 
     run(tmp_path / "state", script)
@@ -329,3 +357,21 @@ def test_it_belongs_to_nobody_but_the_publisher(tmp_path: Path) -> None:
         assert (await harness.server.call("GET", "/v1/tasks", who="publisher-b")).json() == []
 
     run(tmp_path / "state", script)
+
+
+def test_a_whole_server_counts_what_consumers_ask_for_and_remembers_it(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with running_server(tmp_path) as world:
+            publisher = await world.account("publisher")
+            published = await world.call("POST", "/v1/objects?name=a.bin", publisher["token"], data=os.urandom(MIB))
+            object_id = published.json["id"]
+            fetched = await world.call("GET", f"/o/{object_id}/a.bin")
+            assert fetched.status == 200
+            # What is told to be the origin's is not asked of anybody else.
+            await world.call("GET", f"/o/{object_id}/a.bin?source=origin")
+        async with running_server(tmp_path, operator_token=world.operator_token) as again:
+            saved = again.scheduler.spreading.demand.saved()
+            assert saved.pairs == [(object_id, NOWHERE)]
+            assert saved.columns[0][0] == MIB
+
+    asyncio.run(script())

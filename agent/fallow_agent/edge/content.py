@@ -2,6 +2,7 @@
 
 ``<id>`` is a complete object, ``<id>.manifest`` its signed manifest as received, ``<id>.facts`` its size, type and
 SHA-256 (JSON). ``<id>.part`` (sparse) and ``<id>.map`` (a byte per chunk) belong to a fill under way (:mod:`.fill`).
+Objects that are held for seconds only lie in memory where there is room, in files of the same form (:mod:`.memory`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from fallow_wire.jws import Kind, parse, split
 from fallow_wire.manifest import Manifest, SignedManifest
 
 from .fill import FILL_SUFFIXES, OBJECT_SUFFIXES, Fill, Gone, NoSpace, StoredObject
+from .memory import MEMORY_BYTES_MAX, Memory
 from .sieve import Sieve
 
 _log = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ class ContentConfig:
     ``open_files_max``: descriptors kept for objects being read often. ``scrub_chunks``: chunks verified per
     :meth:`ContentStore.scrub_next`, so that it ends within a second even on a router. ``write_bytes_per_day_max``: then
     fills wait until tomorrow, because cards and flash wear out; 0 for no limit, None for the medium's own.
+    ``memory_bytes_max``: of what is held for seconds, in memory; 0 for none.
     """
 
     quota_bytes: int = 8 * 2**30
@@ -46,6 +50,7 @@ class ContentConfig:
     open_files_max: int = 64
     scrub_chunks: int = 16
     write_bytes_per_day_max: int | None = None
+    memory_bytes_max: int = MEMORY_BYTES_MAX
 
 
 @dataclass(slots=True)
@@ -58,15 +63,18 @@ class _Open:
 class ContentStore:
     """Works from the loop's thread; only :class:`Fill` and the reading part of scrubbing run in others.
 
-    :param disk_free: bytes free on the directory's disk.
+    :param disk_free: bytes free on the directory's disk. :param memory: for what is held for seconds.
     """
 
-    def __init__(self, directory: Path, config: ContentConfig, disk_free: Callable[[], int]) -> None:
+    def __init__(
+        self, directory: Path, config: ContentConfig, disk_free: Callable[[], int], memory: Memory | None = None
+    ) -> None:
         self.on_change: Callable[[tuple[str, ...], tuple[str, ...]], None] = lambda added, dropped: None
         """Called with the ids that were added and dropped."""
         self._directory = directory
         self._config = config
         self._disk_free = disk_free
+        self._memory = memory or Memory(None)
         self._quota_bytes = config.quota_bytes
         self._objects: dict[str, StoredObject] = {}
         self._sieve = Sieve()
@@ -78,7 +86,8 @@ class ContentStore:
         """Bytes on disk of fills that nobody is working on."""
         self._open: dict[str, _Open] = {}
         self.bytes_written_total = 0
-        """By fills, since the start."""
+        """By fills to the disk, since the start."""
+        self._counting = threading.Lock()
         self._scrub_queue: list[str] = []
         self._scrub_at: tuple[str, Manifest, int] | None = None
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -228,6 +237,7 @@ class ContentStore:
             fill.close()
         for object_id, opened in tuple(self._open.items()):
             self._close_file(object_id, opened)
+        self._memory.close()
 
     def _forget(self, object_id: str) -> None:
         del self._objects[object_id]
@@ -238,6 +248,7 @@ class ContentStore:
             self._close_file(object_id, opened)
         for suffix in OBJECT_SUFFIXES:
             self.path(object_id, suffix).unlink(missing_ok=True)
+        self._memory.release(object_id)
 
     def _close_file(self, object_id: str, opened: _Open) -> None:
         del self._open[object_id]
@@ -247,10 +258,11 @@ class ContentStore:
 
     # ------------------------------------------------------------------ filling
 
-    def begin(self, signed: SignedManifest, *, cached: bool = False) -> Fill:
+    def begin(self, signed: SignedManifest, *, cached: bool = False, fleeting: bool = False) -> Fill:
         """Begin or resume the fill of an object that is not held. Call :meth:`Fill.recover` next.
 
         :param cached: nobody has placed it here: it takes no room from what was, and makes room for what is.
+        :param fleeting: it is held for seconds, in memory where there is room; what is left of it is not resumed.
         :raises NoSpace: quota, floor or number of objects leave no room.
         """
         object_id, manifest = signed.object_id, signed.manifest
@@ -265,9 +277,13 @@ class ContentStore:
         have = self._resumable.pop(object_id, 0)
         if self.usage_bytes() + manifest.size > self._quota_bytes:
             raise NoSpace(f"the quota of {self._quota_bytes} bytes has no room for {manifest.size}")
-        self.check_floor(max(0, manifest.size - have))
+        in_memory = fleeting and not have and self._memory.take(object_id, manifest.size)
+        if fleeting and not in_memory and self._memory.instead_of_disk:
+            raise NoSpace("no memory is left for live streams, and the disk would wear out")
+        if not in_memory:
+            self.check_floor(max(0, manifest.size - have))
         self.path(object_id, ".manifest").write_text(signed.token, "ascii")
-        fill = self._fills[object_id] = Fill(self, object_id, manifest, cached=cached)
+        fill = self._fills[object_id] = Fill(self, object_id, manifest, cached=cached, in_memory=in_memory)
         if cached:
             self._cached.add(object_id)
         else:
@@ -285,8 +301,9 @@ class ContentStore:
             raise NoSpace(f"{self._config.free_floor_bytes} bytes must stay free on the disk")
 
     def wrote(self, count: int) -> None:
-        """A fill has written so many bytes. For :class:`Fill`, one of which runs at a time."""
-        self.bytes_written_total += count
+        """A fill has written so many bytes to the disk. For :class:`Fill`, in its thread."""
+        with self._counting:
+            self.bytes_written_total += count
 
     def ended(self, fill: Fill, stored: StoredObject | None, left_bytes: int) -> None:
         """A fill has become an object, or left so many bytes to be resumed. For :class:`Fill`."""
@@ -299,6 +316,10 @@ class ContentStore:
             self._objects[fill.object_id] = stored
             self._sieve.add(fill.object_id)
             self.on_change((fill.object_id,), ())
+        elif self._memory.directory_of(fill.object_id) is not None:
+            for suffix in FILL_SUFFIXES:
+                self.path(fill.object_id, suffix).unlink(missing_ok=True)
+            self._memory.release(fill.object_id)
         elif left_bytes:
             self._resumable[fill.object_id] = left_bytes
 
@@ -348,7 +369,7 @@ class ContentStore:
     # ------------------------------------------------------------------ start
 
     def path(self, object_id: str, suffix: str = "") -> Path:
-        return self._directory / (object_id + suffix)
+        return (self._memory.directory_of(object_id) or self._directory) / (object_id + suffix)
 
     def _take_stock(self) -> None:
         """Find what a former run left; remove what cannot be used."""

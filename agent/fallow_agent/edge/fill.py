@@ -67,9 +67,14 @@ class Shelf(Protocol):
 class Fill:
     """Call :meth:`recover` first. It, :meth:`write` and :meth:`finish` may run in a thread, one at a time."""
 
-    def __init__(self, store: Shelf, object_id: str, manifest: Manifest, *, cached: bool = False) -> None:
-        """:param cached: see :meth:`~.content.ContentStore.begin`; kept with the object."""
+    def __init__(
+        self, store: Shelf, object_id: str, manifest: Manifest, *, cached: bool = False, in_memory: bool = False
+    ) -> None:
+        """:param cached: see :meth:`~.content.ContentStore.begin`; kept with the object.
+        :param in_memory: its files are in memory, and nothing of them counts for the disk.
+        """
         self.cached = cached
+        self._in_memory = in_memory
         self.object_id = object_id
         self.manifest = manifest
         self._store = store
@@ -142,12 +147,14 @@ class Fill:
         :raises NoSpace: there is no room for it.
         """
         self.manifest.verify_chunk(index, memoryview(data))
-        self._store.check_floor(len(data))
+        if not self._in_memory:
+            self._store.check_floor(len(data))
         start, _ = self.manifest.chunk_span(index)
         with self._using():
             try:
                 _pwrite(self._part, memoryview(data), start)
-                self._store.wrote(len(data))
+                if not self._in_memory:
+                    self._store.wrote(len(data))
                 os.pwrite(self._map, b"\x01", index)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -195,7 +195,7 @@ class Filler:
             progress(manifest.manifest.size)
             return
         try:
-            fill = self._content.begin(manifest)
+            fill = self._content.begin(manifest, fleeting=task.kind == "live")
         except NoSpace as error:
             raise FillFailed(error.detail, slug="no-space") from None
         try:

@@ -10,10 +10,11 @@ from fallow_wire.limits import CONTENT_IDS_MAX
 from fallow_wire.session import Content
 
 from fallow_agent.clock import Clock
-from fallow_agent.host.disk import free_bytes
+from fallow_agent.host.disk import DiskReader, free_bytes
 
 from .content import ContentConfig, ContentStore
 from .filling import FillConfig, Filler, filling_session
+from .memory import Memory
 from .pulling import Pulls
 
 
@@ -21,7 +22,7 @@ class Holdings:
     """Made in a running loop.
 
     :param download_bps: the download budget now. :param may_write: whether the disk may be written to now.
-    :param wears: whether it bears few writes. :param tell: takes what the scheduler shall know.
+    :param tell: takes what the scheduler shall know.
     """
 
     def __init__(
@@ -34,14 +35,16 @@ class Holdings:
         clock: Clock,
         download_bps: Callable[[], int],
         may_write: Callable[[], bool],
-        wears: Callable[[], bool],
         tell: Callable[[Content], None],
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.content = ContentStore(directory, config, lambda: free_bytes(directory))
+        self.disk = DiskReader(directory)
+        wears = self.disk.wears
+        memory = Memory.beside(directory, config.memory_bytes_max, instead_of_disk=wears)
+        self.content = ContentStore(directory, config, lambda: free_bytes(directory), memory)
         self._http = filling_session(filling)
         self.filler = Filler(self.content, self._http, key, clock, download_bps, filling)
-        self.pulls = Pulls(self.content, self.filler, clock, may_write, wears)
+        self.pulls = Pulls(self.content, self.filler, clock, may_write, lambda: wears)
         self._tell = tell
         self.content.on_change = self._whole_changed
         self.pulls.on_change = self._part_changed

@@ -110,6 +110,11 @@ class DiskReader:
         self._directory = directory
         self._medium = medium_of(directory)
 
+    @property
+    def wears(self) -> bool:
+        """A card or flash, which bears so many writes and no more."""
+        return self._medium in WORN_BY_WRITING
+
     def write_bytes_per_day(self, configured: int | None) -> int | None:
         """See the function."""
         try:

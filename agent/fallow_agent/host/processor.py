@@ -24,7 +24,7 @@ class ProcessorReader:
         _spare_percent()  # the first call starts the interval
 
     def read(self) -> Processor:
-        return Processor(self._cores, self._arch, _spare_percent(), _memory_free_bytes(), temperature_c())
+        return Processor(self._cores, self._arch, _spare_percent(), memory_free_bytes(), temperature_c())
 
 
 def _spare_percent() -> int:
@@ -35,7 +35,7 @@ def _spare_percent() -> int:
         return 0
 
 
-def _memory_free_bytes() -> int:
+def memory_free_bytes() -> int:
     try:
         return int(psutil.virtual_memory().available)
     except (OSError, RuntimeError):

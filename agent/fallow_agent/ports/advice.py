@@ -9,6 +9,7 @@ from fallow_wire.http import Problem
 from ..host.routes import HOME
 from . import IPV4
 from .claims import Situation
+from .opening import NO_ADDRESS
 
 _NAMES = {"pcp": "PCP", "natpmp": "NAT-PMP", "upnp": "UPnP"}
 _UNTIL_THEN = "Until then the device only gets tasks that need no connection from outside."
@@ -18,18 +19,20 @@ def advice(now: Situation) -> Problem | None:
     """The first thing to be done, or None: it is reached, or it is not known yet that it is not."""
     if now.reached:
         return None
-    blocked = now.seen is not None and "blocked" in (now.seen.ipv4, now.seen.ipv6)
+    blocked4 = now.seen is not None and now.seen.ipv4 == "blocked"
+    blocked = blocked4 or (now.seen is not None and now.seen.ipv6 == "blocked")
     if now.manual is not None:
         return _forwarded_in_vain(now.manual.port, now) if blocked else None
     if now.nat() == "carrier" or (now.seen is not None and now.seen.ipv4 == "carrier"):
         return _shared(now)
     if now.router is not None:
-        if now.grants.get(IPV4) is not None:
-            return _mapped_in_vain(now) if blocked else None
-        if not now.asks:
-            return _forward(now) if blocked else None
-        return _not_granted(now) if now.rounds else None
-    return _firewall(now) if blocked else None
+        if now.grants.get(IPV4) is not None and blocked4:
+            return _mapped_in_vain(now)
+        if now.grants.get(IPV4) is None and now.asks:
+            return _not_granted(now) if now.rounds else None
+        if now.grants.get(IPV4) is None and blocked:
+            return _forward(now)
+    return _firewall(now, by_ipv4=blocked4) if blocked else None
 
 
 def _shared(now: Situation) -> Problem:
@@ -40,6 +43,15 @@ def _shared(now: Situation) -> Problem:
             f"Your router's address, {now.external}, is not one of the internet.",
             f"Forward TCP {now.grants[IPV4].port} in that router to yours, or have it work as a mere modem (bridge "
             "mode). If you have only one router, ask your provider for a public IPv4 address.",
+        )
+    if any(why == NO_ADDRESS for _, why in now.refusals):
+        return _problem(
+            "no-public-address",
+            "Your router has no public address: your provider shares one among homes (carrier-grade NAT), or there is "
+            "a second router before yours",
+            "It says so itself, and refuses to open the port.",
+            "If there is a second router, such as a box of your provider's, have it work as a mere modem (bridge "
+            f"mode); if there is none, ask your provider for a public IPv4 address. {_UNTIL_THEN}",
         )
     return _problem(
         "carrier-nat",
@@ -99,7 +111,7 @@ def _forwarded_in_vain(port: int, now: Situation) -> Problem:
     )
 
 
-def _firewall(now: Situation) -> Problem:
+def _firewall(now: Situation, *, by_ipv4: bool) -> Problem:
     if now.firewall:
         return _problem(
             "port-open-in-vain",
@@ -107,7 +119,7 @@ def _firewall(now: Situation) -> Problem:
             f"TCP {now.port} was opened for the time in which the device runs.",
             "Look for a firewall before this device or at your provider that stops connections from outside.",
         )
-    where = "in the firewall of this device" if IPV4 in now.own else "for IPv6 in your router's firewall"
+    where = "in the firewall of this device" if by_ipv4 else "for IPv6 in your router's firewall"
     return _problem(
         "firewall",
         "A firewall keeps connections from outside away",

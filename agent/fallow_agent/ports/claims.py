@@ -97,7 +97,12 @@ def nat_of(address: str | None) -> str:
 
 
 def is_ipv4(text: str) -> bool:
+    return ":" not in text
+
+
+def is_loopback(host: str) -> bool:
+    """True for a host that is this machine."""
     try:
-        return ipaddress.ip_address(text).version == 4
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
+        return host == "localhost"

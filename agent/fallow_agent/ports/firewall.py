@@ -48,9 +48,8 @@ class Firewall:
             _log.warning("OpenWrt's firewall could not be told to let TCP %d in: is the agent root?", port)
 
     async def close(self) -> None:
-        if self.opened:
-            self.opened = False
-            await self._tell("delete", {"name": SERVICE})
+        self.opened = False
+        await self._tell("delete", {"name": SERVICE})
 
     async def _tell(self, method: str, what: dict[str, object]) -> bool:
         ubus = shutil.which(PROGRAM)

@@ -140,8 +140,9 @@ class Keeper:
         before = opening.held(now)
         after = self._openings[family] = opening.after(outcome, now)
         held = after.held(now)
-        if held != before or after.rounds != opening.rounds:
-            if held is not None:
+        news = _way_in(held) != _way_in(before)
+        if news or after.rounds != opening.rounds:
+            if held is not None and news:
                 _log.info("the home router has opened TCP %d (%s) by %s", held.port, family, held.by)
             elif after.rounds == 1 and opening.rounds == 0:
                 _log.info("the home router does not open a port (%s): %s", family, after.refusals or "no answer")
@@ -171,3 +172,8 @@ class Keeper:
                 _log.info("the home router did not take the port back in time; it closes it later")
         if held:
             self._changed()
+
+
+def _way_in(grant: Grant | None) -> tuple[str, str | None, int] | None:
+    """What others hear of: that a lease was prolonged is no news."""
+    return None if grant is None else (grant.by, grant.address, grant.port)

@@ -16,7 +16,7 @@ from ..host.environment import os_name
 from ..host.igd import Finder
 from . import IPV4, IPV6, pcp
 from .advice import advice
-from .claims import Situation, is_reached
+from .claims import Situation, is_loopback, is_reached
 from .firewall import Firewall, firewall_here
 from .keeper import Keeper
 from .opening import external_ports
@@ -26,7 +26,6 @@ from .upnp import Upnp
 
 PORTS = "ports"
 """Name of the status's member."""
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 class Reach:
@@ -54,7 +53,7 @@ class Reach:
         self._changed = changed
         self._seed = hashlib.sha256(b"fallow-ports-v1\n" + key.seed).digest()
         self._manual = service.advertise_address is not None or service.advertise_port != 0
-        here = any(host.startswith(_LOOPBACK) for host in (*service.bind, URL(scheduler).host or ""))
+        here = any(is_loopback(host) for host in (*service.bind, URL(scheduler).host or ""))
         self._asks = service.open_ports and not self._manual and not here
         self._firewall = firewall or firewall_here()
         self._upnp = Upnp(find)
@@ -76,8 +75,9 @@ class Reach:
     async def release(self) -> None:
         """Nobody is to come in any more."""
         await self._keeper.release()
-        if self._firewall is not None:
+        if self._firewall is not None and self._firewall.opened:
             await self._firewall.close()
+            self._changed()
 
     async def close(self) -> None:
         await self._upnp.close()
@@ -114,15 +114,15 @@ class Reach:
         now, opening = self._look(), self._keeper.opening(IPV4)
         return Situation(
             port,
-            now.own,
-            now.router,
-            self._advertised(port, now) if self._manual else None,
-            self._keeper.grants(),
-            self._firewall is not None and self._firewall.opened,
-            self._asks,
-            0 if opening is None else opening.rounds,
-            () if opening is None else opening.refusals,
-            self._seen,
+            own=now.own,
+            router=now.router,
+            manual=self._advertised(port, now) if self._manual else None,
+            grants=self._keeper.grants(),
+            firewall=self._firewall is not None and self._firewall.opened,
+            asks=self._asks,
+            rounds=0 if opening is None else opening.rounds,
+            refusals=() if opening is None else opening.refusals,
+            seen=self._seen,
         )
 
     def _advertised(self, port: int, now: Place) -> ServicePort:

@@ -1,5 +1,7 @@
 """Tasks that the scheduler assigns: each kind in its lane, drops at once, and told about until the scheduler knows.
 
+Live streams take no turns (:mod:`.live`).
+
 What a task came to is kept until the scheduler has forgotten the task too, so that a session that broke in between
 costs no result.
 """
@@ -18,6 +20,7 @@ from fallow_wire.manifest import SignedManifest, verify_manifest
 from fallow_wire.session import Task, TaskStatus
 
 from .lanes import Lane, Outcome, Work
+from .live import LIVE, LiveStreams
 
 REMEMBERED_MAX = 200
 """Results kept for a scheduler that comes back; the oldest finished ones go first."""
@@ -79,10 +82,21 @@ def fills_of(content: Content, fill: Fill, hold: Fill, keys: Callable[[], dict[s
 class TaskRunner:
     """:param works: what this device does, by kind of task. :param send: tells the scheduler, if there is a session."""
 
-    def __init__(self, content: Content, works: Mapping[str, Work], send: Callable[[TaskStatus], None]) -> None:
+    def __init__(
+        self,
+        content: Content,
+        works: Mapping[str, Work],
+        send: Callable[[TaskStatus], None],
+        live: LiveStreams | None = None,
+    ) -> None:
         self._content = content
         self._send = send
-        self._lanes = {kind: Lane(work, self._note, PROGRESS_S) for kind, work in works.items()}
+        self._lanes: dict[str, Lane | LiveStreams] = {
+            kind: Lane(work, self._note, PROGRESS_S) for kind, work in works.items()
+        }
+        if live is not None:
+            self._lanes[LIVE] = live
+            live.tell = self._note
         self._statuses: OrderedDict[str, TaskStatus] = OrderedDict()
 
     # -------------------------------------------------------------- orders
@@ -90,7 +104,7 @@ class TaskRunner:
     def take(self, task: Task) -> None:
         """A task has come; perhaps again, after a session broke."""
         known = self._statuses.get(task.id)
-        if known is not None and known.status != "failed":
+        if known is not None and known.status != "failed" and task.kind != LIVE:
             self._send(known)
             return
         if task.kind == "drop":

@@ -40,7 +40,7 @@ def tasks_list(context: Context) -> None:
     """List your tasks."""
     found = call(context, Scheduler.tasks)
     if not context.out.as_json:
-        found = [{**task, "what": task.get("object") or task.get("parameters", {}).get("target")} for task in found]
+        found = [{**task, "what": task.get("object") or _target(task)} for task in found]
     context.out.rows(found, COLUMNS)
 
 
@@ -80,6 +80,7 @@ def tasks_show(context: Context, task_id: str) -> None:
 @click.option("--port", type=int, help="Port of a tcp probe: 80, 443, 8080 or 8443.")
 @click.option("--family", type=click.Choice(["ipv4", "ipv6"]), help="Measure by this family of addresses only.")
 @click.option("--count", type=click.IntRange(1, 5), help="Measure so often on each device, a second apart.")
+@click.option("--playlist", help="Address of a live stream's playlist, below a site of yours.")
 @click.option("--parameter", "more", multiple=True, metavar="NAME=VALUE", help="A further parameter of the kind.")
 @at_scheduler
 @pass_context
@@ -98,10 +99,13 @@ def tasks_add(
     \b
     Examples:
       fallow tasks add fill --object <id> --replicas 4 --region DE --region AT
+      fallow tasks add live --playlist https://origin.example/live/index.m3u8 --replicas 8
       fallow tasks add probe --test http --target https://www.example.org/ --replicas 10 --count 3
     """
     if kind in ("fill", "drop") and object_id is None:
         raise click.UsageError("a fill or drop needs --object")
+    if kind == "live" and given["playlist"] is None:
+        raise click.UsageError("a live task needs --playlist")
     deadline = None if minutes is None else int(time.time()) + minutes * 60
     needs, parameters = _needs(given), _parameters(given, more)
     found = call(
@@ -114,6 +118,12 @@ def tasks_add(
         found = {name: _listed(item) if name in ("needs", "parameters") else item for name, item in found.items()}
         found.pop("placements", None)
     context.out.members(found)
+
+
+def _target(task: dict[str, Any]) -> str | None:
+    parameters = task.get("parameters", {})
+    found: str | None = parameters.get("target") or parameters.get("address")
+    return found
 
 
 def _needs(given: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +145,9 @@ def _whole(value: float | None, unit: int) -> int | None:
 
 def _parameters(given: dict[str, Any], more: tuple[str, ...]) -> dict[str, str]:
     named = {
-        name: str(given[name]) for name in ("test", "target", "port", "family", "count") if given[name] is not None
+        name: str(given[name])
+        for name in ("test", "target", "port", "family", "count", "playlist")
+        if given[name] is not None
     }
     for text in more:
         name, equals, value = text.partition("=")
@@ -233,5 +245,6 @@ def tasks_cancel(context: Context, task_id: str) -> None:
 
 
 def _listed(named: dict[str, Any]) -> str:
-    texts = {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in named.items()}
-    return ", ".join(f"{name}={text}" for name, text in texts.items() if text)
+    """What is asked for; what is not is left out."""
+    texts = {name: ",".join(value) if isinstance(value, list) else value for name, value in named.items()}
+    return ", ".join(f"{name}={text}" for name, text in texts.items() if text not in ("", 0, "none"))

@@ -165,6 +165,18 @@ class Catalogue:
             rows = (await connection.execute(query)).mappings().all()
         return list({row["object_id"]: PublishedObject(**row) for row in rows}.values())
 
+    async def unused_mirrored(self) -> list[tuple[str, str]]:
+        """Object and publisher of what was mirrored and no path stands for."""
+        own = tables.objects.c
+        paths = select(tables.mirrored.c.path).where(
+            tables.mirrored.c.object_id == own.object_id, tables.mirrored.c.publisher == own.publisher
+        )
+        async with self._database.read() as connection:
+            rows = await connection.execute(
+                select(own.object_id, own.publisher).where(own.mirrored.is_(True), ~paths.exists())
+            )
+            return [(row.object_id, row.publisher) for row in rows]
+
     async def known(self, object_ids: Iterable[str]) -> set[str]:
         """Those of ``object_ids`` that somebody publishes."""
         ids = list(object_ids)

@@ -35,6 +35,9 @@ from .origin import Origin
 from .sites import Site, Sites
 
 PAGE_OBJECTS_MAX = 1000
+PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
+_ASK_AGAIN = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
+"""Where a path leads may change by the minute, so no cache may keep it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,15 @@ class Insight(Protocol):
     async def is_funded(self, publisher: str) -> bool: ...
 
 
+class PlaylistSource(Protocol):
+    """What of a site is a playlist of a video: it is written anew for players, see :mod:`fallow_server.streaming`."""
+
+    def is_playlist(self, path: str) -> bool: ...
+
+    async def text(self, site: Site, path: str) -> str | None:
+        """None when players are to ask the origin."""
+
+
 class CatalogueService:
     """The catalogue's routes, and the owner of its collaborators.
 
@@ -77,6 +89,7 @@ class CatalogueService:
         self.origin = Origin(config)
         self.mirror = Mirror(config, self.catalogue, self.sites, self.origin, clock)
         self.insight: Insight | None = None
+        self.playlists: PlaylistSource | None = None
 
     async def start(self) -> None:
         await self.catalogue.start()
@@ -237,14 +250,17 @@ class CatalogueService:
             raise refusal(400, "bad-path", "This path cannot be asked of an origin", remedy="Leave out dot segments.")
         object_id = None
         if path is not None and not query:
-            object_id = await self.mirror.object_of(site, path)
+            if self.playlists is not None and self.playlists.is_playlist(path):
+                text = await self.playlists.text(site, path)
+                if text is not None:
+                    return web.Response(text=text, content_type=PLAYLIST_TYPE, headers=_ASK_AGAIN)
+            else:
+                object_id = await self.mirror.object_of(site, path)
         if path is not None and object_id is not None:
             location = f"{self._public_url}/o/{object_id}/{quoted(last_segment(path))}"
         else:
             location = site.origin + raw + (f"?{query}" if query else "")
-        # Where a path leads may change by the minute, so no cache may keep it.
-        headers = {"Location": location, "Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
-        return web.Response(status=302, headers=headers)
+        return web.Response(status=302, headers={"Location": location, **_ASK_AGAIN})
 
 
 def object_id_of(request: web.Request) -> str:

@@ -18,13 +18,16 @@ class Config:
     ``address_tables``: files that tell the AS and the country of an address (CSV or CSV.gz of ``start,end,asn,name`` or
     ``start,end,country``); of each kind the first that knows an address counts. Without, nobody is near anybody.
     ``redirect_bytes_min``: smaller objects come from the origin, for a redirect costs more than their bytes.
-    ``assumed_bps_max``: what a routed request is counted with until the device's next heartbeat.
+    ``assumed_bps_max``: what a routed request needs of a device, at most; with four of them a film of 2 GiB is there
+    in half an hour. It is booked with so much, gets whatever the line has, and lets others be sent there too.
     ``consumer_tickets_burst``, ``consumer_tickets_per_s``: of one address (an IPv6 /64); a home behind one address
     stays well below, one script does not drain a publisher's escrow.
     ``consumer_bytes_burst``, ``consumer_bytes_per_s``: of what such tickets allow. Each locks its worst case in the
     escrow for two days, used or not, and those of large objects are few but dear: one address gets four tickets for the
     largest object at once, and more per second than its line can take. Beyond, it is served by the origin.
     ``consumers_max``: addresses remembered for that; the oldest are forgotten first.
+    ``asked_again_s``: who asks for the same object again within so long is sent to another device: longer than players
+    wait before they try again, and shorter than a consumer who wants it twice.
     ``transfers_max``: from the origin at once; each holds a file and about half a MiB.
     ``transfers_per_consumer_max``: of those, for one address (an IPv6 /64); one that reads slowly must leave places.
     ``stall_s_max``: a consumer that takes nothing for so long is cut.
@@ -42,12 +45,13 @@ class Config:
     crowd_sources_max: int = 16
     address_tables: tuple[str, ...] = ()
     redirect_bytes_min: int = 1
-    assumed_bps_max: int = 10_000_000
+    assumed_bps_max: int = 2_500_000
     consumer_tickets_burst: int = 600
     consumer_tickets_per_s: float = 10
     consumer_bytes_burst: int = 256 * 2**30
     consumer_bytes_per_s: int = 256 * 2**20
     consumers_max: int = 50_000
+    asked_again_s: float = 30
     transfers_max: int = 1000
     transfers_per_consumer_max: int = 100
     stall_s_max: float = 60

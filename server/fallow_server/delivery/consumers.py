@@ -1,4 +1,4 @@
-"""How many tickets one consumer may ask for, and for how many bytes."""
+"""What is remembered of consumers for a while: how much they asked for, and where they were just sent."""
 
 from __future__ import annotations
 
@@ -39,3 +39,28 @@ class ConsumerLimit:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
         return self._buckets[key]
+
+
+class LastSent:
+    """To which device each consumer was sent last for an object, in bounded memory.
+
+    Whoever asks again within seconds did not get it there: players do so when a segment does not come, downloads when
+    they break off. Several behind one address look like one who asks again; they are spread, which harms nobody.
+    """
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._sent: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+
+    def device(self, address: str, object_id: str) -> str | None:
+        device_id, until = self._sent.get((address, object_id), (None, 0.0))
+        return device_id if self._clock.monotonic() < until else None
+
+    def note(self, address: str, object_id: str, device_id: str) -> None:
+        key, now = (address, object_id), self._clock.monotonic()
+        self._sent[key] = (device_id, now + self._config.asked_again_s)
+        self._sent.move_to_end(key)
+        # Oldest first: an address is kept no longer than it is used.
+        while len(self._sent) > self._config.consumers_max or next(iter(self._sent.values()))[1] <= now:
+            self._sent.popitem(last=False)

@@ -10,6 +10,7 @@ from fallow_wire.session import Heartbeat, TaskStatus
 
 from ..clock import Clock
 from ..fleet.live import Fleet, LiveDevice
+from ..scheduling.bookings import Bookings
 from ..scheduling.filters import Config, Request, routing_refusal
 from ..scheduling.holders import Draw, Holders
 from ..scheduling.places import NOWHERE, Place
@@ -22,7 +23,7 @@ PLACED_AT_ONCE = 100
 
 
 class Devices:
-    """Views of connected devices, an index of who holds what, and the requests that no heartbeat shows yet.
+    """Views of connected devices, an index of who holds what, and the requests that they were promised to.
 
     ``committed``: bytes of unfinished fills by device; ``tasks`` writes it.
 
@@ -36,7 +37,7 @@ class Devices:
         self._place_of = place_of
         self._holders = Holders()
         self._places: dict[str, Place] = {}
-        self._routed: dict[str, tuple[int, int]] = {}
+        self._bookings = Bookings()
         self._heartbeats: dict[str, Heartbeat | None] = {}
         fleet.observers.append(self)
 
@@ -45,7 +46,7 @@ class Devices:
         beat = device.heartbeat
         if beat is None:
             return None
-        routed_bps, routed_requests = self._routed.get(device.device_id, (0, 0))
+        routed_bps, routed_requests = self._bookings.booked(device.device_id)
         return DeviceView(
             device_id=device.device_id,
             owner=device.owner,
@@ -126,9 +127,8 @@ class Devices:
         return sorted(chosen, key=lambda choice: (pools.index(choice.pool), draw()))
 
     def note_routed(self, device_id: str, bps: int) -> None:
-        """A consumer was sent to the device; it counts until the next heartbeat shows what became of it."""
-        had_bps, had = self._routed.get(device_id, (0, 0))
-        self._routed[device_id] = (had_bps + bps, had + 1)
+        """A consumer was sent to the device; it counts until heartbeats show that it is over."""
+        self._bookings.book(device_id, bps)
 
     async def place_anew(self) -> None:
         """Find again where every device is: what is known of addresses changed."""
@@ -165,7 +165,7 @@ class Devices:
         # A dial-back reports too, and shows nothing of the line.
         if heartbeat is not self._heartbeats.get(device_id):
             self._heartbeats[device_id] = heartbeat
-            self._routed.pop(device_id, None)
+            self._bookings.heard(device_id, heartbeat.connections if heartbeat is not None else 0)
 
     def _join(self, device: LiveDevice) -> None:
         place = self._place_of(device.remote_address)
@@ -175,7 +175,7 @@ class Devices:
     def _forget(self, device_id: str) -> None:
         self._holders.leave(device_id)
         self._places.pop(device_id, None)
-        self._routed.pop(device_id, None)
+        self._bookings.forget(device_id)
         self._heartbeats.pop(device_id, None)
 
 

@@ -24,7 +24,7 @@ from ..scheduling.routing import Choice, assumed_bps
 from ..scheduling.views import DeviceView
 from ..signing import SigningKeys
 from .config import Config
-from .consumers import ConsumerLimit
+from .consumers import ConsumerLimit, LastSent
 from .crowds import Crowds, views_of
 from .devices import Devices
 from .escrow import Escrow, Reservations
@@ -122,6 +122,7 @@ class Router:
             config, keys, self.escrow, link, clock, line_of=self._line_of, pool_of=self._pseudonyms.pool
         )
         self._limit = ConsumerLimit(config, clock)
+        self._last_sent = LastSent(config, clock)
 
     def consumer(self, address: str) -> Consumer:
         """:param address: as the connection or a trusted proxy says it."""
@@ -164,9 +165,10 @@ class Router:
         if in_crowd and wanted.manifest is not None:
             await self.crowds.spread(held.object_id, quoted(wanted.name), wanted.manifest, held.size)
             count = max(count, self._config.crowd_sources_max)
-        chosen = self.devices.choose(
-            request, count, self._config.filters, self._draw, consumer.place, self._distances.near(consumer.place)
-        )
+        before = self._last_sent.device(consumer.address, held.object_id) if count == 1 else None
+        chosen = self._choose(request, count, consumer, before)
+        if not chosen and before is not None:
+            chosen = self._choose(request, count, consumer)  # it is the only one
         if in_crowd and len(chosen) < count:
             chosen += self._holding_in_part(request, count - len(chosen))
         if not chosen:
@@ -194,9 +196,11 @@ class Router:
             ticket = await self.issuer.issue(device_id, order)
             if url is None or ticket is None:
                 break
-            self.devices.note_routed(device_id, assumed)
+            self.devices.note_routed(device_id, min(assumed, choice.device.remaining_up_bps))
             round_trip_ms = self._distances.round_trip_ms(consumer.place, choice.device.place)
             routed.append(Routed(device_id, url + path, ticket, round_trip_ms))
+        if count == 1 and routed:
+            self._last_sent.note(consumer.address, held.object_id, routed[0].device_id)
         return routed
 
     def _holding_in_part(self, request: Request, count: int) -> list[Choice[DeviceView]]:
@@ -208,6 +212,14 @@ class Router:
                 by_line.setdefault(self.devices.line(view.device_id) or view.device_id, view)
         fit = list(by_line.values())
         return [Choice(view, -(-1000 // len(fit)), CROWD) for view in fit[:count]]
+
+    def _choose(
+        self, request: Request, count: int, consumer: Consumer, without: str | None = None
+    ) -> list[Choice[DeviceView]]:
+        near = self._distances.near(consumer.place)
+        return self.devices.choose(
+            request, count, self._config.filters, self._draw, consumer.place, near, without=without
+        )
 
     async def run(self) -> None:
         """Follow the tables of addresses, until cancelled."""

@@ -29,8 +29,7 @@ class Books:
 
 
 def bookable_bytes(forecast_up_bps: Floats, booked_share: float) -> Floats:
-    """What each hour may be booked with. A tenth of all hours falls below the forecast: booked in full, a device would
-    be promised away 17 times a week."""
+    """What each hour is reckoned with."""
     return (forecast_up_bps * np.float32(booked_share * HOUR_S / 8)).astype(np.float32)
 
 

@@ -11,8 +11,8 @@ PARTS = ("served", "distance", "risk", "fill", "disk")
 @dataclass(frozen=True, slots=True)
 class Config:
     """
-    ``booked_share``: of the forecast, so much is booked. The forecast is exceeded by the household in a tenth of the
-    hours, which would be 17 overruns a week.
+    ``booked_share``: of the forecast, so much is reckoned with. A copy is no promise: routing makes those, within less.
+    With half, a fleet near its limits got too few copies to send each request where a line is free.
     ``overrun_price``: what a byte costs in an hour that is booked to the full; it grows with the square of what is
     booked, so that a round spreads over lines. Above 1/3 a byte more could lower the value of a copy.
     ``fill_price``: of a byte that fills a copy, in the hour of most demand. ``quiet_discount``: how much cheaper it is
@@ -28,7 +28,7 @@ class Config:
     ``drop_share``: of the copies beyond the wanted ones, dropped in one round.
     """
 
-    booked_share: float = 0.5
+    booked_share: float = 1.0
     overrun_price: float = 0.3
     fill_price: float = 1.0
     quiet_discount: float = 0.75

@@ -30,9 +30,12 @@ class Distances:
         if consumer.country is None or device.country is None or not 0 < round_trip_ms <= ROUND_TRIP_MS_MAX:
             return
         known = self._known.setdefault(consumer.country, {})
-        had = known.get(device.country, round_trip_ms)
-        known[device.country] = had + (round_trip_ms - had) / WEIGHT
-        self._near.pop(consumer.country, None)
+        had = known.get(device.country)
+        now = round_trip_ms if had is None else had + (round_trip_ms - had) / WEIGHT
+        known[device.country] = now
+        # Not for every report: to sort all countries anew took a quarter of a request's time.
+        if had is None or band(had) != band(now):
+            self._near.pop(consumer.country, None)
 
     def round_trip_ms(self, consumer: Place, device: Place) -> int | None:
         """What is to be expected, or None where nobody has told."""

@@ -195,10 +195,10 @@ class _Round:
             ranks = values + self._promise(one, devices)
             ranks[self._room[devices] < self._objects.size_bytes[one]] = -np.inf
             bounds[block] = ranks
-            first = int(bounds.argmax())
-            found = np.flatnonzero(block == first)
-            if len(found) and bounds[first] > -np.inf:
-                return _Candidate(first, float(values[found[0]]), parts[found[0]])
+            first = int(ranks.argmax())
+            # Not whose bound is the highest: of many that are equal it may never be in the block.
+            if ranks[first] > -np.inf and ranks[first] >= bounds.max():
+                return _Candidate(int(block[first]), float(values[first]), parts[first])
 
     def _second(self, one: int, pool: _Pool) -> _Candidate | None:
         """Of homes that have a copy already, once no other is left."""

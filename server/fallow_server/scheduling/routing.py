@@ -161,6 +161,6 @@ def _left(candidate: Candidate) -> int:
 
 
 def assumed_bps(size_bytes: int, heartbeat_s: int, bps_max: int) -> int:
-    """What a routed request is counted with until the next heartbeat shows it: its bytes over one heartbeat, capped,
-    for a small object is served in a moment and a large one at the line's share."""
+    """What a routed request needs of a device: its bytes over one heartbeat, capped, for a small object is served in a
+    moment and a large one takes its time."""
     return min(bps_max, size_bytes * 8 // max(1, heartbeat_s))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
+from .bookings import bookable_bps
 from .needs import ANY_PORT, Needs
 from .places import NOWHERE, Place
 
@@ -20,8 +21,9 @@ class DeviceView:
     ``service_urls``: addresses that a dial-back has proven; ``reachability`` says in a word of
     :data:`fallow_wire.session.REACH` what stands before them, or in the way. ``idle_up_bps``: what the household leaves
     of the line, ``own_up_bps`` of which Fallow itself uses. ``disk_free_bytes``: room under the owner's quota and on
-    the disk. ``committed_bytes``: fills that were assigned and are not on the disk yet. ``routed_bps`` and
-    ``routed_requests``: what was sent to it since the heartbeat, which the heartbeat therefore does not show.
+    the disk. ``committed_bytes``: fills that were assigned and are not on the disk yet. ``routed_bps``: what consumers
+    were sent to it for and is not over, as far as is known; ``routed_requests``: since the heartbeat, which therefore
+    does not show them.
     ``place``: where its line is.
     """
 
@@ -49,8 +51,9 @@ class DeviceView:
 
     @property
     def remaining_up_bps(self) -> int:
-        """Idle upload that nobody uses yet."""
-        return max(0, self.idle_up_bps - self.own_up_bps - self.routed_bps)
+        """What may still be promised of the idle upload, by what is idle now and foreseen for this hour."""
+        foreseen = self.forecast_idle_up_bps[0] if self.forecast_idle_up_bps else self.idle_up_bps
+        return max(0, bookable_bps(self.idle_up_bps, foreseen) - self.routed_bps)
 
     @property
     def disk_room_bytes(self) -> int:

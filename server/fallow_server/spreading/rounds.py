@@ -8,6 +8,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from fallow_wire.session import TaskStatus
 
@@ -17,6 +18,7 @@ from ..delivery.devices import Devices
 from ..fleet.live import LiveDevice
 from ..scheduling.costs import PARTS
 from ..scheduling.demand import Demands
+from ..scheduling.explanation import SCORED_MAX
 from ..scheduling.filters import Config as FilterConfig
 from ..scheduling.gathering import Gathering
 from ..scheduling.presence import Presence
@@ -25,16 +27,19 @@ from ..tasks.copies import FILL, SHED, SPREAD
 from ..tasks.driver import TaskDriver
 from ..tasks.kinds import Order
 from ..tasks.placing import coming_by_object
-from ..tasks.states import PlacementState
 from .answering import Answer, Task, reckoned
 from .config import Config
 
-LINGERS_S = 3600
-"""A copy is made within the hour, or another round may have chosen better."""
+LINGERS_S = 6 * 3600
+"""Of a task: what a line has not fetched by then is for another evening, and perhaps for another device."""
+FAILURES_MAX = 10_000
+"""Remembered; a device that fails at everything is soon asked for nothing."""
 
 _log = logging.getLogger(__name__)
 
 
+Parts = dict[str, float]
+_Wanted = tuple[str, str, Order]
 Move = tuple[str, str]
 """An object, and the device that is to hold it, or to drop it."""
 
@@ -84,6 +89,8 @@ class Spreading:
         self._clock = clock
         self._presence = Presence()
         self._waiting: set[str] = set()
+        # Of object and device, oldest first: when, monotonic.
+        self._failures: dict[tuple[str, str], float] = {}
         self._before: Gathering | None = None
         self._lost_copies = 0
         self._soon = asyncio.Event()
@@ -108,6 +115,13 @@ class Spreading:
     async def task_status(self, device_id: str, status: TaskStatus) -> None:
         """A device that puts a copy off says why (its day's writing is used up, the line is the household's), and gets
         no further ones until it goes on."""
+        if status.status == "failed":
+            task = self._driver.task(status.id)
+            if task is not None and task.object_id and device_id in task.placements:
+                self._failures.pop((task.object_id, device_id), None)
+                self._failures[(task.object_id, device_id)] = self._clock.monotonic()
+                if len(self._failures) > FAILURES_MAX:
+                    del self._failures[next(iter(self._failures))]
         if status.status in ("accepted", "running") and status.reason:
             self._waiting.add(device_id)
         else:
@@ -122,18 +136,17 @@ class Spreading:
     # -------------------------------------------------------------- rounds
 
     async def run(self) -> None:
-        """Until cancelled."""
-        while True:
+        """Until cancelled; ends at once where rounds are turned off."""
+        while self._config.every_s:
             try:
-                async with asyncio.timeout(self._config.every_s or None):
+                async with asyncio.timeout(self._config.every_s):
                     await self._soon.wait()
                     # What comes with it is dealt with in the same round.
                     await asyncio.sleep(self._config.soon_s)
             except TimeoutError:
                 pass
             try:
-                if self._config.every_s:
-                    await self.round()
+                await self.round()
             except Exception:  # noqa: BLE001  # the outermost loop of placement
                 _log.exception("a round of placement failed; the next one is in %s s", self._config.every_s)
 
@@ -154,8 +167,7 @@ class Spreading:
             drawn = int.from_bytes(os.urandom(4), "big") if seed is None else seed
             answer = await reckoned(Task(question, self._config, room, drawn))
             fills, drops = _moves(answer.fills, gathering), _moves(answer.drops, gathering)
-            await self._spread(answer, fills, gathered)
-            await self._shed(drops, gathered)
+            await self._driver.create_all([*self._spread(answer, fills, gathered), *self._shed(drops, gathered)])
             objects = list(gathering.objects)
             self.last = Round(
                 now,
@@ -171,6 +183,10 @@ class Spreading:
             )
             if len(fills) >= room:
                 self._soon.set()
+            _log.info(
+                "placement: %d devices, %d objects, %d copies to make and %d to drop, in %.1f s",
+                self.last.devices, self.last.objects, len(fills), len(drops), self.last.seconds,
+            )  # fmt: skip
             return self.last
 
     def _open_count(self) -> int:
@@ -217,49 +233,70 @@ class Spreading:
             gathering.add_device(view, share, self._devices.line(name), name in self._waiting)
 
     def _failed(self) -> dict[str, set[str]]:
-        """Devices that failed at an object lately, as far as open tasks remember."""
-        now, found = self._clock.now(), dict[str, set[str]]()
-        for task in self._driver.open_tasks():
-            for placement in task.placements.values():
-                if placement.state is PlacementState.FAILED and now - placement.moved_at < self._config.failed_s:
-                    found.setdefault(task.object_id, set()).add(placement.device_id)
+        """Devices that failed at an object lately."""
+        found: dict[str, set[str]] = {}
+        for (object_id, device_id), at in self._failures.items():
+            if self._clock.monotonic() - at < self._config.failed_s:
+                found.setdefault(object_id, set()).add(device_id)
         return found
 
     # -------------------------------------------------------------- what is to be done
 
-    async def _spread(self, answer: Answer, fills: tuple[Move, ...], gathered: _Gathered) -> None:
+    def _spread(self, answer: Answer, fills: tuple[Move, ...], gathered: _Gathered) -> Iterator[_Wanted]:
         # What a publisher's own task lacks, that task places.
         placing = {task.object_id for task in self._driver.open_tasks() if task.kind == FILL}
-        chosen: dict[str, set[str]] = {}
-        worth: dict[str, list[float]] = {}
+        chosen: dict[str, dict[str, Parts]] = {}
         for number, (object_id, device_id) in enumerate(fills):
             if not (answer.minimum[number] and object_id in placing):
-                chosen.setdefault(object_id, set()).add(device_id)
-                sums = worth.setdefault(object_id, [0.0] * len(PARTS))
-                for part in range(len(PARTS)):
-                    sums[part] += answer.parts[number * len(PARTS) + part]
+                parts = answer.parts[number * len(PARTS) : (number + 1) * len(PARTS)]
+                chosen.setdefault(object_id, {})[device_id] = dict(zip(PARTS, parts, strict=True))
         for object_id, devices in chosen.items():
-            parts = {f"{name}_bytes": str(round(one)) for name, one in zip(PARTS, worth[object_id], strict=True)}
-            await self._create(SPREAD, gathered.wanted[object_id], devices, parts)
+            worth = {f"{part}_bytes": str(round(sum(one[part] for one in devices.values()))) for part in PARTS}
+            yield self._task(SPREAD, gathered, object_id, devices, worth)
 
-    async def _shed(self, drops: tuple[Move, ...], gathered: _Gathered) -> None:
-        chosen: dict[str, set[str]] = {}
+    def _shed(self, drops: tuple[Move, ...], gathered: _Gathered) -> Iterator[_Wanted]:
+        chosen: dict[str, dict[str, Parts]] = {}
         for object_id, device_id in drops:
-            chosen.setdefault(object_id, set()).add(device_id)
+            chosen.setdefault(object_id, {})[device_id] = {}
         for object_id, devices in chosen.items():
-            await self._create(SHED, gathered.wanted[object_id], devices, {})
+            yield self._task(SHED, gathered, object_id, devices, {})
 
-    async def _create(self, kind: str, one: PublishedObject, devices: set[str], worth: dict[str, str]) -> None:
+    def _task(
+        self, kind: str, gathered: _Gathered, object_id: str, devices: dict[str, Parts], worth: dict[str, str]
+    ) -> _Wanted:
+        one = gathered.wanted[object_id]
         order = Order(
             replicas=len(devices),
-            object_id=one.object_id,
+            object_id=object_id,
             size_bytes=one.size,
             needs=COPY,
             parameters=worth,
             lifetime_s=LINGERS_S,
             devices=frozenset(devices),
+            decision=_decision(self._clock.now(), gathered.gathering, one.size, devices),
         )
-        await self._driver.create(kind, one.publisher, order)
+        return kind, one.publisher, order
+
+
+def _decision(now: int, gathering: Gathering, size_bytes: int, devices: dict[str, Parts]) -> dict[str, Any]:
+    """As ``GET /v1/tasks/{id}/why`` tells it; the whole fleet was considered. Parts are in thousandths of the object's
+    size: a copy of value 1000 serves its own size once more than it costs."""
+
+    def score(parts: Parts) -> dict[str, int]:
+        value = 2 * parts.get("served", 0) - sum(parts.values())
+        return {name: round(one * 1000 / size_bytes) for name, one in {"value": value, **parts}.items()}
+
+    return {
+        "decided_at": now,
+        "wanted": len(devices),
+        "considered": len(gathering.devices),
+        "refused": {reason: {"devices": count, "for_example": []} for reason, count in sorted(gathering.unfit.items())},
+        "candidates": len(gathering.devices) - sum(gathering.unfit.values()),
+        "best": [
+            {"device": name, "chosen": True, "score_permille": score(parts)}
+            for name, parts in list(devices.items())[:SCORED_MAX]
+        ],
+    }
 
 
 def _by_turns(pairs: array[int]) -> Iterator[tuple[int, int]]:

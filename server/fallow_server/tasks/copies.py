@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Set
 
-from fallow_wire.keys import PublicKey
-from fallow_wire.session import Source, Task
+from fallow_wire.session import Task
 
-from ..catalogue.names import quoted
 from ..catalogue.objects import Catalogue
 from ..delivery.devices import Devices
-from ..delivery.pseudonym import family_of
-from ..delivery.tickets import Order as TicketOrder
-from ..delivery.tickets import TicketIssuer
 from ..fleet.live import LiveDevice
 from ..http import refusal
-from ..scheduling.filters import url_for
 from ..scheduling.needs import Needs
 from ..scheduling.views import COPY, Demand
 from .config import Config
 from .kinds import Order, TaskRequest
 from .model import NetworkTask, Placement
+from .sources import Sources
 
 FILL, DROP = "fill", "drop"
 SPREAD, SHED = "spread", "shed"
@@ -36,18 +30,15 @@ def copies(object_id: str, size_bytes: int, replicas: int, needs: Needs = COPY) 
 
 
 class Fills:
-    """Copies of an object. :param public_url: where devices reach the origin, without a trailing slash."""
+    """Copies of an object."""
 
     done_when_held: bool | None = True
 
-    def __init__(
-        self, config: Config, catalogue: Catalogue, devices: Devices, issuer: TicketIssuer, public_url: str
-    ) -> None:
+    def __init__(self, config: Config, catalogue: Catalogue, devices: Devices, sources: Sources) -> None:
         self._config = config
         self._catalogue = catalogue
         self._devices = devices
-        self._issuer = issuer
-        self._public_url = public_url
+        self._sources = sources
 
     async def order(self, asked: TaskRequest, publisher: str) -> Order:
         object_id, size_bytes = await _own_object(self._catalogue, asked, publisher)
@@ -81,32 +72,9 @@ class Fills:
         manifest = await self._catalogue.manifest(task.object_id)
         if held is None or manifest is None:
             return None
-        name = quoted(held.names[0][1])
-        sources = await self._device_sources(device, task, name)
-        sources.append(Source(f"{self._public_url}/o/{task.object_id}/{name}?source=origin"))
-        return Task(task.task_id, FILL, task.object_id, manifest, tuple(sources), task.deadline)
-
-    async def _device_sources(self, device: LiveDevice, task: NetworkTask, name: str) -> list[Source]:
-        family, sources = family_of(device.remote_address), []
-        for choice in self._devices.sources_for(
-            device, task.object_id, self._config.sources_max, self._config.filters, random.random
-        ):
-            url = url_for(choice.device, family)
-            order = TicketOrder(
-                task.object_id,
-                task.publisher,
-                device.device_id,
-                task.size_bytes,
-                FILL,
-                PublicKey(device.public_key).jwk(),
-                choice.odds,
-                choice.pool,
-            )
-            ticket = await self._issuer.issue(choice.device.device_id, order)
-            if url is None or ticket is None:
-                break
-            sources.append(Source(f"{url}/o/{task.object_id}/{name}", ticket))
-        return sources
+        name = held.names[0][1]
+        sources = await self._sources.of(device, task.object_id, name, task.publisher, task.size_bytes)
+        return Task(task.task_id, FILL, task.object_id, manifest, sources, task.deadline)
 
 
 class Drops:

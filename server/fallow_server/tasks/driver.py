@@ -35,6 +35,9 @@ CONTENT_AT_ONCE = 50
 """Devices whose news are looked up together, after which others have their turn on the loop."""
 PURGED_MAX = 1000
 """Ended tasks that one round forgets."""
+REST_SHARE, REST_S_MAX = 3, 5
+"""After each round, of what it took: while tasks wait that nobody can do, every heartbeat of a large fleet asks for
+another round, and these shall have a quarter of the time at most."""
 FAILURE_PAUSE_S = 5
 """After a round that failed (the database was away, the disk full)."""
 
@@ -123,8 +126,19 @@ class TaskDriver:
 
     async def create(self, kind: str, publisher: str, order: Order, deadline: int | None = None) -> NetworkTask:
         """A new task; it is in the database when this returns and is placed in the next round."""
+        task = self._new(kind, publisher, order, deadline)
+        await self._begin([(task, order)])
+        return task
+
+    async def create_all(self, wanted: Iterable[tuple[str, str, Order]]) -> None:
+        """Several at once, each of a kind for a publisher: in one transaction."""
+        tasks = [(self._new(kind, publisher, order), order) for kind, publisher, order in wanted]
+        if tasks:
+            await self._begin(tasks)
+
+    def _new(self, kind: str, publisher: str, order: Order, deadline: int | None = None) -> NetworkTask:
         now = self._clock.now()
-        task = NetworkTask(
+        return NetworkTask(
             task_id=uuid7(self._clock.now_ms(), os.urandom(10)),
             publisher=publisher,
             kind=kind,
@@ -137,13 +151,17 @@ class TaskDriver:
             parameters=order.parameters,
             updated_at=now,
         )
+
+    async def _begin(self, tasks: list[tuple[NetworkTask, Order]]) -> None:
         async with self._lock:
-            await self._store.add(task)
-            self._open[task.task_id] = task
-            for device_id in sorted(self._kinds[kind].devices(task) | order.devices):
-                task.place(device_id, now)
+            await self._store.add([task for task, _ in tasks])
+            for task, order in tasks:
+                self._open[task.task_id] = task
+                for device_id in sorted(self._kinds[task.kind].devices(task) | order.devices):
+                    task.place(device_id, task.created_at)
+                if order.decision is not None:
+                    self._placer.decisions.append((task.task_id, dict(order.decision)))
         self._wake.set()
-        return task
 
     async def cancel(self, task: NetworkTask) -> None:
         """End an open task; devices that are at it are told."""
@@ -210,13 +228,15 @@ class TaskDriver:
             except TimeoutError:
                 pass  # time itself may have changed something
             self._wake.clear()
+            began_s = self._clock.monotonic()
             try:
                 await self.round()
             except Exception:  # noqa: BLE001  # the outermost loop of network tasks
                 _log.exception("a round of network tasks failed; it is tried again in %s s", FAILURE_PAUSE_S)
                 await asyncio.sleep(FAILURE_PAUSE_S)
                 self._wake.set()
-            await asyncio.sleep(self._config.gap_s)
+            took_s = self._clock.monotonic() - began_s
+            await asyncio.sleep(max(self._config.gap_s, min(REST_S_MAX, REST_SHARE * took_s)))
 
     async def round(self) -> None:
         """Apply what happened, place what is wanted, save, send. One round at a time, sending included."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 from fallow_wire.fields import hexadecimal, integer, mapping, one_of, record, text, word
 from fallow_wire.session import TASK_KINDS, Task
@@ -32,7 +32,8 @@ class TaskRequest:
 class Order:
     """A request that was checked and completed. ``replicas``: devices wanted. ``object_id`` is empty where the task is
     about none. ``lifetime_s``: until the deadline, where the publisher names none. ``devices``: on which it is placed
-    from the start, besides those that its kind names."""
+    from the start, besides those that its kind names. ``decision``: why these, as ``GET /v1/tasks/{id}/why`` tells.
+    """
 
     replicas: int
     object_id: str = ""
@@ -41,6 +42,7 @@ class Order:
     parameters: Mapping[str, str] = field(default_factory=dict)
     lifetime_s: int | None = None
     devices: Set[str] = frozenset()
+    decision: Mapping[str, Any] | None = None
 
 
 class Kind(Protocol):

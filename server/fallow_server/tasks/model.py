@@ -55,6 +55,7 @@ class Placement:
             return
         still = status.status == "running" and self.state is PlacementState.RUNNING
         if still and status.bytes_done <= self.bytes_done:
+            self.bytes_done = status.bytes_done  # less: it began again, and goes on from there
             return
         self.bytes_done = status.bytes_done
         self.move(status.status, now, status.reason)
@@ -104,6 +105,11 @@ class NetworkTask:
         state = next_task(self.state, event)
         if state is not self.state or (reason is not None and reason != self.reason and self.is_open):
             self.state, self.reason, self.updated_at, self.changed = state, reason, now, True
+
+    def explain(self, reason: str | None) -> None:
+        """What is wrong with an open task now, if anything is."""
+        if reason != self.reason:
+            self.reason, self.changed = reason, True
 
     def place(self, device_id: str, now: int) -> Placement:
         placement = self.placements.get(device_id)
@@ -159,13 +165,13 @@ class NetworkTask:
         if not open_now and spent >= attempts_max(self.replicas):
             last = max(self.placements.values(), key=lambda one: one.moved_at)
             return self.end(TaskEvent.GAVE_UP, now, f"after {spent} attempts; the last failed with {last.reason}")
-        self._follow(open_now, now)
+        self.follow(open_now, now)
         return []
 
     def settle_drop(self, now: int) -> None:
         open_now = self.open_placements()
         if open_now:
-            self._follow(open_now, now)
+            self.follow(open_now, now)
             return
         failed = [one for one in self.placements.values() if one.state is PlacementState.FAILED and one.reason != GONE]
         if failed:
@@ -177,14 +183,15 @@ class NetworkTask:
         """Of a task that only the devices from the start do: it is done when one of them has, and no other is at it."""
         open_now = self.open_placements()
         if open_now:
-            self._follow(open_now, now)
+            self.follow(open_now, now)
         elif self.done_devices() or not self.placements:
             self.apply(TaskEvent.SATISFIED, now)
         else:
             last = max(self.placements.values(), key=lambda one: one.moved_at)
             self.apply(TaskEvent.GAVE_UP, now, f"{last.device_id}: {last.reason}")
 
-    def _follow(self, open_now: list[Placement], now: int) -> None:
+    def follow(self, open_now: list[Placement], now: int) -> None:
+        """While it is open: the state that its placements give it."""
         if not open_now:
             self.apply(TaskEvent.UNPLACED, now)
         elif any(placement.state is PlacementState.RUNNING for placement in open_now):

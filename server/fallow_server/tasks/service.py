@@ -21,6 +21,7 @@ from .model import NetworkTask
 from .outcomes import Outcomes
 from .placing import Placer
 from .probes import PROBE, Probes, Resolve, addresses_of
+from .sources import Sources
 from .store import TaskStore
 
 PAGE_TASKS_MAX = 500
@@ -40,14 +41,15 @@ class TaskService:
         public_url: str,
         resolve: Resolve = addresses_of,
     ) -> None:
+        self.retry_s = config.retry_s
+        self.sources = Sources(config.filters, config.sources_max, devices, issuer, public_url.rstrip("/"))
         self._config = config
         self._clock = clock
         self._store = TaskStore(database)
-        url = public_url.rstrip("/")
         self._kinds: dict[str, Kind] = {
-            FILL: Fills(config, catalogue, devices, issuer, url),
+            FILL: Fills(config, catalogue, devices, self.sources),
             DROP: Drops(catalogue, devices, self._stop_filling),
-            SPREAD: Spreads(config, catalogue, devices, issuer, url),
+            SPREAD: Spreads(config, catalogue, devices, self.sources),
             SHED: Sheds(catalogue, devices, self._stop_filling),
         }
         probes = Probes(config.probes, devices, clock, config.retry_s, resolve)
@@ -55,6 +57,10 @@ class TaskService:
         self._outcomes = Outcomes(database)
         placer = Placer(config, devices, self._kinds, {PROBE: probes.homes}, clock, issuer.price)
         self.driver = TaskDriver(config, self._store, self._outcomes, catalogue, devices, self._kinds, placer, clock)
+
+    def offer(self, name: str, kind: Kind) -> None:
+        """Tasks of a further kind, before :meth:`start`."""
+        self._kinds[name] = kind
 
     async def start(self) -> None:
         await self.driver.start()
