@@ -296,7 +296,10 @@ class FetchPlan:
         config = self._config
         if helper is self._origin:
             return max(config.hedge_origin_after_ms_min, config.hedge_factor * (slow.last_ms or 0))
-        return max(config.hedge_after_ms_min, config.hedge_factor * (helper.last_ms or 0))
+        known = [source.last_ms for source in self._devices.values() if source.last_ms is not None]
+        # A device that has shown nothing yet is taken to be no faster than the others: in a crowd all are slow.
+        expected_ms = max(known, default=config.slow_chunk_ms) if helper.last_ms is None else helper.last_ms
+        return max(config.hedge_after_ms_min, config.hedge_factor * expected_ms)
 
     def _ask(self, source: _Source, chunk: int, now_ms: int, *, helping: bool = False) -> Fetch:
         request = _Request(self._next_number, source, chunk, now_ms, helping=helping)
