@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent.parent
+LINE_BYTES_MAX = 2**20
+"""Of what is asked: thousands of ids of objects."""
+
 Calls = Mapping[str, Callable[..., Awaitable[Any]]]
 
 
@@ -83,7 +86,7 @@ def many_files() -> None:
 async def obey(calls: Calls) -> None:
     """Inside of a part: do what is asked on standard input until that ends."""
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
+    reader = asyncio.StreamReader(limit=LINE_BYTES_MAX)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         said = json.loads(line)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ async def server(state_dir: str, port: str) -> None:
     desk = Desk(app)
     calls = ("counts", "watch", "blocks", "dial_back", "fill", "heartbeats", "routes", "walks", "want", "place")
     asking = asyncio.create_task(obey({name: getattr(desk, name) for name in calls}), name="desk")
+    asking.add_done_callback(_asked)
     await app.run()
     asking.cancel()
 
@@ -179,6 +182,12 @@ class Desk:
     def _scheduler(self) -> Scheduler:
         assert self._app.scheduler is not None, "asked before the server is up"
         return self._app.scheduler
+
+
+def _asked(task: asyncio.Task[None]) -> None:
+    """Without its desk the server would only be waited for."""
+    if not task.cancelled() and task.exception() is not None:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _send(text: str) -> None:

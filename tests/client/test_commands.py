@@ -402,7 +402,22 @@ def test_a_task_states_its_needs_and_parameters(fallow: Fallow, server: FakeServ
         "parameters": {"test": "http", "target": "https://example.org/", "count": "3", "family": "ipv6", "x": "y=z"},
     }
     assert fallow("tasks", "add", "fill")[0] == cli.USAGE
+    assert fallow("tasks", "add", "live")[0] == cli.USAGE
     assert fallow("tasks", "add", "probe", "--parameter", "nonsense")[0] == cli.USAGE
+
+
+def test_a_live_stream_is_named_by_its_playlist(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    address = "https://fallow.example/s/tv/live/index.m3u8"
+    made = {"id": "t-1", "kind": "live", "state": "pending", "parameters": {"playlist": "x", "address": address}}
+    server.json("POST /v1/tasks", made, 201)
+    server.json("GET /v1/tasks", [made])
+    code, out, err = fallow("tasks", "add", "live", "--playlist", "https://origin.example/live/index.m3u8")
+    assert (code, err) == (cli.OK, "")
+    assert address in out
+    parameters = {"playlist": "https://origin.example/live/index.m3u8"}
+    assert json.loads(server.asked[-1][2]) == {"kind": "live", "parameters": parameters}
+    assert "fallow.example" in fallow("tasks", "list")[1]
 
 
 def test_a_plain_fill_says_no_more_than_before(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:

@@ -79,6 +79,10 @@ class Station:
         return {key.public.thumbprint(): key.public}
 
 
+def open_on(task: dict[str, Any]) -> set[str]:
+    return {one["device"] for one in task["placements"] if one["state"] in ("placed", "running")}
+
+
 def running_on(task: dict[str, Any]) -> set[str]:
     return {one["device"] for one in task["placements"] if one["state"] == "running"}
 
@@ -228,9 +232,14 @@ def test_a_device_that_goes_is_replaced_and_one_too_many_is_let_go(tmp_path: Pat
         task = await station.add(replicas=1)
         first = await joined(station, 1, task["id"])
         await first.leave()
-        await joined(station, 2, task["id"])
+        second = await joined(station, 2, task["id"])
         await first.connect()
         await station.until_task(task["id"], lambda told: len(running_on(told)) == 1)
+        # One whose owner pauses it is as good as gone.
+        (left,) = running_on(await station.task(task["id"]))
+        paused, other = (first, second) if left == first.id else (second, first)
+        await paused.beat(state="paused")
+        await station.until_task(task["id"], lambda told: other.id in open_on(told))
 
     with_station(tmp_path, script)
 
@@ -290,6 +299,7 @@ def test_what_is_no_live_stream_is_refused(tmp_path: Path) -> None:
         good = f"{station.url}/media/live/index.m3u8"
         station.shows(0, 2)
         station.encoder.files["/media/page.m3u8"] = "<html>"
+        station.encoder.files["/media/away.m3u8"] = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nhttp://other.test/a.m3u8\n"
         station.encoder.files["/media/film.m3u8"] = live_text(0, 1, ended=True)
 
         async def refused(body: dict[str, Any], who: str = ALICE) -> tuple[int, str]:
@@ -307,6 +317,7 @@ def test_what_is_no_live_stream_is_refused(tmp_path: Path) -> None:
         assert await refused(playing(good + "?x=1")) == (400, "not-below-site")
         assert await refused(playing(f"{station.url}/media/page.mp4")) == (400, "not-below-site")
         assert await refused(playing(f"{station.url}/media/page.m3u8")) == (400, "bad-playlist")
+        assert await refused(playing(f"{station.url}/media/away.m3u8")) == (400, "bad-playlist")
         assert await refused(playing(f"{station.url}/media/none.m3u8")) == (502, "origin-failed")
         assert await refused(playing(f"{station.url}/media/film.m3u8")) == (400, "not-live")
         await station.add()

@@ -74,12 +74,14 @@ def test_each_need_gives_its_own_reason() -> None:
         (filters.OTHER_FAMILY, german, Needs(ports="ipv6")),
         (filters.NO_DISK, german, Needs(disk_bytes=1000 * 2**20)),
         (filters.PROCESSOR_BUSY, german, Needs(processor_percent=81)),
-        (filters.LINE_TOO_SLOW, german, Needs(up_bps=20_000_001)),
+        (filters.LINE_TOO_SLOW, german, Needs(up_bps=german.remaining_up_bps + 1)),
         (filters.TOO_FEW_BYTES, german, Needs(bytes=2 * 10_000_000 * 3600 // 8 + 1)),
     ]
     for reason, view, needs in refused:
         assert placement_refusal(view, Demand("t", "", 0, 1, needs=needs, hours=2), Config()) == reason
-    modest = Needs("object", 2 * 10_000_000 * 3600 // 8, 500 * 2**20, 20_000_000, 80, "ipv4", ("FR", "DE"))
+    left_bps = german.remaining_up_bps
+    assert left_bps > 0
+    modest = Needs("object", 2 * 10_000_000 * 3600 // 8, 500 * 2**20, left_bps, 80, "ipv4", ("FR", "DE"))
     assert placement_refusal(german, Demand("t", "", 0, 1, needs=modest, hours=2), Config()) is None
 
 

@@ -74,11 +74,13 @@ def tasks(device: HandDevice, kind: str) -> list[str | None]:
 
 async def object_on(harness: SpreadingHarness, *devices: HandDevice, size: int = MIB) -> str:
     """An object of which one copy is wanted; all the devices hold it."""
-    object_id = await harness.server.publish(os.urandom(size), more="&replicas=1")
+    object_id = await harness.server.publish(os.urandom(size), more="&replicas=0")
     for device in devices:
         assert device.live is not None
         await device.holds(*device.live.content, object_id)
     await harness.server.round()
+    # Wanted only now: the publisher's own task would have looked for a device meanwhile.
+    await harness.server.catalogue.catalogue.want(object_id, ALICE, 1)
     return object_id
 
 

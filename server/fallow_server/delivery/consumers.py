@@ -58,8 +58,9 @@ class LastSent:
         return device_id if self._clock.monotonic() < until else None
 
     def note(self, address: str, object_id: str, device_id: str) -> None:
-        key = (address, object_id)
-        self._sent[key] = (device_id, self._clock.monotonic() + self._config.asked_again_s)
+        key, now = (address, object_id), self._clock.monotonic()
+        self._sent[key] = (device_id, now + self._config.asked_again_s)
         self._sent.move_to_end(key)
-        if len(self._sent) > self._config.consumers_max:
+        # Oldest first: an address is kept no longer than it is used.
+        while len(self._sent) > self._config.consumers_max or next(iter(self._sent.values()))[1] <= now:
             self._sent.popitem(last=False)

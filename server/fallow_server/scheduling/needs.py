@@ -24,10 +24,11 @@ class Needs:
     """Of each device that is to do the task; each member narrows the choice, and the defaults do not.
 
     ``service``: what its owner must allow. ``bytes``: upload that its forecast must hold until the deadline, a day at
-    most. ``disk_bytes``: room on its disk. ``up_bps``: idle upload: now, or for copies in the best hour of the coming
-    day. ``processor_percent``: spare of the processor. ``ports``: the service port must be reachable: not at all, by
-    any address, or by one of the family. ``regions``: countries (ISO 3166-1, two capital letters), one of which it is
-    in; none is everywhere. ``price_max``: what the service may cost at most by the tariff in force, µp per GiB.
+    most. ``disk_bytes``: room on its disk. ``up_bps``: idle upload that may be promised now, or for copies in the best
+    hour of the coming day. ``processor_percent``: spare of the processor. ``ports``: its service port must be reachable
+    not at all, by any address, or by one of the family. ``regions``: countries (ISO 3166-1, two capital letters), of
+    which it is in one; none is everywhere. ``price_max``: what the service may cost at most by the tariff in force, µp
+    per GiB.
     """
 
     service: Annotated[str, one_of(*SERVICES)] = "object"

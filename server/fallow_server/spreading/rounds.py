@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 Parts = dict[str, float]
+_Wanted = tuple[str, str, Order]
 Move = tuple[str, str]
 """An object, and the device that is to hold it, or to drop it."""
 
@@ -166,8 +167,7 @@ class Spreading:
             drawn = int.from_bytes(os.urandom(4), "big") if seed is None else seed
             answer = await reckoned(Task(question, self._config, room, drawn))
             fills, drops = _moves(answer.fills, gathering), _moves(answer.drops, gathering)
-            await self._spread(answer, fills, gathered)
-            await self._shed(drops, gathered)
+            await self._driver.create_all([*self._spread(answer, fills, gathered), *self._shed(drops, gathered)])
             objects = list(gathering.objects)
             self.last = Round(
                 now,
@@ -242,7 +242,7 @@ class Spreading:
 
     # -------------------------------------------------------------- what is to be done
 
-    async def _spread(self, answer: Answer, fills: tuple[Move, ...], gathered: _Gathered) -> None:
+    def _spread(self, answer: Answer, fills: tuple[Move, ...], gathered: _Gathered) -> Iterator[_Wanted]:
         # What a publisher's own task lacks, that task places.
         placing = {task.object_id for task in self._driver.open_tasks() if task.kind == FILL}
         chosen: dict[str, dict[str, Parts]] = {}
@@ -252,18 +252,18 @@ class Spreading:
                 chosen.setdefault(object_id, {})[device_id] = dict(zip(PARTS, parts, strict=True))
         for object_id, devices in chosen.items():
             worth = {f"{part}_bytes": str(round(sum(one[part] for one in devices.values()))) for part in PARTS}
-            await self._create(SPREAD, gathered, object_id, devices, worth)
+            yield self._task(SPREAD, gathered, object_id, devices, worth)
 
-    async def _shed(self, drops: tuple[Move, ...], gathered: _Gathered) -> None:
+    def _shed(self, drops: tuple[Move, ...], gathered: _Gathered) -> Iterator[_Wanted]:
         chosen: dict[str, dict[str, Parts]] = {}
         for object_id, device_id in drops:
             chosen.setdefault(object_id, {})[device_id] = {}
         for object_id, devices in chosen.items():
-            await self._create(SHED, gathered, object_id, devices, {})
+            yield self._task(SHED, gathered, object_id, devices, {})
 
-    async def _create(
+    def _task(
         self, kind: str, gathered: _Gathered, object_id: str, devices: dict[str, Parts], worth: dict[str, str]
-    ) -> None:
+    ) -> _Wanted:
         one = gathered.wanted[object_id]
         order = Order(
             replicas=len(devices),
@@ -275,7 +275,7 @@ class Spreading:
             devices=frozenset(devices),
             decision=_decision(self._clock.now(), gathered.gathering, one.size, devices),
         )
-        await self._driver.create(kind, one.publisher, order)
+        return kind, one.publisher, order
 
 
 def _decision(now: int, gathering: Gathering, size_bytes: int, devices: dict[str, Parts]) -> dict[str, Any]:

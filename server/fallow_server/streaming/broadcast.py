@@ -19,7 +19,7 @@ from ..tasks.model import NetworkTask
 from .config import Config
 from .courier import Courier, Parcel
 from .playlist import Link, NotPlayable, Use
-from .playlists import fetch_playlist, is_playlist, through
+from .playlists import fetch_playlist, playlists_below, through
 from .window import Held, Window
 
 PULL_ATTEMPTS = 2
@@ -100,8 +100,7 @@ class Broadcast:
                 if fetched is None or not fetched.playlist.is_multivariant:
                     return [self._path]
                 self._note(None)
-                below = (path_below(self.site.origin, url) for url in fetched.playlist.playlists())
-                return [path for path in below if path and is_playlist(path)][: self._config.live_playlists_max]
+                return playlists_below(self.site, fetched.playlist)[: self._config.live_playlists_max]
             await asyncio.sleep(self._config.live_retry_s)
         return []
 

@@ -31,6 +31,12 @@ class Parcel:
     landed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+def can_carry(device: LiveDevice | None) -> bool:
+    """Connected, and its owner allows it now."""
+    beat = device.heartbeat if device is not None else None
+    return beat is not None and beat.state == "active" and LIVE in beat.services
+
+
 class Courier:
     """Observer of the fleet."""
 
@@ -41,11 +47,11 @@ class Courier:
         self._parcels: dict[str, Parcel] = {}
 
     def carriers(self, task: NetworkTask) -> list[LiveDevice]:
-        """Connected devices that have joined the stream."""
+        """Devices that have joined the stream and carry it now."""
         found = []
         for placement in task.placements.values():
             device = self._devices.fleet.get(placement.device_id)
-            if placement.state is PlacementState.RUNNING and device is not None:
+            if placement.state is PlacementState.RUNNING and device is not None and can_carry(device):
                 found.append(device)
         return found
 

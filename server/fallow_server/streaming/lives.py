@@ -23,9 +23,9 @@ from ..tasks.model import NetworkTask, Placement
 from ..tasks.states import PlacementState, TaskEvent
 from .broadcast import Broadcast
 from .config import Config
-from .courier import LIVE, Courier
+from .courier import LIVE, Courier, can_carry
 from .playlist import NotPlayable
-from .playlists import fetch_playlist, is_playlist
+from .playlists import fetch_playlist, is_playlist, playlists_below
 
 PLAYLIST, ADDRESS = "playlist", "address"
 LATE_S = 30
@@ -129,7 +129,13 @@ class Lives:
                 400, error.slug, "The playlist cannot be carried", error.detail,
                 remedy="Players can still play it from its origin.",
             ) from None  # fmt: skip
-        if fetched is not None and fetched.playlist.ended:
+        playlist = fetched.playlist if fetched is not None else None
+        if playlist is not None and playlist.is_multivariant and not playlists_below(site, playlist):
+            raise refusal(
+                400, "bad-playlist", "The playlist cannot be carried", "it names no playlist below the site",
+                remedy="Players can still play it from its origin.",
+            )  # fmt: skip
+        if playlist is not None and playlist.ended:
             raise refusal(
                 400, "not-live", "The video is complete",
                 remedy=f"It needs no task: players find it at {address}",
@@ -143,8 +149,8 @@ class Lives:
         return frozenset()
 
     def demand(self, task: NetworkTask, coming: Set[str], now: int) -> Demand:
-        # One that is away carries nothing meanwhile, and a stream does not wait for it.
-        here = frozenset(one.device_id for one in self._connected(task))
+        # One that is away or paused carries nothing meanwhile, and a stream does not wait for it.
+        here = frozenset(one.device_id for one in self._carrying(task))
         failed = (one for one in task.placements.values() if one.state is PlacementState.FAILED)
         return Demand(
             task_id=task.task_id,
@@ -169,13 +175,13 @@ class Lives:
             run.add_done_callback(lambda _: self._runs.pop(task.task_id, None))
         task.follow(task.open_placements(), now)
         task.explain(None if broadcast is None else broadcast.trouble)
-        surplus = self._connected(task)[task.replicas :]
+        surplus = self._carrying(task)[task.replicas :]
         for placement in surplus:
             placement.move("cancelled", now, "others carry it")
         return surplus
 
-    def _connected(self, task: NetworkTask) -> list[Placement]:
-        return [one for one in task.open_placements() if self._devices.fleet.get(one.device_id) is not None]
+    def _carrying(self, task: NetworkTask) -> list[Placement]:
+        return [one for one in task.open_placements() if can_carry(self._devices.fleet.get(one.device_id))]
 
     async def message(self, device: LiveDevice, task: NetworkTask) -> Task:
         return Task(task.task_id, LIVE, deadline=task.deadline)

@@ -46,6 +46,12 @@ def through(site: Site) -> Callable[[Link], str]:
     return locate
 
 
+def playlists_below(site: Site, playlist: Playlist) -> list[str]:
+    """Paths of the playlists below the site that a multivariant one names."""
+    below = (path_below(site.origin, url) for url in playlist.playlists())
+    return [path for path in below if path is not None and is_playlist(path)]
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A playlist as the origin gave it. ``max_age_s``: as it said, or None."""

@@ -126,8 +126,19 @@ class TaskDriver:
 
     async def create(self, kind: str, publisher: str, order: Order, deadline: int | None = None) -> NetworkTask:
         """A new task; it is in the database when this returns and is placed in the next round."""
+        task = self._new(kind, publisher, order, deadline)
+        await self._begin([(task, order)])
+        return task
+
+    async def create_all(self, wanted: Iterable[tuple[str, str, Order]]) -> None:
+        """Several at once, each of a kind for a publisher: in one transaction."""
+        tasks = [(self._new(kind, publisher, order), order) for kind, publisher, order in wanted]
+        if tasks:
+            await self._begin(tasks)
+
+    def _new(self, kind: str, publisher: str, order: Order, deadline: int | None = None) -> NetworkTask:
         now = self._clock.now()
-        task = NetworkTask(
+        return NetworkTask(
             task_id=uuid7(self._clock.now_ms(), os.urandom(10)),
             publisher=publisher,
             kind=kind,
@@ -140,15 +151,17 @@ class TaskDriver:
             parameters=order.parameters,
             updated_at=now,
         )
+
+    async def _begin(self, tasks: list[tuple[NetworkTask, Order]]) -> None:
         async with self._lock:
-            await self._store.add(task)
-            self._open[task.task_id] = task
-            for device_id in sorted(self._kinds[kind].devices(task) | order.devices):
-                task.place(device_id, now)
-            if order.decision is not None:
-                self._placer.decisions.append((task.task_id, dict(order.decision)))
+            await self._store.add([task for task, _ in tasks])
+            for task, order in tasks:
+                self._open[task.task_id] = task
+                for device_id in sorted(self._kinds[task.kind].devices(task) | order.devices):
+                    task.place(device_id, task.created_at)
+                if order.decision is not None:
+                    self._placer.decisions.append((task.task_id, dict(order.decision)))
         self._wake.set()
-        return task
 
     async def cancel(self, task: NetworkTask) -> None:
         """End an open task; devices that are at it are told."""

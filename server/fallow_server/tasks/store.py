@@ -86,25 +86,29 @@ class TaskStore:
                     )
         return list(found.values())
 
-    async def add(self, task: NetworkTask) -> None:
+    async def add(self, tasks: Sequence[NetworkTask]) -> None:
+        """New tasks, in one transaction."""
+        rows = [
+            {
+                "task_id": task.task_id,
+                "publisher": task.publisher,
+                "kind": task.kind,
+                "object_id": task.object_id,
+                "replicas": task.replicas,
+                "deadline": task.deadline,
+                "state": task.state.value,
+                "reason": task.reason,
+                "created_at": task.created_at,
+                "updated_at": task.created_at,
+                "needs": _json(task.needs),
+                "parameters": _json(dict(task.parameters)) if task.parameters else None,
+            }
+            for task in tasks
+        ]
         async with self._database.write() as connection:
-            await connection.execute(
-                insert(tables.tasks).values(
-                    task_id=task.task_id,
-                    publisher=task.publisher,
-                    kind=task.kind,
-                    object_id=task.object_id,
-                    replicas=task.replicas,
-                    deadline=task.deadline,
-                    state=task.state.value,
-                    reason=task.reason,
-                    created_at=task.created_at,
-                    updated_at=task.created_at,
-                    needs=_json(task.needs),
-                    parameters=_json(dict(task.parameters)) if task.parameters else None,
-                )
-            )
-        task.changed = False
+            await connection.execute(insert(tables.tasks), rows)
+        for task in tasks:
+            task.changed = False
 
     async def save(
         self, tasks: Iterable[NetworkTask], more: Callable[[AsyncConnection], Awaitable[None]] | None = None
