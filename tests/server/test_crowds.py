@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fallow_server.delivery import crowds
 from fallow_server.delivery.crowds import HEAT_OBJECTS_MAX, HEAT_S, Heat, holders_wanted
 from fallow_server.delivery.router import ticket_bytes
 from fallow_server.delivery.turns import AT_ONCE, HELPS_AT_ONCE, Busy, Turns
+from fallow_server.scheduling.hashing import LOAD_FACTOR
 from fallow_wire.fields import decode, encode
 from fallow_wire.plans import Plan, first_chunk
 from fallow_wire.session import Task
@@ -97,6 +99,21 @@ def test_the_third_consumer_finds_devices_that_the_first_two_did_not_have(tmp_pa
         await devices[0].holds_in_part()
         await devices[1].leave()
         assert {one.device_id for one in (await plan_of(server, object_id)).sources} == {one.id for one in devices[2:]}
+
+    run(tmp_path / "state", script)
+
+
+def test_crowds_are_shared_among_devices_by_consistent_hashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(server: Harness) -> None:
+        monkeypatch.setattr(crowds, "HOLDERS_MIN", 3)
+        devices = [await server.device(number) for number in range(1, 7)]
+        for number in range(6):
+            object_id = await server.publish(os.urandom(MIB) + bytes([number]), f"{number}.bin", more="&replicas=0")
+            for _ in range(3):
+                await plan_of(server, object_id)
+        named = [sum(isinstance(message, Task) for message in device.received) for device in devices]
+        assert sum(named) == 18
+        assert max(named) <= math.ceil(LOAD_FACTOR * 18 / 6)
 
     run(tmp_path / "state", script)
 

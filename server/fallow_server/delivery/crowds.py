@@ -11,10 +11,8 @@ import asyncio
 import logging
 import math
 import os
-import random
 from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import islice
 
 from fallow_wire.ids import uuid7
 from fallow_wire.session import Source, Task, TaskStatus
@@ -23,6 +21,7 @@ from ..clock import Clock
 from ..fleet.live import Fleet, LiveDevice
 from ..scheduling.filters import Config as Filters
 from ..scheduling.filters import placement_refusal
+from ..scheduling.hashing import Ring
 from ..scheduling.holders import Draw
 from ..scheduling.views import COPY, Demand, DeviceView
 from .devices import Devices
@@ -40,8 +39,6 @@ HOLDERS_MIN = 16
 CONSUMERS_PER_HOLDER = 2
 HOLDERS_MAX = 64
 """Beyond, placement will have made copies by the time that more would matter."""
-LOOKED_AT_MAX = 500
-"""Devices of which the best are named; the best of some hundred are as good as the best of all."""
 CONFIRM_S_MAX = 1.0
 """So long a plan waits for the devices that are named for it. They answer within a round trip; the first consumers
 would else all go to the origin, which is what this is for."""
@@ -94,6 +91,9 @@ class Crowds:
         self._known: dict[str, frozenset[str]] = {}
         self._named: dict[str, dict[str, float]] = {}
         """When which device was named for an object and has not answered yet, monotonic seconds."""
+        self._ring = Ring()
+        """Which devices hold the crowds' objects: none more than its part of all, and a crowd that comes again finds
+        what the last one left."""
         self._changed = asyncio.Condition()
         fleet.observers.append(self)
 
@@ -125,12 +125,18 @@ class Crowds:
             await self._name(object_id, name, manifest, size_bytes, lacking)
         await self._confirmed(object_id)
 
+    def _release(self, object_id: str, device_id: str) -> None:
+        for key in _keys_of(object_id):
+            if self._ring.device_of(key) == device_id:
+                self._ring.release(key)
+
     def _taking(self, object_id: str) -> int:
         """Devices that hold it in part, or were named lately."""
         now = self._clock.monotonic()
         named = self._named.get(object_id, {})
         for device_id in [one for one, at in named.items() if now - at > HEAT_S]:
             del named[device_id]
+            self._release(object_id, device_id)
         if not named:
             self._named.pop(object_id, None)
         fresh = sum(now - at <= NAMED_S for at in named.values())
@@ -139,31 +145,30 @@ class Crowds:
     async def _name(self, object_id: str, name: str, manifest: str, size_bytes: int, count: int) -> None:
         demand = Demand("", object_id, size_bytes, count, needs=COPY)
         named = self._named.setdefault(object_id, {})
-        fit = []
-        for device in self._some_devices():
-            if device.device_id in named or object_id in (device.partial):
-                continue
+        chosen: list[LiveDevice] = []
+
+        def fits(device_id: str) -> bool:
+            device = self._fleet.get(device_id)
+            if device is None or device_id in named or object_id in device.partial:
+                return False
             view = self._devices.view(device)
-            if view is not None and placement_refusal(view, demand, self._filters) is None:
-                fit.append((view.remaining_up_bps, random.random(), device))
-        fit.sort(key=lambda one: one[:2], reverse=True)
+            return view is not None and placement_refusal(view, demand, self._filters) is None
+
+        for key in _keys_of(object_id):
+            if len(chosen) == count:
+                break
+            if self._ring.device_of(key) is None and (device_id := self._ring.place(key, fits)) is not None:
+                named[device_id] = self._clock.monotonic()
+                device = self._fleet.get(device_id)
+                assert device is not None, "it fits"
+                chosen.append(device)
         source = Source(f"{self._public_url}/o/{object_id}/{name}?source=origin&turn=1")
         deadline = self._clock.now() + LIFETIME_S
-        chosen = [device for _, _, device in fit[:count]]
-        for device in chosen:
-            named[device.device_id] = self._clock.monotonic()
         if chosen:
             _log.info("object %s is spread over %d more devices", object_id[:8], len(chosen))
         ids = [uuid7(self._clock.now_ms(), os.urandom(10)) for _ in chosen]
         tasks = [Task(one, "pull", object_id, manifest, (source,), deadline) for one in ids]
         await asyncio.gather(*(_send(device, task) for device, task in zip(chosen, tasks, strict=True)))
-
-    def _some_devices(self) -> list[LiveDevice]:
-        count = len(self._fleet)
-        if count <= LOOKED_AT_MAX:
-            return list(self._fleet.devices())
-        start = random.randrange(count - LOOKED_AT_MAX)
-        return list(islice(self._fleet.devices(), start, start + LOOKED_AT_MAX))
 
     async def _confirmed(self, object_id: str) -> None:
         """Until the devices that were named have answered, for a moment."""
@@ -181,9 +186,11 @@ class Crowds:
     # -------------------------------------------------------------- as observer of the fleet
 
     async def connected(self, device_id: str) -> None:
+        self._ring.add(device_id)
         await self._index(device_id, frozenset())
 
     async def lost(self, device_id: str) -> None:
+        self._ring.remove(device_id)
         await self._index(device_id, frozenset())
 
     async def task_status(self, device_id: str, status: TaskStatus) -> None:
@@ -204,6 +211,7 @@ class Crowds:
             self._partial[object_id].discard(device_id)
             if not self._partial[object_id]:
                 del self._partial[object_id]
+            self._release(object_id, device_id)
         for object_id in now - before:
             self._partial.setdefault(object_id, set()).add(device_id)
             named = self._named.get(object_id, {})
@@ -213,6 +221,11 @@ class Crowds:
         if now != before:
             async with self._changed:
                 self._changed.notify_all()
+
+
+def _keys_of(object_id: str) -> list[str]:
+    """What a crowd's object is on the ring: once for each device that may hold it."""
+    return [f"{object_id} {number}" for number in range(HOLDERS_MAX)]
 
 
 def views_of(crowds: Crowds, devices: Devices, object_id: str, draw: Draw) -> Iterator[DeviceView]:
