@@ -142,7 +142,7 @@ async def population(count: int, objects: int, draw: random.Random) -> tuple[Dev
 async def measure(count: int, objects: int, rounds: int, seed: int = 1) -> list[Measured]:
     """Rounds over one fleet. The first is the dearest: everything is still to be placed."""
     devices, published, demands = await population(count, objects, random.Random(seed))
-    config = replace(Config(), open_max=20_000, thread_pairs_max=0)
+    config = replace(Config(), thread_pairs_max=0)  # also the small fleet in a process, so that the two compare
     spreading = Spreading(config, FilterConfig(), _Catalogue(published), devices, _Driver(), lambda: demands, Clock())
     found = []
     for number in range(rounds):

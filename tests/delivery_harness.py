@@ -149,6 +149,11 @@ class HandDevice:
         self.live.content = set(object_ids)
         await self._tell("content_changed", self.id)
 
+    async def holds_in_part(self, *object_ids: str) -> None:
+        assert self.live is not None
+        self.live.partial = frozenset(object_ids)
+        await self._tell("content_changed", self.id)
+
     async def says(
         self,
         task_id: str,

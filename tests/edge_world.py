@@ -58,10 +58,10 @@ def manifest_of(data: bytes, media_type: str = "video/mp4") -> SignedManifest:
     return sign_manifest(builder.finish())
 
 
-def put(content: ContentStore, data: bytes, media_type: str = "video/mp4") -> str:
+def put(content: ContentStore, data: bytes, media_type: str = "video/mp4", *, cached: bool = False) -> str:
     """Store ``data`` as an object; gives its id."""
     signed = manifest_of(data, media_type)
-    fill = content.begin(signed)
+    fill = content.begin(signed, cached=cached)
     fill.recover()
     for index in range(len(signed.manifest.chunks)):
         start, length = signed.manifest.chunk_span(index)

@@ -12,8 +12,7 @@ from typing import Any
 
 import aiohttp
 from fallow_wire.keys import PrivateKey
-from fallow_wire.limits import CONTENT_IDS_MAX
-from fallow_wire.session import Cancel, Content, DialBack, Heartbeat, Policy, Reachability, Task, TaskStatus
+from fallow_wire.session import Cancel, DialBack, Heartbeat, Policy, Reachability, Task, TaskStatus
 from yarl import URL
 
 from .allowance import Used, day_written_full
@@ -21,14 +20,12 @@ from .clock import Clock
 from .config import Config
 from .controls import Controls
 from .edge.admission import Refusal, line_busy
-from .edge.content import ContentStore
 from .edge.dial_back import DialBackNonces
-from .edge.filling import FillConfig, Filler, filling_session
-from .edge.memory import Memory
+from .edge.filling import FillConfig
+from .edge.holdings import Holdings
 from .edge.server import EdgeConfig
 from .edge.service import EdgeService
 from .host.budgets import HostBudgets
-from .host.disk import DiskReader, free_bytes
 from .host.headroom import FULL, Headroom
 from .host.igd import Finder
 from .host.processor import ProcessorReader
@@ -55,7 +52,7 @@ from .supervision import Tasks
 from .uplink.live import LIVE, LiveStreams
 from .uplink.other_family import OtherFamily
 from .uplink.session import Session
-from .uplink.tasks import Fills, TaskRunner
+from .uplink.tasks import WRITING, TaskRunner, fills_of
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +65,8 @@ SCRUB_S = 600.0
 RETRY_PORT_S = 30.0
 USEFUL_BPS_MIN = 64_000
 """With less nobody is served well: consumers are sent elsewhere."""
-FILL, PROBE = "fill", "probe"
-"""Kinds of tasks."""
+PROBE = "probe"
+"""A kind of tasks."""
 WRITTEN_ENOUGH = "waits until tomorrow: as much was written today as the disk should bear"
 _LOOPS = ("speedtest", "session", "other-family", "tasks", "submission", "line", "delay", "trains", "survey", "router",
           "scrub", "service-port")  # fmt: skip
@@ -112,10 +109,17 @@ class Online:
         self._shared = True
 
         self._policy = PolicyInForce(settings, enrolled.policy)
-        content_dir.mkdir(parents=True, exist_ok=True)
-        self._disk_reader = DiskReader(content_dir)
-        memory = Memory.beside(content_dir, config.content.memory_bytes_max, instead_of_disk=self._disk_reader.wears)
-        self._content = ContentStore(content_dir, config.content, lambda: free_bytes(content_dir), memory)
+        self._holdings = Holdings(
+            content_dir,
+            config.content,
+            FillConfig(config.filling.private_sources or is_private(scheduler)),
+            key=key,
+            clock=clock,
+            download_bps=lambda: self._sharing.download_bps(),
+            may_write=self._may_write,
+            tell=lambda content: self._session.send(content),
+        )
+        self._content, self._pulls = self._holdings.content, self._holdings.pulls
         self._outbox = Outbox(connection, config.outbox)
         self._pacer = Pacer()
         self._nonces = DialBackNonces()
@@ -136,10 +140,8 @@ class Online:
             ticket_idle_s=lambda: self._policy.policy.ticket_idle_s,
             nonces=self._nonces,
             connections_max=lambda: self._host.connections_max,
+            pulls=self._pulls,
         )
-        filling = FillConfig(config.filling.private_sources or is_private(scheduler))
-        self._fill_http = filling_session(filling)
-        self._filler = Filler(self._content, self._fill_http, key, clock, lambda: self._sharing.download_bps(), filling)
         self._session = Session(http, scheduler, key, version, self, self._report, clock.now, self._take_time)
         self._prober = Prober(
             clock,
@@ -147,9 +149,9 @@ class Online:
             lambda: min(self._sharing.budget_bps, self._sharing.download_bps()),
             lambda: (port.address for port in self._environment.service_ports),
         )
-        fills = Fills(self._content, self._filler.fill, lambda: self._policy.keys)
-        live = LiveStreams(self._content, self._filler.fill, lambda: self._policy.keys, clock.now)
-        self._runner = TaskRunner(self._content, {FILL: fills, PROBE: self._prober}, self._session.send, live)
+        fills = fills_of(self._content, self._pulls.fill, self._pulls.hold, lambda: self._policy.keys)
+        live = LiveStreams(self._content, self._holdings.filler.fill, lambda: self._policy.keys, clock.now)
+        self._runner = TaskRunner(self._content, {**fills, PROBE: self._prober}, self._session.send, live)
         self._submission = Submission(self._outbox, ledger_http, lambda: self._policy.policy.ledger, key)
         find = Finder(clock.monotonic)
         self._reach = Reach(config, version, scheduler, key, find, monotonic=clock.monotonic, changed=self._reach_anew)
@@ -184,10 +186,9 @@ class Online:
             own_bytes=self._own_bytes,
             take=survey.take_speedtest,
         )
-        self._write_bytes_max = self._disk_reader.write_bytes_per_day(config.content.write_bytes_per_day_max)
+        self._write_bytes_max = self._holdings.disk.write_bytes_per_day(config.content.write_bytes_per_day_max)
         self._processor_reader = ProcessorReader()
         self._read_host()
-        self._content.on_change = self._content_changed
         self.apply_limits()
 
     # -------------------------------------------------------------- for the commands of the lifecycle
@@ -246,9 +247,8 @@ class Online:
         await self._tasks.stop(*_LOOPS)
         await self._reach.close()
         await self._service.close()
+        await self._holdings.close()
         self._count()
-        self._content.close()
-        await self._fill_http.close()
         self._delay.close()
         self._sharing.close()
 
@@ -276,8 +276,8 @@ class Online:
     def task_statuses(self) -> list[TaskStatus]:
         return self._runner.statuses()
 
-    def held(self) -> list[str]:
-        return list(self._content.objects())
+    def held(self) -> tuple[list[str], list[str]]:
+        return list(self._content.objects()), list(self._pulls.ids())
 
     # -------------------------------------------------------------- reporting
 
@@ -288,7 +288,7 @@ class Online:
             state=PAUSED if self._life().state == PAUSED else ACTIVE,
             line=line,
             forecast_idle_up_bps=self._sharing.coming_bps(),
-            disk=self._disk_reader.read(self._content.quota_bytes, self._content.usage_bytes()),
+            disk=self._holdings.disk.read(self._content.quota_bytes, self._content.usage_bytes()),
             processor=self._processor,
             environment=self._environment,
             services=self._controls.services(),
@@ -344,10 +344,6 @@ class Online:
         self._clock.set_server_time(unix_s)
         self._time_corrected()
 
-    def _content_changed(self, added: tuple[str, ...], dropped: tuple[str, ...]) -> None:
-        for at in range(0, max(len(added), len(dropped)), CONTENT_IDS_MAX):
-            self._session.send(Content(added[at : at + CONTENT_IDS_MAX], dropped[at : at + CONTENT_IDS_MAX]))
-
     # -------------------------------------------------------------- what may be done now
 
     def refusal(self) -> Refusal | None:
@@ -367,11 +363,14 @@ class Online:
         """Fill only while the owner shares the line, and while the disk may be written to."""
         if self._controls.refusal() is not None:
             self._runner.pause()
-        elif day_written_full(self._write_bytes_max, self._controls.usage):
+        elif not self._may_write():
             # On a disk that wears live streams are in memory, or nowhere.
-            self._runner.pause(WRITTEN_ENOUGH, {FILL} if self._disk_reader.wears else {FILL, LIVE})
+            self._runner.pause(WRITTEN_ENOUGH, WRITING if self._holdings.disk.wears else WRITING | {LIVE})
         else:
             self._runner.resume()
+
+    def _may_write(self) -> bool:
+        return not day_written_full(self._write_bytes_max, self._controls.usage)
 
     # -------------------------------------------------------------- loops
 
@@ -409,6 +408,7 @@ class Online:
         if now - self._host_read_at >= READ_HOST_S:
             self._host_read_at = now
             self._read_host()
+            self._pulls.drop_idle()
         self._follow_permission()
         if self._shared != (self._controls.refusal() is None):
             # A window of the owner's hours began or ended, the month's bytes are used up, or the line is another one.
@@ -440,7 +440,7 @@ class Online:
     def _own_bytes(self) -> tuple[int, int]:
         """On the wire."""
         beside = (self._delay.wire_bytes(), self._speedtest.wire_bytes(), self._prober.wire_bytes())
-        sent, received = self._pacer.wire_bytes(self._clock.monotonic()), self._filler.wire_bytes()
+        sent, received = self._pacer.wire_bytes(self._clock.monotonic()), self._holdings.filler.wire_bytes()
         return sent + sum(up for up, _ in beside), received + sum(down for _, down in beside)
 
 

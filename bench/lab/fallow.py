@@ -17,7 +17,7 @@ LAN_PORT = 32556
 FILL_S_MAX = 120
 SERVER_SETTINGS = """
 [policy]
-ticket_idle_s = 3
+ticket_idle_s = {ticket_idle_s}
 
 # All programs share this computer: that it is busy says nothing of the device.
 [tasks.filters]
@@ -40,10 +40,11 @@ spare_percent_min = 0
 class Server:
     """Scheduler and ledger in ``core``, with one owner and one publisher who has paid."""
 
-    def __init__(self, network: Network, processes: Processes, work: Path) -> None:
+    def __init__(self, network: Network, processes: Processes, work: Path, ticket_idle_s: int = 3) -> None:
+        """:param ticket_idle_s: after so long a device hands over the proof of a ticket, which is spent then."""
         self._network = network
         settings, program = work / "server.toml", str(BIN / "fallow-server")
-        settings.write_text(SERVER_SETTINGS)
+        settings.write_text(SERVER_SETTINGS.format(ticket_idle_s=ticket_idle_s))
         flags = ("--config", str(settings), "--state-dir", str(work / "server"), "--scheduler-url", SCHEDULER,
                  "--ledger-url", LEDGER, "--allow-private-addresses")  # fmt: skip
         shown = network.run("core", program, "init", *flags).split()
@@ -88,12 +89,14 @@ class Device:
     """An agent, activated by its owner from a host in the house, connected."""
 
     def __init__(
-        self, network: Network, processes: Processes, work: Path, home: Home, place: Place, server: Server
-    ) -> None:
+        self, network: Network, processes: Processes, work: Path, home: Home, place: Place, server: Server,
+        process_settings: str = "",
+    ) -> None:  # fmt: skip
+        """:param process_settings: further lines of the agent's section ``process``."""
         self._network, self._house = network, home.name("house")
         self._url = f"http://{place.address}:{LAN_PORT}"
         settings, state = work / f"agent{home.number}.toml", work / f"agent{home.number}"
-        settings.write_text(AGENT_SETTINGS)
+        settings.write_text(AGENT_SETTINGS + process_settings)
         program, flags = str(BIN / "fallow-agent"), ("--config", str(settings), "--state-dir", str(state))
         self.pid = processes.start(
             place.namespace, program, "run", *flags, "--lan-interface", place.interface,

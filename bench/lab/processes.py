@@ -128,11 +128,17 @@ def answer(value: Any) -> None:
 
 
 def main() -> None:
-    from . import delay, ledbat, loads
+    from . import delay, ledbat, loads, release, swarm
 
     end_with_parent()
     name, *values = sys.argv[1:]
-    parts: dict[str, Callable[..., None]] = {**loads.PARTS, **ledbat.PARTS, "delay": delay.delay}
+    parts: dict[str, Callable[..., None]] = {
+        **loads.PARTS,
+        **ledbat.PARTS,
+        **release.PARTS,
+        **swarm.PARTS,
+        "delay": delay.delay,
+    }
     with contextlib.suppress(KeyboardInterrupt):
         parts[name](*values)
 

@@ -26,7 +26,7 @@ def draw(path: Path, weeks: Sequence[Played], headline: str) -> None:
 
     figure = pyplot.figure(figsize=(12, 6.2), layout="constrained")
     cells = figure.add_gridspec(2, 2, width_ratios=(1.35, 1))
-    figure.suptitle("A week of a simulated fleet: homes and consumers are synthetic", fontsize=12, x=0.01, ha="left")
+    figure.suptitle("A simulated fleet: homes and consumers are synthetic", fontsize=12, x=0.01, ha="left")
     first = {(week.load, week.policy): week for week in reversed(weeks)}
     shown = first[headline, OURS]
     days = np.arange(len(shown.served_by_hour)) / HOURS

@@ -183,7 +183,7 @@ class _Truth:
         return np.pad(found, ((0, 0), (0, HOURS - found.shape[1])), mode="edge").astype(float)
 
     def instead(self, asked: Columns, hour: int) -> Columns:
-        """The same with the true demand of the coming hours, by object and provider's country as one region."""
+        """The same with the true demand of the coming hours, by object, wherever consumers are."""
         requests = self._requests
         first, end = np.searchsorted(requests.at_s, (hour * HOUR_S, (hour + HOURS) * HOUR_S))
         rows = slice(int(first), int(end))

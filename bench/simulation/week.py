@@ -36,14 +36,15 @@ ROUNDS_S = HOUR_S
 """Between rounds of placement; the server's are every five minutes, which would take hours here."""
 TIMED_EVERY = 16
 """Of the decisions about requests: so many are not timed for each one that is."""
-LATE_BYTES = 1.0
+LEFT_BITS_MIN = 8.0
+"""Less is what floating point leaves of a request that is done."""
 
 
 @dataclass(slots=True)
 class Sight:
     """What a scheduler knows: the last heartbeats, what it did since, and where copies are. Rates in bit/s, [n].
 
-    ``idle_bps``, ``own_bps``, ``flows_seen`` (requests under way): of the last heartbeat; ``flows``: by now.
+    ``idle_bps``, ``flows_seen`` (requests under way): of the last heartbeat; ``flows``: by now.
     ``present``: connected and reachable. ``foreseen_bps`` [24, n]: as reported at the beginning of this hour.
     ``room_bytes``, ``filling_bytes``: left of the disk, and fills under way, which are taken off. ``holders``: of each
     object, devices with a whole copy; ``whole``: the same by device, ``changed`` since the policy cleared it.
@@ -53,7 +54,6 @@ class Sight:
     homes: Homes
     at_s: float
     idle_bps: Floats
-    own_bps: Floats
     flows: Integers
     flows_seen: Integers
     present: NDArray[np.bool_]
@@ -164,7 +164,7 @@ class _Week:
         count = len(homes)
         self._homes, self._requests, self._policy = homes, requests, policy
         self._sight = Sight(
-            homes, 0.0, np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.int64),
+            homes, 0.0, np.zeros(count), np.zeros(count, dtype=np.int64),
             np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_), homes.foreseen_bps[0],
             homes.quota_bytes.copy(),
             [[] for _ in range(requests.objects)], [set() for _ in range(count)],
@@ -184,7 +184,8 @@ class _Week:
         for step in range(steps):
             self._sight.at_s = at_s = float(step * STEP_S)
             if at_s % HOUR_S == 0:
-                self._end_of_hour()
+                if step:
+                    self._end_of_hour(int(at_s // HOUR_S) - 1)
                 self._sight.foreseen_bps = self._homes.foreseen_bps[int(at_s // HOUR_S)]
             if at_s % BLOCK_S == 0:
                 self._truth(int(at_s // BLOCK_S))
@@ -195,7 +196,7 @@ class _Week:
             self._plan_again()
             self._arrivals(at_s + STEP_S)
             self._flow(int(at_s // HOUR_S))
-        self._end_of_hour()
+        self._end_of_hour(self._homes.hours - 1)
         self._outcome.origin_bytes += float(self._flows.left.sum()) / 8
         return self._outcome
 
@@ -316,18 +317,17 @@ class _Week:
         self._booked_bytes += booked * (STEP_S / 8)
         self._idle_bytes += self._idle * (STEP_S / 8)
         flows.left = flows.left - (total + origin) * part * STEP_S
-        done = flows.left <= LATE_BYTES
+        done = flows.left <= LEFT_BITS_MIN
         if done.any():
             outcome.took_s.append(sight.at_s + STEP_S * part[done] - np.minimum(flows.began[done], sight.at_s))
             flows.keep(~done)
         there = flows.device >= 0
         sight.flows = np.bincount(flows.device[there], minlength=count)
+        # What a heartbeat now would show.
         sight.flows_seen = sight.flows.copy()
-        # Of requests that go on: what a heartbeat now would show.
-        sight.own_bps = np.bincount(flows.device[there], rate[~done][there], count)
 
-    def _end_of_hour(self) -> None:
+    def _end_of_hour(self, hour: int) -> None:
         # A megabyte an hour is the rounding of steps, not an overrun.
         self._outcome.overruns += self._booked_bytes > self._idle_bytes + 2**20
-        self._outcome.booked_by_hour[max(0, int(self._sight.at_s // HOUR_S) - 1)] = self._booked_bytes.sum()
+        self._outcome.booked_by_hour[hour] = self._booked_bytes.sum()
         self._booked_bytes[:], self._idle_bytes[:] = 0, 0

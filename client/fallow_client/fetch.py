@@ -18,7 +18,7 @@ from fallow_wire.errors import ChunkMismatch, PeerError
 from fallow_wire.http import Span
 from fallow_wire.keys import PrivateKey, PublicKey
 from fallow_wire.manifest import SignedManifest, verify_manifest
-from fallow_wire.plans import Plan, PlanSource
+from fallow_wire.plans import Plan, PlanSource, first_chunk
 from fallow_wire.tickets import verify_ticket
 from yarl import URL
 
@@ -341,7 +341,8 @@ class _Fetcher:
         # By its lifetime, not by its times: this computer's clock may be wrong. The margin is for a last chunk.
         lifetime_s = ticket.exp - ticket.iat
         until_ms = now_ms + int(1000 * (lifetime_s - min(self._config.expiry_margin_s, lifetime_s / 4)))
-        return TicketSource(ticket.jti, offered.device_id, ticket.max_bytes, until_ms)
+        first = first_chunk(ticket.obj, offered.device_id, len(self._signed.manifest.chunks))
+        return TicketSource(ticket.jti, offered.device_id, ticket.max_bytes, until_ms, first, offered.rtt_ms)
 
     # ------------------------------------------------------------------ chunks
 
@@ -381,6 +382,7 @@ class _Fetcher:
         # A device must not send us elsewhere; the origin may, for what arrives is verified.
         async with self._session.get(url, headers=headers, timeout=timeout, allow_redirects=ticket is None) as response:
             self._check_answer(response, Span(start, length, manifest.size, True))
+            self._machine.answered(command.request, self._now_ms())
             if ticket is not None and receipt is not None:
                 ticket.delivered(receipt[0])
             data = memoryview(bytearray(length))

@@ -5,11 +5,14 @@ clock. The rules:
 
 1. A ticket never has more bytes asked for and not confirmed than the device would send (``unacknowledged_bytes_max``),
    nor more asked for than it allows.
-2. Devices come first; the origin serves when no device can, and helps at the end.
+2. Devices come first; the origin serves when no device can. Else it helps with a small share of the chunks: where a
+   device gives no sign of life, or refuses, or where all are so slow that many must be asking.
 3. When nothing is left to ask for, a slow chunk is asked of a second source, the origin last; the first good answer
    counts, and only that one is confirmed.
 4. A device that sent a wrong chunk is never asked again, in later plans neither.
-5. A failed chunk goes back to the front. A source that fails repeatedly is closed; when too few are left, a new plan
+5. A device is asked first for the chunk where consumers begin with it, and for those behind it: one that holds the
+   object in part so has few to fetch.
+6. A failed chunk goes back to the front. A source that fails repeatedly is closed; when too few are left, a new plan
    is wanted, each barren one later than the last.
 """
 
@@ -19,91 +22,25 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import Enum
 
 from fallow_wire.errors import LocalError
 from fallow_wire.tickets import unacknowledged_bytes_max
 
-ORIGIN = "origin"
+from .fetch_commands import ORIGIN as ORIGIN
+from .fetch_commands import Abort as Abort
+from .fetch_commands import Command as Command
+from .fetch_commands import Config as Config
+from .fetch_commands import Failure as Failure
+from .fetch_commands import Fetch as Fetch
+from .fetch_commands import Finish as Finish
+from .fetch_commands import GiveUp as GiveUp
+from .fetch_commands import Replan as Replan
+from .fetch_commands import TicketSource as TicketSource
 
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """``requests_max`` bounds memory: each request holds one chunk. ``requests_per_source_max``: enough to fill a long
-    path. ``ahead_chunks_max``: how far beyond the first missing chunk to ask, for output in order."""
-
-    requests_max: int = 16
-    requests_per_source_max: int = 4
-    ahead_chunks_max: int | None = None
-    hedge_after_ms_min: int = 1000
-    hedge_origin_after_ms_min: int = 4000
-    hedge_factor: int = 2
-    slow_chunk_ms: int = 4000
-    fast_chunk_ms: int = 1000
-    failures_max: int = 3
-    origin_failures_max: int = 6
-    origin_wrong_max: int = 3
-    rest_ms_min: int = 500
-    rest_ms_max: int = 60_000
-    replan_ms_min: int = 2000
-    replan_ms_max: int = 300_000
-
-
-class Failure(Enum):
-    """Why a request brought nothing."""
-
-    BUSY = "busy"
-    """Refused for now, nothing was sent."""
-    GONE = "gone"
-    """This ticket or device serves no more, nothing was sent."""
-    BROKEN = "broken"
-    """No answer, or it broke off; some of it may have been sent."""
-    WRONG = "wrong"
-    """The bytes are not the chunk that the manifest lists."""
-
-
-@dataclass(frozen=True, slots=True)
-class TicketSource:
-    """A device as the plan offers it. ``key`` is the ticket's ``jti``; nothing is asked of it from ``until_ms`` on."""
-
-    key: str
-    device_id: str
-    max_bytes: int
-    until_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Ask ``source`` for ``chunk``; answer with :meth:`FetchPlan.verified` or :meth:`FetchPlan.failed`."""
-
-    request: int
-    source: str
-    chunk: int
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """Another source was faster; the machine has forgotten this request."""
-
-    request: int
-
-
-@dataclass(frozen=True, slots=True)
-class Replan:
-    """Get a new plan; answer with :meth:`FetchPlan.planned` or :meth:`FetchPlan.replan_failed`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Every chunk is verified."""
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Neither a device nor the origin can bring what is missing."""
-
-
-Command = Fetch | Abort | Replan | Finish | GiveUp
+FIRST_REQUESTS_MAX = 16
+"""At all devices together, before any has shown what it can."""
+ORIGIN_REQUESTS_MAX = 2
+"""It has others to serve too."""
 
 
 @dataclass(slots=True)
@@ -112,6 +49,8 @@ class _Source:
     device_id: str
     max_bytes: int | None
     until_ms: int | None
+    first_chunk: int = 0
+    rtt_ms: int | None = None
     requested: int = 0
     confirmed: int = 0
     in_flight: int = 0
@@ -127,6 +66,8 @@ class _Request:
     source: _Source
     chunk: int
     since_ms: int
+    answered: bool = False
+    helping: bool = False
 
 
 @dataclass(slots=True)
@@ -156,6 +97,8 @@ class FetchPlan:
         self._devices: dict[str, _Source] = {}
         self._origin = _Source(ORIGIN, "", None, None)
         self._origin_wrong: Counter[int] = Counter()
+        self._help_chunks = max(self._config.help_chunks_min, self.chunk_count * self._config.help_permille // 1000)
+        """How many chunks more the origin may help with while devices serve."""
         self._offered = 0
         self._replanning = False
         self._replan_at_ms = 0
@@ -190,12 +133,23 @@ class FetchPlan:
         self._forget_closed()
         for source in offered:
             if source.key not in self._devices:
-                self._devices[source.key] = _Source(source.key, source.device_id, source.max_bytes, source.until_ms)
+                self._devices[source.key] = _Source(
+                    source.key, source.device_id, source.max_bytes, source.until_ms, source.first_chunk, source.rtt_ms
+                )
         self._offered = len(offered)
         self._replan_done(now_ms)
 
     def replan_failed(self, now_ms: int) -> None:
         self._replan_done(now_ms)
+
+    def answered(self, request: int, now_ms: int) -> None:
+        """The first byte of an answer came: the device is at it."""
+        found = self._requests.get(request)
+        if found is not None and not found.answered:
+            found.answered = True
+            waited_ms = now_ms - found.since_ms
+            rtt_ms = found.source.rtt_ms
+            found.source.rtt_ms = waited_ms if rtt_ms is None else min(rtt_ms, waited_ms)
 
     def verified(self, request: int, now_ms: int) -> list[Command]:
         """The chunk of ``request`` is verified and kept."""
@@ -228,6 +182,11 @@ class FetchPlan:
         if not self._active[found.chunk].requests:
             del self._active[found.chunk]
             heapq.heappush(self._pending, found.chunk)
+        if found.helping and source is self._origin and failure is Failure.BUSY:
+            # It protects itself from a crowd; that is no fault, and the devices have the chunk too.
+            source.rest_until_ms = now_ms + min(max(retry_after_ms, config.rest_ms_min), config.rest_ms_max)
+            self._help_chunks += 1
+            return
         source.failures += 1
         rest_ms = max(retry_after_ms, config.rest_ms_min << min(source.failures - 1, 10))
         source.rest_until_ms = now_ms + min(rest_ms, config.rest_ms_max)
@@ -253,7 +212,7 @@ class FetchPlan:
             self._replanning = True
             commands.append(Replan())
         while self.in_flight < self._config.requests_max:
-            command = self._assign(now_ms) or self._hedge(now_ms)
+            command = self._help_silent(now_ms) or self._assign(now_ms) or self._hedge(now_ms)
             if command is None:
                 break
             commands.append(command)
@@ -265,12 +224,53 @@ class FetchPlan:
         chunk = self._next_pending()
         if chunk is None:
             return None
-        source = self._free_device(chunk, now_ms) or self._free_origin(now_ms)
-        if source is None:
-            return None
-        heapq.heappop(self._pending)
+        source, helping = self._free_device(chunk, now_ms), False
+        if source is not None:
+            chunk = self._chunk_for(source)
+        else:
+            source = self._free_origin(now_ms)
+            if source is None and self._may_help(now_ms):
+                source, helping = self._origin, True
+            if source is None:
+                return None
+        self._pending.remove(chunk)
+        heapq.heapify(self._pending)
         self._active[chunk] = _Chunk()
-        return self._ask(source, chunk, now_ms)
+        return self._ask(source, chunk, now_ms, helping=helping)
+
+    def _chunk_for(self, source: _Source) -> int:
+        """The first pending chunk at or behind the one where consumers begin with this source."""
+        chunks = self._pending
+        ahead = self._config.ahead_chunks_max
+        if ahead is not None:
+            chunks = [chunk for chunk in chunks if chunk < self._first_missing + ahead]
+        return min(chunks, key=lambda chunk: ((chunk - source.first_chunk) % self.chunk_count, chunk))
+
+    def _may_help(self, now_ms: int) -> bool:
+        """Whether every device is slow: then many are asking, and the origin has a line too. One chunk at a time."""
+        if self._help_chunks <= 0 or self._origin.in_flight or not self._is_free(self._origin, 0, now_ms):
+            return False
+        known = [source.last_ms for source in self._devices.values() if source.last_ms is not None]
+        return bool(known) and min(known) >= self._config.slow_chunk_ms
+
+    def _help_silent(self, now_ms: int) -> Command | None:
+        """Another source for a chunk whose device does not answer at all."""
+        config = self._config
+        if self._help_chunks <= 0:
+            return None
+        for chunk in self._active.values():
+            request = chunk.requests[0]
+            if len(chunk.requests) > 1 or request.answered or request.source is self._origin:
+                continue
+            rtt_ms = request.source.rtt_ms or 0
+            if now_ms - request.since_ms < max(config.silent_ms_min, config.silent_rtt_factor * rtt_ms):
+                continue
+            ranked = [one for one in self._ranked(request.chunk, now_ms) if one.device_id != request.source.device_id]
+            if ranked and not ranked[0].in_flight:
+                return self._ask(ranked[0], request.chunk, now_ms, helping=True)
+            if self._is_free(self._origin, 0, now_ms):
+                return self._ask(self._origin, request.chunk, now_ms, helping=True)
+        return None
 
     def _hedge(self, now_ms: int) -> Command | None:
         """A second source for the chunk that is asked for longest, when there is no other work for it."""
@@ -285,8 +285,10 @@ class FetchPlan:
             for source in [*self._ranked(slow.chunk, now_ms), self._origin]:
                 if source.device_id == slow.source.device_id or not self._is_free(source, slow.chunk, now_ms):
                     continue
+                if source is self._origin and self._help_chunks <= 0:
+                    continue
                 if age_ms >= self._hedge_age_ms(slow.source, source):
-                    return self._ask(source, slow.chunk, now_ms)
+                    return self._ask(source, slow.chunk, now_ms, helping=source is self._origin)
         return None
 
     def _hedge_age_ms(self, slow: _Source, helper: _Source) -> int:
@@ -294,10 +296,14 @@ class FetchPlan:
         config = self._config
         if helper is self._origin:
             return max(config.hedge_origin_after_ms_min, config.hedge_factor * (slow.last_ms or 0))
-        return max(config.hedge_after_ms_min, config.hedge_factor * (helper.last_ms or 0))
+        known = [source.last_ms for source in self._devices.values() if source.last_ms is not None]
+        # A device that has shown nothing yet is taken to be no faster than the others: in a crowd all are slow.
+        expected_ms = max(known, default=config.slow_chunk_ms) if helper.last_ms is None else helper.last_ms
+        return max(config.hedge_after_ms_min, config.hedge_factor * expected_ms)
 
-    def _ask(self, source: _Source, chunk: int, now_ms: int) -> Fetch:
-        request = _Request(self._next_number, source, chunk, now_ms)
+    def _ask(self, source: _Source, chunk: int, now_ms: int, *, helping: bool = False) -> Fetch:
+        request = _Request(self._next_number, source, chunk, now_ms, helping=helping)
+        self._help_chunks -= helping
         self._next_number += 1
         self._requests[request.number] = request
         self._active[chunk].requests.append(request)
@@ -352,7 +358,12 @@ class FetchPlan:
         """Requests at once: few at a slow source, so that little waits behind it at the end."""
         if source.failures:
             return 1
-        if source.last_ms is None or source.last_ms <= self._config.fast_chunk_ms:
+        if source is self._origin:
+            return ORIGIN_REQUESTS_MAX
+        if source.last_ms is None:
+            # Nobody is known to be fast yet, and many sources are enough for one line.
+            return max(1, min(self._config.requests_per_source_max, FIRST_REQUESTS_MAX // max(1, self._offered)))
+        if source.last_ms <= self._config.fast_chunk_ms:
             return self._config.requests_per_source_max
         return 1 if source.last_ms >= self._config.slow_chunk_ms else min(2, self._config.requests_per_source_max)
 

@@ -159,7 +159,7 @@ def test_limits_count_at_once(tmp_path: Path) -> None:
         world.agent.set_limits(Limits())
         assert (await world.get("small"))[0] == 200
         world.agent.set_limits(Limits(content_bytes_max=10_000))
-        assert set(world.online.held()) == {world.ids["small"]}
+        assert set(world.online.held()[0]) == {world.ids["small"]}
 
     script(tmp_path, act)
 
@@ -194,7 +194,7 @@ def test_the_months_bytes_are_counted_through_a_restart(tmp_path: Path) -> None:
         await world.serving()
         assert (await world.get("small"))[:2] == (503, "line-busy")
         assert len(LARGE) <= world.agent.status()["today"]["bytes_up"] < world.agent._controls.usage.month_bytes
-        world.online._filler._wire_bytes += 5 * MIB  # what fills receive counts too
+        world.online._holdings.filler._wire_bytes += 5 * MIB  # what fills receive counts too
         before = world.agent._controls.usage.month_bytes
         await world.until(lambda: world.agent._controls.usage.month_bytes >= before + 5 * MIB)
         world.agent.set_limits(Limits(monthly_bytes_max=10 * len(LARGE)))
@@ -375,7 +375,7 @@ def test_leaving_closes_the_port_forgets_content_and_keeps_the_chain(tmp_path: P
         # Another owner, the same device: its chain of batches goes on.
         await world.activate()
         await world.serving()
-        assert world.online.held() == []
+        assert world.online.held()[0] == []
 
     script(tmp_path, act)
 

@@ -134,6 +134,39 @@ def test_quota_counts_fills_and_drops_the_least_recently_used(tmp_path: Path) ->
     assert names(tmp_path) == set()
 
 
+def test_what_consumers_brought_makes_room_for_what_is_placed_and_not_the_other_way_round(tmp_path: Path) -> None:
+    store = new_store(tmp_path, quota_bytes=4 * MIB)
+    placed = put(store, some_bytes(MIB, seed=1))
+    brought = [put(store, some_bytes(MIB, seed=seed), cached=True) for seed in (2, 3)]
+    with store.reading(brought[0]):
+        pass
+    store.close()
+    store = new_store(tmp_path, quota_bytes=4 * MIB)  # marks are lost, and what was brought is known
+    with store.reading(brought[0]):
+        pass
+    dropped: list[str] = []
+    store.on_change = lambda more, less: dropped.extend(less)
+    with pytest.raises(NoSpace):
+        store.begin(manifest_of(some_bytes(4 * MIB, seed=4)), cached=True)
+    assert placed not in dropped
+    dropped.clear()
+    brought = [put(store, some_bytes(MIB, seed=seed), cached=True) for seed in (2, 3)]
+    with store.reading(brought[0]):
+        pass
+    put(store, some_bytes(2 * MIB, seed=5))
+    assert dropped == [brought[1]]
+    assert store.has(placed)
+    assert store.has(brought[0])
+    # A cached fill makes room too, and what was cached is placed when it is filled again.
+    coming = manifest_of(some_bytes(MIB, seed=6))
+    store.drop(brought[0])
+    fill = store.begin(coming, cached=True)
+    put(store, some_bytes(MIB, seed=7))
+    assert fill.closed
+    with pytest.raises(NoSpace):
+        store.begin(coming)
+
+
 def test_unfinished_fills_of_a_former_run_make_room(tmp_path: Path) -> None:
     store = new_store(tmp_path, quota_bytes=5 * MIB)
     store.begin(SIGNED).write(0, chunk(0))

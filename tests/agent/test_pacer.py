@@ -64,7 +64,7 @@ def test_equal_shares_follow_comings_goings_and_the_rate() -> None:
             first = pacer.join(a, nothing)
             assert told(a) == 1_000_000
             pacer.join(b, nothing)
-            assert told(b) == 500_000
+            assert told(b) == module.PACED_BYTES_PER_S_MIN  # nothing is left until the budget is divided anew
             pacer.set_rate(8 * 1_046_000)  # divides at once, as the timer would
             assert (told(a), told(b)) == (500_000, 500_000)
             pacer.set_rate(8 * 523_000)

@@ -218,8 +218,8 @@ class Recorder:
     def task_statuses(self) -> list[TaskStatus]:
         return self.statuses
 
-    def held(self) -> list[str]:
-        return self.held_ids
+    def held(self) -> tuple[list[str], list[str]]:
+        return self.held_ids, []
 
 
 Script = Callable[[web.WebSocketResponse, str], Awaitable[None]]
@@ -395,15 +395,18 @@ def test_hosts_are_named_as_they_are_dialled() -> None:
 
 def test_a_snapshot_of_many_objects_goes_in_parts() -> None:
     outgoing = Outgoing()
-    outgoing.begin((f"{number:064x}" for number in range(2001)), [TaskStatus("t-1", "done")])
+    outgoing.begin((f"{number:064x}" for number in range(2001)), (), [TaskStatus("t-1", "done")])
     parts = [outgoing.take() for _ in range(3)]
     assert all(isinstance(part, Content) for part in parts)
     assert [len(part.added) for part in parts if isinstance(part, Content)] == [1000, 1000, 1]
     assert [part.snapshot for part in parts if isinstance(part, Content)] == [True, False, False]
     assert outgoing.take() == TaskStatus("t-1", "done")
     assert not outgoing
-    outgoing.begin((), ())
-    assert outgoing.take() == Content((), (), True)
+    outgoing.begin((), ("a" * 64,), ())
+    assert outgoing.take() == Content((), (), True, ("a" * 64,))
+    outgoing.add(Content((), (), partial=("b" * 64,)))
+    outgoing.add(Content(("b" * 64,), ()))
+    assert outgoing.take() == Content(("b" * 64,), ())
 
 
 def test_only_the_newest_word_waits_and_every_message_fits() -> None:

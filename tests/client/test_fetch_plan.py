@@ -99,6 +99,7 @@ def test_a_refused_request_leaves_the_window_as_it_was() -> None:
 def test_at_the_end_a_slow_chunk_is_asked_of_another_and_the_first_answer_counts() -> None:
     machine = machine_of(2, ticket("slow"), ticket("fast"))
     slow, fast = fetches(machine.poll(0))
+    machine.answered(slow.request, 50)
     machine.verified(fast.request, 200)
     assert machine.poll(900) == []
     (hedge,) = fetches(machine.poll(1100))
@@ -110,9 +111,64 @@ def test_at_the_end_a_slow_chunk_is_asked_of_another_and_the_first_answer_counts
 
 def test_a_single_slow_device_is_helped_by_the_origin_in_the_end() -> None:
     machine = machine_of(1, ticket("slow"))
-    machine.poll(0)
+    (asked,) = fetches(machine.poll(0))
+    machine.answered(asked.request, 20)
     assert machine.poll(3999) == []
     assert [command.source for command in fetches(machine.poll(4000))] == [ORIGIN]
+
+
+def test_with_many_sources_each_is_asked_for_one_chunk_first_where_consumers_begin_with_it() -> None:
+    sources = [TicketSource(f"t{n}", f"fd-{n}", 2**40, FAR_MS, first_chunk=5 * n) for n in range(4)]
+    machine = machine_of(20, *sources, config=Config(requests_max=4))
+    assert [command.chunk for command in fetches(machine.poll(0))] == [0, 5, 10, 15]
+    machine = machine_of(40, *(ticket(str(n)) for n in range(16)))
+    assert len(fetches(machine.poll(0))) == 16
+
+
+def test_a_silent_device_is_passed_over_after_two_round_trips_and_once_in_a_while_only() -> None:
+    far = TicketSource("far", "fd-far", 2**40, FAR_MS, rtt_ms=400)
+    machine = machine_of(3, far, config=Config(requests_max=4, help_permille=0, help_chunks_min=1))
+    first, second = fetches(machine.poll(0))
+    assert machine.poll(799) == []
+    (help_,) = fetches(machine.poll(800))
+    assert (help_.source, help_.chunk) == (ORIGIN, first.chunk)
+    # The share is used up: however silent the device is, the origin is left in peace.
+    assert machine.poll(3000) == []
+    assert [type(one) for one in machine.verified(help_.request, 3100)] == [Abort]
+    assert ORIGIN not in [command.source for command in fetches(machine.poll(3900))]
+    machine.answered(second.request, 4000)
+    machine.check()
+
+
+def test_an_origin_that_cannot_help_now_is_not_at_fault_and_is_asked_again() -> None:
+    machine = machine_of(2, ticket("a"), config=Config(help_chunks_min=1))
+    machine.poll(0)
+    for attempt in range(20):
+        (help_,) = fetches(machine.poll(1000 + 3000 * attempt))
+        assert help_.source == ORIGIN
+        machine.failed(help_.request, Failure.BUSY, 1001 + 3000 * attempt, retry_after_ms=2000)
+        assert machine.poll(1500 + 3000 * attempt) == []
+        machine.check()
+
+
+def test_where_all_devices_are_slow_the_origin_takes_its_share_one_chunk_at_a_time() -> None:
+    config = Config(help_permille=100, replan_ms_min=FAR_MS)
+    machine = machine_of(30, ticket("a"), ticket("b"), config=config)
+    helped = 0
+    for turn in range(40):
+        commands = fetches(machine.poll(5000 * turn))
+        for command in commands:
+            machine.answered(command.request, 5000 * turn + 10)
+        origin = [command for command in commands if command.source == ORIGIN]
+        assert len(origin) <= 1
+        helped += len(origin)
+        for command in commands:
+            machine.verified(command.request, 5000 * turn + 4900)
+        machine.check()
+        if machine.finished:
+            break
+    assert machine.finished
+    assert helped == 3
 
 
 def test_output_in_order_is_not_run_ahead_of() -> None:
@@ -201,6 +257,8 @@ def test_whatever_sources_do_no_chunk_is_lost_and_it_ends(data: st.DataObject) -
                 chunk_asks = sum(other.chunk == command.chunk for other in active.values())
                 assert command.chunk not in verified
                 assert chunk_asks <= 2
+                if data.draw(st.booleans(), "a first byte"):
+                    machine.answered(command.request, now_ms)
                 if ahead is not None:
                     missing = next(c for c in range(chunks) if c not in verified)
                     assert command.chunk < missing + ahead

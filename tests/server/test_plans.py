@@ -30,7 +30,7 @@ def test_a_plan_names_at_most_four_devices_each_with_a_ticket(tmp_path: Path) ->
         plan = decode(Plan, await ask(server, {"object": object_id, "jwk": JWK}), strict=True)
         assert len({source.device_id for source in plan.sources}) == 4
         assert (plan.object, plan.name) == (object_id, "film.mp4")
-        assert plan.origin == f"{server.url}/o/{object_id}/film.mp4?source=origin"
+        assert plan.origin == f"{server.url}/o/{object_id}/film.mp4?source=origin&help=1"
         verify_manifest(plan.manifest, server.keys.public_keys(), object_id)
         for source in plan.sources:
             assert source.device_id in devices

@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -246,6 +247,22 @@ def test_what_nobody_asks_for_makes_room_down_to_what_is_wanted(tmp_path: Path) 
         }
 
     run(tmp_path / "state", script)
+
+
+def test_one_round_begins_no_more_than_it_may(tmp_path: Path) -> None:
+    async def script(harness: SpreadingHarness) -> None:
+        crowded = Disk(20 * MIB, 19 * MIB, 2**30, "sd")
+        holders = [await harness.server.device(number, disk=crowded) for number in range(1, 5)]
+        others = [await harness.server.device(number) for number in range(5, 9)]
+        for _ in range(3):
+            await object_on(harness, *holders)
+        harness.asked(await object_on(harness, others[0]), 10**12)
+        found = await harness.round()
+        assert (len(found.fills), len(found.drops)) == (2, 2)
+        # Four are under way.
+        assert await harness.spreading.round() is None
+
+    run(tmp_path / "state", script, replace(THREAD, open_max=2))
 
 
 def test_what_its_publisher_does_not_want_is_not_copied(tmp_path: Path) -> None:

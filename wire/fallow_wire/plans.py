@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Annotated
 
 from .fields import device_id, hexadecimal, integer, items, record, text
 from .keys import Jwk
 from .limits import MANIFEST_BYTES_MAX, TICKET_BYTES_MAX
+
+
+def first_chunk(object_id: str, device_id: str, chunks: int) -> int:
+    """The chunk that consumers of several devices ask of this one first, and then those behind it, round and round: a
+    device that holds the object in part so has to fetch few of its ``chunks``."""
+    return int.from_bytes(hashlib.sha256(f"{object_id} {device_id}".encode()).digest()[:8], "big") % max(1, chunks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from .tickets import SERVICES
 
 SUBPROTOCOL = "fallow.v1"
 HEARTBEAT_S = 15
-TASK_KINDS = ("fill", "drop", "probe", "live")
+TASK_KINDS = ("fill", "drop", "probe", "live", "pull")
 
 _NONCE = matching(re.compile(r"[A-Za-z0-9_-]{16,64}\Z"), "16 to 64 characters of base64url", 64)
 
@@ -155,7 +155,8 @@ class TaskStatus:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What the device holds, complete objects only.
+    """What the device holds: complete objects, and in ``partial`` those of which it fetches what is asked of it. One
+    that is complete now is in ``added``, one that is held no longer, in part neither, in ``dropped``.
 
     After ``hello`` the first has ``snapshot`` true: the scheduler forgets what it knew before. More than 1000 ids go
     in several messages.
@@ -165,6 +166,7 @@ class Content:
     added: Annotated[tuple[str, ...], items(hexadecimal(64), CONTENT_IDS_MAX)]
     dropped: Annotated[tuple[str, ...], items(hexadecimal(64), CONTENT_IDS_MAX)]
     snapshot: Annotated[bool, boolean()] = False
+    partial: Annotated[tuple[str, ...], items(hexadecimal(64), CONTENT_IDS_MAX)] = ()
 
 
 # ------------------------------------------------------------------ down
@@ -189,8 +191,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """``fill``: hold ``object``, from ``sources`` in order. ``drop``: forget it. ``probe``: measure what ``parameters``
-    say (:mod:`.probes`)."""
+    """``fill``: hold ``object``, from ``sources`` in order. ``pull``: hold what is asked of it. ``drop``: forget it.
+    ``probe``: measure what ``parameters`` say (:mod:`.probes`)."""
 
     TYPE: ClassVar[str] = "task"
     id: Annotated[str, word()]

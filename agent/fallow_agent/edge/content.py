@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from fallow_wire.manifest import Manifest, SignedManifest
 
 from .fill import FILL_SUFFIXES, OBJECT_SUFFIXES, Fill, Gone, NoSpace, StoredObject
 from .memory import MEMORY_BYTES_MAX, Memory
+from .sieve import Sieve
 
 _log = logging.getLogger(__name__)
 
@@ -76,8 +76,11 @@ class ContentStore:
         self._disk_free = disk_free
         self._memory = memory or Memory(None)
         self._quota_bytes = config.quota_bytes
-        self._objects: OrderedDict[str, StoredObject] = OrderedDict()
-        """Least recently used first."""
+        self._objects: dict[str, StoredObject] = {}
+        self._sieve = Sieve()
+        """Of the objects: which goes first."""
+        self._cached: set[str] = set()
+        """Objects and fills that consumers asked for and nobody has placed here: they make room for others."""
         self._fills: dict[str, Fill] = {}
         self._resumable: dict[str, int] = {}
         """Bytes on disk of fills that nobody is working on."""
@@ -113,21 +116,35 @@ class ContentStore:
 
     @quota_bytes.setter
     def quota_bytes(self, quota_bytes: int) -> None:
-        """The owner's limit. What is over it is dropped at once: unfinished fills, then the least recently used."""
+        """The owner's limit. What is over it is dropped at once: unfinished fills, then what nobody has placed here."""
         self._quota_bytes = quota_bytes
-        self._drop_resumable(0)
-        dropped = []
-        over = self.usage_bytes() - quota_bytes
-        while self._objects and over > 0:
-            oldest = next(iter(self._objects.values()))
-            self._forget(oldest.object_id)
-            dropped.append(oldest.object_id)
-            over -= oldest.size
+        self._make_room(0, placed=True)
         for fill in tuple(self._fills.values()):
             if self.usage_bytes() > quota_bytes:
                 fill.discard()
+
+    def _make_room(self, wanted_bytes: int, *, cached: bool = True, placed: bool = False) -> None:
+        """Drop what must make room for so many bytes, as far as there is some.
+
+        :param cached: also fills of what nobody has placed here. :param placed: also what was placed here.
+        """
+        self._drop_resumable(wanted_bytes)
+        dropped = []
+        over = self.usage_bytes() + wanted_bytes - self._quota_bytes
+        orders = ([self._cached.__contains__] if self._cached else []) + (
+            [self._objects.__contains__] if placed else []
+        )
+        for may_go in orders:
+            while over > 0 and (victim := self._sieve.victim(may_go)) is not None:
+                over -= self._objects[victim].size
+                self._forget(victim)
+                dropped.append(victim)
+            for fill in [one for one in self._fills.values() if cached and one.object_id in self._cached]:
+                if over > 0:
+                    over -= fill.manifest.size
+                    fill.discard()
         if dropped:
-            _log.info("dropped %d objects: the quota is %d bytes now", len(dropped), quota_bytes)
+            _log.info("dropped %d objects to make room", len(dropped))
             self.on_change((), tuple(dropped))
 
     def _drop_resumable(self, wanted_bytes: int) -> None:
@@ -152,7 +169,7 @@ class ContentStore:
         """
         opened = self._open.get(object_id) or self._open_file(object_id)
         opened.users += 1
-        self._objects.move_to_end(object_id)
+        self._sieve.visit(object_id)
         try:
             yield opened.descriptor
         finally:
@@ -224,6 +241,8 @@ class ContentStore:
 
     def _forget(self, object_id: str) -> None:
         del self._objects[object_id]
+        self._sieve.remove(object_id)
+        self._cached.discard(object_id)
         opened = self._open.get(object_id)
         if opened is not None:
             self._close_file(object_id, opened)
@@ -239,9 +258,10 @@ class ContentStore:
 
     # ------------------------------------------------------------------ filling
 
-    def begin(self, signed: SignedManifest, *, fleeting: bool = False) -> Fill:
+    def begin(self, signed: SignedManifest, *, cached: bool = False, fleeting: bool = False) -> Fill:
         """Begin or resume the fill of an object that is not held. Call :meth:`Fill.recover` next.
 
+        :param cached: nobody has placed it here: it takes no room from what was, and makes room for what is.
         :param fleeting: it is held for seconds, in memory where there is room; what is left of it is not resumed.
         :raises NoSpace: quota, floor or number of objects leave no room.
         """
@@ -253,7 +273,7 @@ class ContentStore:
         if len(self._objects) + len(self._fills) >= self._config.objects_max:
             raise NoSpace(f"{self._config.objects_max} objects are held already")
         have = self._resumable.get(object_id, 0)
-        self._drop_resumable(manifest.size - have)
+        self._make_room(manifest.size - have, cached=not cached)
         have = self._resumable.pop(object_id, 0)
         if self.usage_bytes() + manifest.size > self._quota_bytes:
             raise NoSpace(f"the quota of {self._quota_bytes} bytes has no room for {manifest.size}")
@@ -263,8 +283,17 @@ class ContentStore:
         if not in_memory:
             self.check_floor(max(0, manifest.size - have))
         self.path(object_id, ".manifest").write_text(signed.token, "ascii")
-        fill = self._fills[object_id] = Fill(self, object_id, manifest, in_memory=in_memory)
+        fill = self._fills[object_id] = Fill(self, object_id, manifest, cached=cached, in_memory=in_memory)
+        if cached:
+            self._cached.add(object_id)
+        else:
+            self._cached.discard(object_id)
         return fill
+
+    def place(self, fill: Fill) -> None:
+        """What consumers asked for is placed here now: it makes no room for others any longer."""
+        fill.cached = False
+        self._cached.discard(fill.object_id)
 
     def check_floor(self, more: int) -> None:
         """:raises NoSpace: when ``more`` bytes would go below the free floor. For :class:`Fill`."""
@@ -281,8 +310,11 @@ class ContentStore:
         if self._fills.get(fill.object_id) is not fill:
             return
         del self._fills[fill.object_id]
+        if stored is None:
+            self._cached.discard(fill.object_id)
         if stored is not None:
             self._objects[fill.object_id] = stored
+            self._sieve.add(fill.object_id)
             self.on_change((fill.object_id,), ())
         elif self._memory.directory_of(fill.object_id) is not None:
             for suffix in FILL_SUFFIXES:
@@ -365,16 +397,20 @@ class ContentStore:
                 self.path(object_id, suffix).unlink(missing_ok=True)
         for _, stored in sorted(by_use, key=lambda item: item[0]):
             self._objects[stored.object_id] = stored
+            self._sieve.add(stored.object_id)
 
     def _read_facts(self, object_id: str) -> StoredObject | None:
+        """As :meth:`Fill.finish` wrote them; notes whether it was placed."""
         try:
             with self.path(object_id, ".facts").open("rb") as file:
                 facts = json.loads(file.read(_FACTS_BYTES_MAX))
-            size, media_type, sha256 = facts["size"], facts["type"], facts["sha256"]
+            size, media_type, sha256, cached = facts["size"], facts["type"], facts["sha256"], facts.get("cached")
         except (OSError, ValueError, TypeError, KeyError):
             return None
         if type(size) is not int or type(media_type) is not str or type(sha256) is not str or not is_hex(sha256, 64):
             return None
+        if cached is True:
+            self._cached.add(object_id)
         return StoredObject(object_id, size, media_type, bytes.fromhex(sha256))
 
 

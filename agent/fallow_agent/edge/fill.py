@@ -41,12 +41,12 @@ class Gone(FallowError):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """A complete object. ``sha256`` is that of all its bytes, for ``Repr-Digest``."""
+    """``sha256`` is that of all its bytes, for ``Repr-Digest``; None where not all of them are here."""
 
     object_id: str
     size: int
     type: str
-    sha256: bytes
+    sha256: bytes | None
 
 
 class Shelf(Protocol):
@@ -67,8 +67,13 @@ class Shelf(Protocol):
 class Fill:
     """Call :meth:`recover` first. It, :meth:`write` and :meth:`finish` may run in a thread, one at a time."""
 
-    def __init__(self, store: Shelf, object_id: str, manifest: Manifest, *, in_memory: bool = False) -> None:
-        """:param in_memory: its files are in memory, and nothing of them counts for the disk."""
+    def __init__(
+        self, store: Shelf, object_id: str, manifest: Manifest, *, cached: bool = False, in_memory: bool = False
+    ) -> None:
+        """:param cached: see :meth:`~.content.ContentStore.begin`; kept with the object.
+        :param in_memory: its files are in memory, and nothing of them counts for the disk.
+        """
+        self.cached = cached
         self._in_memory = in_memory
         self.object_id = object_id
         self.manifest = manifest
@@ -105,6 +110,27 @@ class Fill:
         if self._held and self._held[-1]:
             return (count - 1) * self.manifest.chunk_size + self.manifest.chunk_span(len(self._held) - 1)[1]
         return count * self.manifest.chunk_size
+
+    def holds(self, index: int) -> bool:
+        return bool(self._held[index])
+
+    def count(self) -> int:
+        """Chunks that are held."""
+        return sum(self._held)
+
+    @property
+    def closed(self) -> bool:
+        """It was given up, finished, or left to be resumed."""
+        return self._closed
+
+    @contextmanager
+    def reading(self) -> Iterator[int]:
+        """A descriptor of its file, for the chunks that are held; good until the block ends.
+
+        :raises Gone: the fill was given up.
+        """
+        with self._using():
+            yield self._part
 
     def missing(self) -> tuple[int, int] | None:
         """The first run of missing chunks, as [first, end); None when all are held."""
@@ -154,8 +180,11 @@ class Fill:
             for index in range(self._hashed, len(self._held)):
                 start, length = self.manifest.chunk_span(index)
                 self._hash.update(os.pread(self._part, length, start))
-            stored = StoredObject(self.object_id, self.manifest.size, self.manifest.type, self._hash.digest())
-            facts = {"size": stored.size, "type": stored.type, "sha256": stored.sha256.hex()}
+            sha256 = self._hash.digest()
+            stored = StoredObject(self.object_id, self.manifest.size, self.manifest.type, sha256)
+            facts = {"size": stored.size, "type": stored.type, "sha256": sha256.hex()} | (
+                {"cached": True} if self.cached else {}
+            )
             os.fsync(self._part)
             try:
                 _write_durably(path(self.object_id, ".facts"), json.dumps(facts).encode("ascii"))

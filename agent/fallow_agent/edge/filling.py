@@ -90,7 +90,7 @@ def filling_session(config: FillConfig) -> aiohttp.ClientSession:
     return Outward().session(auto_decompress=False, timeout=timeout)
 
 
-class _Supplier:
+class Supplier:
     """One source during one fill: its address, and what this device has confirmed to it."""
 
     def __init__(self, source: Source, key: PrivateKey, config: FillConfig) -> None:
@@ -215,8 +215,35 @@ class Filler:
         finally:
             fill.close()
 
+    def suppliers(self, task: Task) -> list[Supplier]:
+        return [Supplier(source, self._key, self._config) for source in task.sources]
+
+    async def take_chunk(self, fill: Fill, suppliers: list[Supplier], index: int) -> None:
+        """Fetch one chunk, from the first source that gives it.
+
+        :raises FillFailed: none does now, or the disk refuses.
+        :raises Gone: the fill was given up.
+        """
+        why = "the task names no source"
+        for supplier in suppliers:
+            if supplier.bad is not None:
+                why = supplier.bad
+                continue
+            try:
+                await self._take(fill, supplier, index, index + 1, lambda held: None)
+            except _SourceBad as bad:
+                supplier.bad = why = str(bad)
+                _log.warning("source %s is dropped: %s", supplier.name, bad)
+            except _SourceAway as away:
+                why = str(away)
+            except NoSpace as error:
+                raise FillFailed(error.detail, slug="no-space") from None
+            else:
+                return
+        raise FillFailed(why, slug="no-source")
+
     async def _fetch(self, task: Task, fill: Fill, progress: Callable[[int], None]) -> None:
-        suppliers = [_Supplier(source, self._key, self._config) for source in task.sources]
+        suppliers = self.suppliers(task)
         pause_s, fruitless = PAUSE_S_MIN, 0
         while fill.missing() is not None:
             before = fill.bytes_held()
@@ -234,7 +261,7 @@ class Filler:
         for supplier in suppliers:
             await self._hand_over_receipt(supplier)
 
-    async def _round(self, fill: Fill, suppliers: list[_Supplier], progress: Callable[[int], None]) -> float:
+    async def _round(self, fill: Fill, suppliers: list[Supplier], progress: Callable[[int], None]) -> float:
         """Take from each source in turn all that it gives. The longest ``Retry-After`` that one asked for."""
         retry_after_s = 0.0
         for supplier in suppliers:
@@ -254,7 +281,7 @@ class Filler:
         return retry_after_s
 
     async def _take(
-        self, fill: Fill, supplier: _Supplier, first: int, end: int, progress: Callable[[int], None]
+        self, fill: Fill, supplier: Supplier, first: int, end: int, progress: Callable[[int], None]
     ) -> None:
         """Ask for chunks [first, end) and write them as they come."""
         manifest = fill.manifest
@@ -312,7 +339,7 @@ class Filler:
         if self._free_at > now:
             await asyncio.sleep(self._free_at - now)
 
-    async def _hand_over_receipt(self, supplier: _Supplier) -> None:
+    async def _hand_over_receipt(self, supplier: Supplier) -> None:
         """The last receipt, for which there is no next request. It is the other's loss only; we try once."""
         if supplier.receipt is None:
             return

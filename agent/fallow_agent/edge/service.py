@@ -30,17 +30,19 @@ from fallow_agent.proofs.outbox import Outbox, OutboxUnavailable
 
 from . import http1, sending
 from .account import Account
-from .admission import ELSEWHERE, Refusal, Refused, VerifiedTickets, admit_ticket, admit_transfer
+from .admission import ELSEWHERE, Refusal, Refused, VerifiedTickets, admit_ticket, admit_transfer, line_busy
 from .connection import Connection
 from .content import ContentStore
 from .dial_back import DialBackNonces
 from .fill import Gone, StoredObject
 from .http1 import BadRequest, Request
+from .pulling import Partial, PullFailed, Pulls
 from .register import SAVE_INTERVAL_S, Register
 from .server import EdgeConfig, Server
 
 _log = logging.getLogger(__name__)
 
+PULL_RETRY_S = 2
 OBJECT_LINES_MAX = 256
 """Ready header lines, about 300 bytes each."""
 
@@ -89,11 +91,13 @@ class EdgeService:
         ticket_idle_s: Callable[[], int],
         nonces: DialBackNonces,
         connections_max: Callable[[], int],
+        pulls: Pulls | None = None,
     ) -> None:
         """:param scheduler_key: the key of a ``kid``, or None when the scheduler does not use it.
         :param refusal: why nothing is served now (paused, hours, quota, line), or None.
         :param ticket_idle_s: the policy's, in force now.
         :param connections_max: open connections that the host allows now, idle ones included; 0 for no new transfer.
+        :param pulls: what is held in part; None where nothing ever is.
         """
         self._head_s = config.head_s
         self._key = key
@@ -106,6 +110,7 @@ class EdgeService:
         self._ticket_idle_s = ticket_idle_s
         self._nonces = nonces
         self._connections_max = connections_max
+        self._pulls = pulls
         self._tickets = VerifiedTickets(scheduler_key)
         self._register = Register(outbox, clock)
         self._transfers: dict[Connection, sending.Progress] = {}
@@ -203,8 +208,13 @@ class EdgeService:
         return self._register.is_spent(jti)
 
     def size_of(self, object_id: str) -> int | None:
-        stored = self._content.get(object_id)
+        stored = self._stored(object_id)
         return None if stored is None else stored.size
+
+    def _stored(self, object_id: str) -> StoredObject | None:
+        """An object that is held, whole or in part."""
+        stored = self._content.get(object_id)
+        return stored if stored is not None or self._pulls is None else self._pulls.described(object_id)
 
     def refusal(self) -> Refusal | None:
         return self._refusal()
@@ -248,7 +258,7 @@ class EdgeService:
             refusal = refused.refusal
             lines = self._lines()
             if refusal.problem.status == 416:
-                size = self._content.get(_object_of(request))
+                size = self._stored(_object_of(request))
                 lines += b"Content-Range: bytes */%d\r\n" % (size.size if size else 0)
             await connection.write(
                 http1.problem_answer(
@@ -275,9 +285,10 @@ class EdgeService:
         with_body = request.method == "GET" and not unchanged
         range_header = fields.get("range") if with_body else None
         span = admit_transfer(account, range_header, fields.get("if-range"), with_body=with_body, door=self)
-        stored = self._content.get(object_id)
+        stored = self._stored(object_id)
         if stored is None:
             raise Refused(_not_held())
+        self._check_pull(object_id, span)
         lines = self._lines() + self._lines_of(stored)
         if unchanged:
             await connection.write(http1.head(304, lines, keep))
@@ -299,29 +310,60 @@ class EdgeService:
         connection.deadline = loop.time() + sending.STALL_S_MAX
         object_id = account.ticket.obj
         progress = sending.Progress(account, self._clock.now())
+        partial = None if self._pulls is None or self._content.has(object_id) else self._pulls.get(object_id)
         try:
-            with self._content.reading(object_id) as descriptor:
+            with self._content.reading(object_id) if partial is None else partial.fill.reading() as descriptor:
                 self._register.begin(account)
-                share = self._pacer.join(connection.socket, connection.wake)
                 self._transfers[connection] = progress
                 try:
-                    await connection.write(head, more=span.length > 0)
-                    await sending.send_span(connection, descriptor, span, share, progress)
+                    if partial is None:
+                        await self._send(connection, descriptor, span, progress, head)
+                    else:
+                        await self._send_pulled(partial, connection, descriptor, span, progress, head)
                 finally:
                     del self._transfers[connection]
-                    share.leave()
                     self._bytes_up_ended += progress.sent_bytes
                     self._register.end(account)
         except Gone:
             raise Refused(_not_held()) from None
         except OutboxUnavailable as error:
             raise Refused(_outbox_unavailable(error)) from None
-        except sending.ReceiptMissing:
+        except (sending.ReceiptMissing, PullFailed):
             return False
         except sending.ContentLost:
             self._content.lost(object_id, "its file ended early")
             return False
         return True
+
+    async def _send(
+        self, connection: Connection, descriptor: int, span: Span, progress: sending.Progress, head: bytes
+    ) -> None:
+        share = self._pacer.join(connection.socket, connection.wake)
+        try:
+            await connection.write(head, more=span.length > 0)
+            await sending.send_span(connection, descriptor, span, share, progress)
+        finally:
+            share.leave()
+
+    async def _send_pulled(
+        self, partial: Partial, connection: Connection, descriptor: int, span: Span,
+        progress: sending.Progress, head: bytes,
+    ) -> None:  # fmt: skip
+        """Chunk by chunk as they come. The head goes at once: it is a sign of life, and whoever waits for one would
+        else ask the origin. Who waits for a chunk takes no part of the budget."""
+        assert self._pulls is not None
+        await connection.write(head)
+        for index, piece in partial.pieces(span):
+            await self._pulls.arrival(partial, index, connection, sending.STALL_S_MAX)
+            await self._send(connection, descriptor, piece, progress, b"")
+
+    def _check_pull(self, object_id: str, span: Span) -> None:
+        """:raises Refused: the first chunk is not here and may not be fetched now."""
+        partial = None if self._pulls is None or self._content.has(object_id) else self._pulls.get(object_id)
+        if self._pulls is None or partial is None or not span.length:
+            return
+        if not self._pulls.admits(partial, span.start // partial.fill.manifest.chunk_size):
+            raise Refused(line_busy("The device holds only other parts of the object now.", PULL_RETRY_S))
 
     async def _take_receipt(self, connection: Connection, request: Request, keep: bool) -> None:
         if request.body_bytes > RECEIPT_BYTES_MAX:
@@ -374,14 +416,17 @@ class EdgeService:
 
     def _lines_of(self, stored: StoredObject) -> bytes:
         """Header lines that belong to an object; the URL and its ticket are one consumer's, so caches stay private."""
-        lines = self._object_lines.get(stored.object_id)
+        lines = self._object_lines.get(stored.object_id) if stored.sha256 is not None else None
         if lines is None:
-            if len(self._object_lines) >= OBJECT_LINES_MAX:
-                self._object_lines.clear()
-            lines = self._object_lines[stored.object_id] = (
+            digest = "" if stored.sha256 is None else f"Repr-Digest: {repr_digest(stored.sha256)}\r\n"
+            lines = (
                 f"Accept-Ranges: bytes\r\nETag: {etag_of(stored.object_id)}\r\nContent-Type: {stored.type}\r\n"
-                f"Repr-Digest: {repr_digest(stored.sha256)}\r\nCache-Control: private, max-age=900, immutable\r\n"
+                f"{digest}Cache-Control: private, max-age=900, immutable\r\n"
             ).encode("ascii")
+            if stored.sha256 is not None:
+                if len(self._object_lines) >= OBJECT_LINES_MAX:
+                    self._object_lines.clear()
+                self._object_lines[stored.object_id] = lines
         return lines
 
 

@@ -40,7 +40,8 @@ BURST_BYTES_MIN = 1448
 SLICE_BYTES_MAX = 512 * 1024
 DIVIDE_INTERVAL_S = 0.05
 """Shares are divided anew at most so often: with many small transfers, each start and end would else cost a system
-call for every other transfer. Until then a newcomer's share comes on top."""
+call for every other transfer. Until then a newcomer has what the others leave: a crowd that comes at one instant,
+such as for a chunk that has just arrived, would else burst into the line."""
 
 
 def payload_bytes_per_s(rate_bps: int, transfers: int) -> int:
@@ -80,6 +81,11 @@ class Share:
         self._refilled_at = now
         # Crumbs would cost a system call each: all that is wanted, or a full burst.
         return int(min(wanted, burst)) if self._tokens >= min(wanted, burst) else 0
+
+    @property
+    def bytes_per_s(self) -> int:
+        """Its part of the budget, payload; 0 before it has one."""
+        return max(0, self._bytes_per_s)
 
     def delay_s(self, wanted: int) -> float | None:
         """Seconds until :meth:`allowance` gives something, or None while the budget is 0."""
@@ -169,10 +175,12 @@ class Pacer:
         share.wake = wake
         if not self._shares:
             self.on_start()
+        given = sum(other.bytes_per_s for other in self._shares if other is not share)
         self._shares[share] = None
         if share.counted is not None:
             self._counted[share] = None
-        share.apply(payload_bytes_per_s(self._rate_bps, len(self._shares)))
+        left = max(0, payload_bytes_per_s(self._rate_bps, 1) - given)
+        share.apply(min(left, payload_bytes_per_s(self._rate_bps, len(self._shares))))
         self._divide_soon()
         return share
 

@@ -74,8 +74,8 @@ class Receiver(Protocol):
     def task_statuses(self) -> list[TaskStatus]:
         """All that a scheduler which has just come back may have missed."""
 
-    def held(self) -> list[str]:
-        """Ids of the complete objects."""
+    def held(self) -> tuple[list[str], list[str]]:
+        """Ids of the complete objects, and of those held in part, of which what is asked for is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class Session:
         self._reported = None
         self.status = UplinkStatus(True, self._now())
         _log.info("session with %s", self._url)
-        self._outgoing.begin(self._receiver.held(), self._receiver.task_statuses())
+        self._outgoing.begin(*self._receiver.held(), self._receiver.task_statuses())
 
     async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         writer = asyncio.get_running_loop().create_task(self._write_all(socket), name="session-writer")

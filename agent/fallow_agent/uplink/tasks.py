@@ -69,6 +69,16 @@ class Fills:
         return Outcome(signed.manifest.size)
 
 
+FILL, PULL = "fill", "pull"
+WRITING = frozenset({FILL, PULL})
+"""Kinds of tasks that write to the disk."""
+
+
+def fills_of(content: Content, fill: Fill, hold: Fill, keys: Callable[[], dict[str, PublicKey]]) -> dict[str, Work]:
+    """What the device does for tasks about objects. :param hold: fetches nothing yet, and then what is asked of it."""
+    return {FILL: Fills(content, fill, keys), PULL: Fills(content, hold, keys)}
+
+
 class TaskRunner:
     """:param works: what this device does, by kind of task. :param send: tells the scheduler, if there is a session."""
 

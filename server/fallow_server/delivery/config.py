@@ -14,6 +14,7 @@ class Config:
     name it. Both without a trailing slash, both set by the composition root.
     ``ticket_s``: life of a ticket; 900 s is the most that the wire allows.
     ``sources_max``: devices in a plan or a Metalink; more would lend escrow to devices that are hardly used.
+    ``crowd_sources_max``: the same for an object that many ask for at once, so that they spread; a plan holds 16.
     ``address_tables``: files that tell the AS and the country of an address (CSV or CSV.gz of ``start,end,asn,name`` or
     ``start,end,country``); of each kind the first that knows an address counts. Without, nobody is near anybody.
     ``redirect_bytes_min``: smaller objects come from the origin, for a redirect costs more than their bytes.
@@ -41,6 +42,7 @@ class Config:
     ledger_url: str = ""
     ticket_s: int = 900
     sources_max: int = 4
+    crowd_sources_max: int = 16
     address_tables: tuple[str, ...] = ()
     redirect_bytes_min: int = 1
     assumed_bps_max: int = 2_500_000

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fallow_wire.keys import Jwk
+from fallow_wire.limits import CHUNK_BYTES
 from fallow_wire.plans import Waited
 from fallow_wire.session import HEARTBEAT_S
 
@@ -17,19 +18,25 @@ from ..clock import Clock
 from ..fleet.live import Fleet
 from ..http import refusal
 from ..scheduling.distances import Distances
-from ..scheduling.filters import Request, url_for
+from ..scheduling.filters import Request, routing_refusal, url_for
 from ..scheduling.places import Place
 from ..scheduling.routing import Choice, assumed_bps
 from ..scheduling.views import DeviceView
 from ..signing import SigningKeys
 from .config import Config
 from .consumers import ConsumerLimit, LastSent
+from .crowds import Crowds, views_of
 from .devices import Devices
 from .escrow import Escrow, Reservations
 from .geography import Geography
 from .pseudonym import Pseudonyms, family_of
 from .tickets import Order, Tariffs, TicketIssuer
 from .transfer import CORS
+
+CROWD = "crowd"
+"""The pool of those that hold an object in part."""
+WHOLE_TICKETS = 4
+"""So many whole objects may be fetched by the tickets of one plan."""
 
 
 class LedgerLink(Reservations, Tariffs, Protocol):
@@ -56,13 +63,14 @@ class Wanted:
     """What a consumer is to be sent to devices for.
 
     ``max_bytes``: what each ticket shall allow. ``jwk``: the key that confirms delivery, None for a consumer that
-    does not.
+    does not. ``manifest``: the signed one, where the consumer may be sent to devices that hold the object in part.
     """
 
     held: HeldObject
     name: str
     max_bytes: int
     jwk: Jwk | None = None
+    manifest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,14 @@ class Routed:
     @property
     def ticketed_url(self) -> str:
         return f"{self.url}?ticket={self.ticket}"
+
+
+def ticket_bytes(length: int, sources: int) -> int:
+    """What each ticket of a plan allows: many sources share the object, and what all of them together might serve is
+    lent out of the escrow."""
+    if sources <= WHOLE_TICKETS:
+        return length
+    return min(length, -(-WHOLE_TICKETS * length // sources // CHUNK_BYTES) * CHUNK_BYTES)
 
 
 class Router:
@@ -99,6 +115,7 @@ class Router:
         self.geography = Geography(config.address_tables)
         self.devices = Devices(fleet, clock, self.geography.place_of)
         self.escrow = Escrow(config, link, clock)
+        self.crowds = Crowds(fleet, self.devices, config.filters, config.public_url, clock)
         self._distances = Distances()
         self._pseudonyms = Pseudonyms(clock)
         self.issuer = TicketIssuer(
@@ -117,6 +134,7 @@ class Router:
 
     def asked(self, consumer: Consumer, held: HeldObject, size: int) -> None:
         """A consumer wants so many bytes of an object, from whomever."""
+        self.crowds.note(held.object_id)
         if self.demand is not None:
             self.demand.note(held.object_id, consumer.place, size, self._clock.now())
 
@@ -142,15 +160,22 @@ class Router:
         held = wanted.held
         if wanted.max_bytes == 0 or held.size < self._config.redirect_bytes_min:
             return []
-        request = Request(held.object_id, family=family_of(consumer.address))
+        request = Request(held.object_id, family=family_of(consumer.address), shared=count > 1)
+        in_crowd = wanted.manifest is not None and self.crowds.is_crowd(held.object_id)
+        if in_crowd and wanted.manifest is not None:
+            await self.crowds.spread(held.object_id, quoted(wanted.name), wanted.manifest, held.size)
+            count = max(count, self._config.crowd_sources_max)
         before = self._last_sent.device(consumer.address, held.object_id) if count == 1 else None
         chosen = self._choose(request, count, consumer, before)
         if not chosen and before is not None:
             chosen = self._choose(request, count, consumer)  # it is the only one
+        if in_crowd and len(chosen) < count:
+            chosen += self._holding_in_part(request, count - len(chosen))
         if not chosen:
             return []
+        max_bytes = ticket_bytes(wanted.max_bytes, len(chosen)) if wanted.jwk is not None else wanted.max_bytes
         self.charge(consumer, len(chosen))
-        if not self._limit.allows_bytes(consumer.address, wanted.max_bytes * len(chosen)):
+        if not self._limit.allows_bytes(consumer.address, max_bytes * len(chosen)):
             return []
         publisher, subject = held.publisher_of(wanted.name), self._pseudonyms.of(consumer.address)
         path = f"/o/{held.object_id}/{quoted(wanted.name)}"
@@ -163,7 +188,7 @@ class Router:
                 held.object_id,
                 publisher,
                 subject,
-                wanted.max_bytes,
+                max_bytes,
                 jwk=wanted.jwk,
                 odds=choice.odds,
                 pool=choice.pool,
@@ -177,6 +202,16 @@ class Router:
         if count == 1 and routed:
             self._last_sent.note(consumer.address, held.object_id, routed[0].device_id)
         return routed
+
+    def _holding_in_part(self, request: Request, count: int) -> list[Choice[DeviceView]]:
+        """Devices of a crowd's object, each of another line."""
+        whole = replace(request, in_part=True)
+        by_line: dict[str, DeviceView] = {}
+        for view in views_of(self.crowds, self.devices, request.object_id, self._draw):
+            if routing_refusal(view, whole, self._config.filters) is None:
+                by_line.setdefault(self.devices.line(view.device_id) or view.device_id, view)
+        fit = list(by_line.values())
+        return [Choice(view, -(-1000 // len(fit)), CROWD) for view in fit[:count]]
 
     def _choose(
         self, request: Request, count: int, consumer: Consumer, without: str | None = None

@@ -114,6 +114,10 @@ class DeliveryService:
                 # The ticket is this consumer's and for now: no cache may keep the answer.
                 headers = {"Location": routed[0].ticketed_url, "Cache-Control": "no-store", **CORS}
                 return web.Response(status=302, headers=headers)
+        if "turn" in request.query and request.method == "GET":
+            return await self._transfer.in_turn(request, held)
+        if "help" in request.query and request.method == "GET":
+            return await self._transfer.help(request, held)
         return await self._transfer.respond(request, held)
 
     async def _metalink(self, request: web.Request, held: HeldObject, name: str) -> web.Response:
@@ -123,7 +127,8 @@ class DeliveryService:
         routed = []
         if request.method == "GET":
             self.router.asked(consumer, held, held.size)
-            routed = await self.router.route(consumer, Wanted(held, name, held.size), self._config.sources_max)
+            wanted = Wanted(held, name, held.size, manifest=manifest)
+            routed = await self.router.route(consumer, wanted, self._config.sources_max)
         urls = [source.ticketed_url for source in routed]
         origin = self.origin_url(held.object_id, name)
         text = metalink(MetalinkFile(name, _parsed(manifest), held.sha256, urls, origin))
@@ -143,9 +148,12 @@ class DeliveryService:
         name = held.names[0][1]
         # Timed before the tickets are: what the plan says must hold for each of them.
         expires_at = self._clock.now() + self._config.ticket_s
-        routed = await self.router.route(consumer, Wanted(held, name, length, wanted.jwk), self._config.sources_max)
+        order = Wanted(held, name, length, wanted.jwk, manifest)
+        routed = await self.router.route(consumer, order, self._config.sources_max)
         sources = tuple(PlanSource(one.device_id, one.url, one.ticket, one.rtt_ms) for one in routed)
-        plan = Plan(held.object_id, name, manifest, sources, self.origin_url(held.object_id, name), expires_at)
+        # Who has devices to turn to is served by the origin after those who have none.
+        origin = self.origin_url(held.object_id, name) + "&help=1" * bool(sources)
+        plan = Plan(held.object_id, name, manifest, sources, origin, expires_at)
         return json_response(plan, headers=CORS)
 
     async def _find(self, object_id: str) -> HeldObject:

@@ -15,10 +15,12 @@ from ..catalogue.objects import HeldObject
 from ..http import caller_address, refusal
 from .config import Config
 from .pseudonym import prefix_of
+from .turns import Busy, TooManyWait, Turns
 
 SLICE_BYTES = 256 * 1024
 """Read in a thread and written in one go: the next is read when the socket has taken most of this one, so a slow
 consumer holds two slices and no more."""
+HELP_RETRY_S = 2
 EXPOSED = "Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Retry-After"
 CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": EXPOSED}
 
@@ -30,6 +32,7 @@ class Transfer:
         self._config = config
         self._blobs = blobs
         self._running: Counter[str] = Counter()
+        self._turns = Turns()
 
     @property
     def running(self) -> int:
@@ -55,6 +58,30 @@ class Transfer:
             raise refusal(
                 416, error.slug, "The range lies outside of the object", error.detail,
                 headers={"Content-Range": f"bytes */{held.size}", **CORS},
+            ) from None  # fmt: skip
+
+    async def in_turn(self, request: web.Request, held: HeldObject) -> web.StreamResponse:
+        """As :meth:`respond`, after others who wait for bytes of the same object."""
+        try:
+            async with self._turns.turn(held.object_id):
+                return await self.respond(request, held)
+        except TooManyWait:
+            raise refusal(
+                503, "too-many", "Too many wait for this object", fault="here", headers={"Retry-After": "5", **CORS}
+            ) from None
+
+    async def help(self, request: web.Request, held: HeldObject) -> web.StreamResponse:
+        """As :meth:`respond`, for a consumer that has devices to turn to as well.
+
+        :raises ApiProblem: 503 while others need the origin more.
+        """
+        try:
+            with self._turns.help(held.object_id):
+                return await self.respond(request, held)
+        except Busy:
+            raise refusal(
+                503, "origin-busy", "The origin cannot help now", remedy="Ask the devices of the plan.", fault="here",
+                headers={"Retry-After": str(HELP_RETRY_S), **CORS},
             ) from None  # fmt: skip
 
     async def respond(self, request: web.Request, held: HeldObject) -> web.StreamResponse:

@@ -34,6 +34,7 @@ class LiveDevice:
         "last_seen",
         "other",
         "owner",
+        "partial",
         "public_key",
         "reach",
         "remote_address",
@@ -59,6 +60,8 @@ class LiveDevice:
         self.last_seen = now
         self.heartbeat: Heartbeat | None = None
         self.content: frozenset[str] = frozenset()
+        self.partial: frozenset[str] = frozenset()
+        """Objects that it holds in part."""
         self.service_urls: tuple[str, ...] = ()
         self.reach: Reach | None = None
         self._send = send

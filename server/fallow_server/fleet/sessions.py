@@ -36,6 +36,7 @@ from fallow_wire.session import (
 from ..clock import Clock
 from ..delivery.pseudonym import prefix_of
 from ..http import caller_address, refusal
+from ..scheduling.views import NOTHING
 from .connection import Connection, SessionConfig
 from .live import Fleet, LiveDevice
 from .rate import Bucket
@@ -224,12 +225,12 @@ class Sessions:
             for observer in observers:
                 await observer.reported(device.device_id)
         elif isinstance(said, Content):
-            held = set() if said.snapshot else set(device.content)
             # Interned: thousands of devices hold the same object, and its id is in memory once.
-            held.update(map(intern, said.added))
-            held.difference_update(said.dropped)
-            device.content = frozenset(held)
-            if len(held) > self._config.content_objects_max:
+            before = (NOTHING, NOTHING) if said.snapshot else (device.content, device.partial)
+            added, partial, dropped = ({*map(intern, ids)} for ids in (said.added, said.partial, said.dropped))
+            device.content = (before[0] | added) - partial - dropped or NOTHING
+            device.partial = (before[1] | partial) - added - dropped or NOTHING
+            if len(device.content) + len(device.partial) > self._config.content_objects_max:
                 return False
             for observer in observers:
                 await observer.content_changed(device.device_id)

@@ -36,6 +36,7 @@ class Config:
     """
     ``heartbeat_age_s_max``: three heartbeats of 15 s; a device that missed them may be gone.
     ``request_bps_min``: a device with less left would serve a consumer slower than any origin.
+    ``shared_bps_min``: what a device must have for each that it serves, where a consumer has several to turn to.
     ``fill_forecast_bps_min``: a copy on a line that never gets this fast serves nobody.
     ``work_bps_min``: with less idle now the household is using the line, and a device would put the task off.
     ``disk_reserve_bytes``: left free, for what the device itself writes.
@@ -45,6 +46,7 @@ class Config:
 
     heartbeat_age_s_max: int = 45
     request_bps_min: int = 256_000
+    shared_bps_min: int = 64_000
     fill_forecast_bps_min: int = 64_000
     work_bps_min: int = 64_000
     disk_reserve_bytes: int = 16 * 2**20
@@ -54,11 +56,14 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A consumer's request. ``family``: ``ipv4``, ``ipv6``, or None where it does not matter."""
+    """A consumer's request. ``family``: ``ipv4``, ``ipv6``, or None where it does not matter. ``shared``: it is one of
+    several devices that serve the consumer. ``in_part``: it need not hold the whole object."""
 
     object_id: str
     service: str = "object"
     family: str | None = None
+    shared: bool = False
+    in_part: bool = False
 
 
 Refuses = Callable[[DeviceView, Request, Config], bool]
@@ -90,14 +95,14 @@ def url_for(device: DeviceView, family: str | None) -> str | None:
 
 
 ROUTING: tuple[tuple[str, Refuses], ...] = (
-    (NOT_HELD, lambda device, request, config: request.object_id not in device.held),
+    (NOT_HELD, lambda device, request, config: not request.in_part and request.object_id not in device.held),
     (UNREACHABLE, lambda device, request, config: not device.service_urls),
     (OTHER_FAMILY, lambda device, request, config: url_for(device, request.family) is None),
     (PAUSED, lambda device, request, config: device.state != "active"),
     (SERVICE_OFF, lambda device, request, config: request.service not in device.services),
     (STALE, lambda device, request, config: device.heartbeat_age_s > config.heartbeat_age_s_max),
     (FULL, lambda device, request, config: device.connections + device.routed_requests >= device.connections_max),
-    (LINE_BUSY, lambda device, request, config: device.remaining_up_bps < config.request_bps_min),
+    (LINE_BUSY, lambda device, request, config: _has_no_line(device, request, config)),
 )
 
 PLACEMENT: tuple[tuple[str, RefusesFill], ...] = (
@@ -126,6 +131,12 @@ PLACEMENT: tuple[tuple[str, RefusesFill], ...] = (
     (LINE_TOO_SLOW, lambda device, demand, config: _line_bps(device, demand) < _line_bps_min(demand, config)),
     (TOO_FEW_BYTES, lambda device, demand, config: device.coming_bytes(demand.hours) < demand.needs.bytes),
 )
+
+
+def _has_no_line(device: DeviceView, request: Request, config: Config) -> bool:
+    if not request.shared:
+        return device.remaining_up_bps < config.request_bps_min
+    return device.idle_up_bps // (1 + device.connections + device.routed_requests) < config.shared_bps_min
 
 
 def _has_port(device: DeviceView, ports: str) -> bool:

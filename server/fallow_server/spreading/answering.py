@@ -32,7 +32,7 @@ class ReckoningFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """``copies_max``: to be made. ``seed``: of the draws."""
+    """``copies_max``: to be made, and as many to be dropped. ``seed``: of the draws."""
 
     question: Question
     config: Config
@@ -78,7 +78,7 @@ def answer(task: Task) -> Answer:
         by_turns(plan.fill_object, plan.fill_device),
         array("f", plan.parts.astype(np.float32).tobytes()),
         plan.minimum.tobytes(),
-        by_turns(plan.drop_object, plan.drop_device),
+        by_turns(plan.drop_object[: task.copies_max], plan.drop_device[: task.copies_max]),
         by_turns(unplaced, plan.unplaced[unplaced]),
         float(given.objects.demand_bytes.sum()),
         float(plan.books.wanted.sum()),

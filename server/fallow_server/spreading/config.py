@@ -15,7 +15,8 @@ class Config:
     ``every_s``: between two rounds; 0 makes no copies beyond those that publishers want.
     ``soon_s``: until the next round after a large event, or when the last one left work over.
     ``lost_copies``: which is a large event, when devices that hold so many copies together are lost.
-    ``open_max``: copies that are being made or dropped at once; the driver of tasks looks at each in every round.
+    ``open_max``: when so many copies are being made or dropped no round begins, and what is short of it is the most
+    that one makes, and drops; the driver of tasks looks at each in every round of its own.
     ``failed_s``: a device that failed at an object is not asked for it again for so long.
     ``objects_max``: that are reckoned with, those that consumers ask for first.
     ``slice_devices``: gathered before others have their turn; each takes some 20 µs.

@@ -1,0 +1,99 @@
+"""What the machine of :mod:`.fetch_plan` is told and what it wants: settings, sources, commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+ORIGIN = "origin"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """``requests_max`` bounds memory: each request holds one chunk. ``requests_per_source_max``: enough to fill a long
+    path. ``ahead_chunks_max``: how far beyond the first missing chunk to ask, for output in order.
+
+    ``silent_ms_min``, ``silent_rtt_factor``: a device that shows no first byte for so long is dead or overrun, and its
+    chunk is asked of another source. ``help_permille``, ``help_chunks_min``: the share of the object that the origin
+    helps with while devices serve: of a crowd each consumer waits for slow devices, and together they would trample it
+    (Dean and Barroso, The Tail at Scale, 2013)."""
+
+    requests_max: int = 20
+    requests_per_source_max: int = 4
+    ahead_chunks_max: int | None = None
+    silent_ms_min: int = 300
+    silent_rtt_factor: int = 2
+    help_permille: int = 80
+    help_chunks_min: int = 1
+    hedge_after_ms_min: int = 1000
+    hedge_origin_after_ms_min: int = 4000
+    hedge_factor: int = 2
+    slow_chunk_ms: int = 4000
+    fast_chunk_ms: int = 1000
+    failures_max: int = 3
+    origin_failures_max: int = 6
+    origin_wrong_max: int = 3
+    rest_ms_min: int = 500
+    rest_ms_max: int = 60_000
+    replan_ms_min: int = 2000
+    replan_ms_max: int = 300_000
+
+
+class Failure(Enum):
+    """Why a request brought nothing."""
+
+    BUSY = "busy"
+    """Refused for now, nothing was sent."""
+    GONE = "gone"
+    """This ticket or device serves no more, nothing was sent."""
+    BROKEN = "broken"
+    """No answer, or it broke off; some of it may have been sent."""
+    WRONG = "wrong"
+    """The bytes are not the chunk that the manifest lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class TicketSource:
+    """A device as the plan offers it. ``key`` is the ticket's ``jti``; nothing is asked of it from ``until_ms`` on.
+    ``first_chunk``: where to begin with it. ``rtt_ms``: the round trip to it, None where nobody knows."""
+
+    key: str
+    device_id: str
+    max_bytes: int
+    until_ms: int
+    first_chunk: int = 0
+    rtt_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask ``source`` for ``chunk``; answer with :meth:`FetchPlan.verified` or :meth:`FetchPlan.failed`."""
+
+    request: int
+    source: str
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Another source was faster; the machine has forgotten this request."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """Get a new plan; answer with :meth:`FetchPlan.planned` or :meth:`FetchPlan.replan_failed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Every chunk is verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Neither a device nor the origin can bring what is missing."""
+
+
+Command = Fetch | Abort | Replan | Finish | GiveUp
