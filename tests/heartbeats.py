@@ -21,3 +21,8 @@ HEARTBEAT = Heartbeat(
 
 def with_line(**changes: int) -> Heartbeat:
     return dataclasses.replace(HEARTBEAT, line=dataclasses.replace(LINE, **changes))
+
+
+def plain(beat: Heartbeat) -> Heartbeat:
+    """As it came: a server keeps the forecast as an array."""
+    return dataclasses.replace(beat, forecast_idle_up_bps=tuple(beat.forecast_idle_up_bps))

@@ -179,7 +179,13 @@ class Api:
         started = time.monotonic()
         request[_KEY] = call = _Call(self._caller_address(request))
         try:
-            response = await self._respond(request, call, handler)
+            await self._admit(request, call)
+            response = await handler(request)
+        except Exception as error:  # the outermost place of a request
+            told = _answer_to(request, error)
+            if told is None:
+                raise
+            response = told
         finally:
             call.response = None  # it knows the request, which knows the call: a cycle for each session that ends
         if self.on_answer is not None:
@@ -188,28 +194,6 @@ class Api:
             method = call.rule.method if call.rule is not None else "other"
             self.on_answer(method, route, response.status, time.monotonic() - started)
         return response
-
-    async def _respond(self, request: web.Request, call: _Call, handler: Handler) -> web.StreamResponse:
-        try:
-            await self._admit(request, call)
-            return await handler(request)
-        except ApiProblem as error:
-            return _answer(request, error.problem, error.headers)
-        except PeerError as error:
-            return _answer(request, problem_of(error))
-        except web.HTTPException as error:
-            if error.status < 400:
-                raise
-            headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-            return _answer(request, _problem_of_status(error.status, error.reason), headers)
-        except (ConnectionError, TimeoutError) as error:
-            if request.transport is None or request.transport.is_closing():
-                raise
-            _log.warning("%s %s: %s", request.method, request.path, error or type(error).__name__)
-            return _answer(request, _INTERNAL)
-        except Exception:  # noqa: BLE001  # the outermost place of a request
-            _log.exception("%s %s failed", request.method, request.path)
-            return _answer(request, _INTERNAL)
 
     async def _admit(self, request: web.Request, call: _Call) -> None:
         if "\0" in request.path:
@@ -409,6 +393,26 @@ async def _continue(request: web.Request, expected: str) -> None:
 async def _remember_start(request: web.Request, response: web.StreamResponse) -> None:
     _call_of(request).response = response
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
+
+
+def _answer_to(request: web.Request, error: Exception) -> web.StreamResponse | None:
+    """What a caller is told of the error that is being handled; None where it is for aiohttp to deal with."""
+    if isinstance(error, ApiProblem):
+        return _answer(request, error.problem, error.headers)
+    if isinstance(error, PeerError):
+        return _answer(request, problem_of(error))
+    if isinstance(error, web.HTTPException):
+        if error.status < 400:
+            return None
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return _answer(request, _problem_of_status(error.status, error.reason), headers)
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        if request.transport is None or request.transport.is_closing():
+            return None
+        _log.warning("%s %s: %s", request.method, request.path, error or type(error).__name__)
+        return _answer(request, _INTERNAL)
+    _log.exception("%s %s failed", request.method, request.path)
+    return _answer(request, _INTERNAL)
 
 
 def _answer(request: web.Request, problem: Problem, headers: Mapping[str, str] | None = None) -> web.StreamResponse:

@@ -34,7 +34,7 @@ from fallow_wire.session import (
     verify_hello,
     write,
 )
-from fallow_wire.strict import dumps
+from fallow_wire.strict import dumps, loads_object
 from hypothesis import given
 from hypothesis import strategies as st
 from support import key
@@ -126,6 +126,30 @@ def test_unknown_types_have_their_own_slug_and_unknown_fields_are_ignored() -> N
         read_upward('{"type":"dance"}')
     assert caught.value.slug == "unknown-type"
     assert read_downward('{"type":"cancel","id":"x","later":{"a":[1]}}') == Cancel("x")
+
+
+@pytest.mark.parametrize(
+    ("forecast", "named"),
+    [
+        ([1] * 23, "forecast_idle_up_bps: an array of 24 to 24"),
+        (7, "forecast_idle_up_bps: an array of 24 to 24"),
+        ([1, 2, True] + [3] * 21, r"forecast_idle_up_bps\[2\]: a whole number"),
+        ([1] * 23 + ["5"], r"forecast_idle_up_bps\[23\]: a whole number"),
+    ],
+)
+def test_a_forecast_is_24_whole_numbers_and_the_wrong_one_is_named(forecast: Any, named: str) -> None:
+    said = loads_object(write(HEARTBEAT), 10_000)
+    with pytest.raises(Malformed, match=named):
+        read_upward(dumps({**said, "forecast_idle_up_bps": forecast}))
+
+
+@pytest.mark.parametrize("number", [-1, 2**53])
+def test_numbers_in_arrays_and_records_are_in_range(number: int) -> None:
+    told = write(HEARTBEAT)
+    for before, after in (("[0,1,", f"[0,{number},"), ('"rtt_ms":12', f'"rtt_ms":{number}')):
+        assert before in told
+        with pytest.raises(Malformed, match="integer outside"):
+            read_upward(told.replace(before, after))
 
 
 def test_directions_do_not_mix() -> None:

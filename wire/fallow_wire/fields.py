@@ -113,6 +113,21 @@ def base64url_bytes(length: int) -> Check:
     return check
 
 
+def integers(count: int) -> Check:
+    """A JSON array of exactly ``count`` whole numbers, read as a tuple: :func:`items` of :func:`integer`, but good ones
+    are looked at together."""
+    one_by_one = items(integer(), count, count)
+
+    def check(value: Any, path: str, strict: bool) -> tuple[int, ...]:
+        plain = type(value) is list and len(value) == count and set(map(type, value)) == {int}
+        if plain and min(value) >= 0 and max(value) <= INTEGER_MAX:
+            return tuple(value)
+        found: tuple[int, ...] = one_by_one(value, path, strict)
+        return found
+
+    return check
+
+
 def items(check_item: Check, count_max: int, count_min: int = 0) -> Check:
     """A JSON array, read as a tuple."""
 
@@ -170,25 +185,27 @@ def _fields_of(cls: type[Any]) -> tuple[_Field, ...]:
     return tuple(found)
 
 
+_ABSENT: Any = object()
+
+
 def _decode(cls: type[T], value: Any, path: str, strict: bool) -> T:
     if type(value) is not dict and not isinstance(value, Mapping):
         raise Malformed(f"{path or 'payload'}: an object is wanted")
     fields = _fields_of(cls)  # type: ignore[arg-type]  # classes are hashable; mypy doubts it
     prefix = f"{path}." if path else ""
     found: dict[str, Any] = {}
-    left = len(value)
+    get = value.get
     for name, check, required, nullable in fields:
-        if name in value:
-            item = value[name]
-            left -= 1
-            if item is None and nullable:
-                if strict:
-                    raise Malformed(f"{prefix}{name}: leave it out instead of null")
-                continue
+        item = get(name, _ABSENT)
+        if item is _ABSENT:
+            if required:
+                raise Malformed(f"{prefix}{name}: is missing")
+        elif item is None and nullable:
+            if strict:
+                raise Malformed(f"{prefix}{name}: leave it out instead of null")
+        else:
             found[name] = check(item, prefix + name, strict)
-        elif required:
-            raise Malformed(f"{prefix}{name}: is missing")
-    if strict and left:
+    if strict and len(found) < len(value):
         unknown = value.keys() - {field.name for field in fields}
         raise Malformed(f"{path or 'payload'}: unknown field {min(unknown)[:64]!r}")
     return cls(**found)

@@ -7,6 +7,7 @@ are reported as :class:`~.errors.Malformed` with slug ``unknown-type``, for the 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -20,6 +21,7 @@ from .fields import (
     encode,
     hexadecimal,
     integer,
+    integers,
     items,
     mapping,
     matching,
@@ -130,7 +132,7 @@ class Heartbeat:
     TYPE: ClassVar[str] = "heartbeat"
     state: Annotated[str, one_of("active", "paused")]
     line: Annotated[Line, record(Line)]
-    forecast_idle_up_bps: Annotated[tuple[int, ...], items(integer(), 24, 24)]
+    forecast_idle_up_bps: Annotated[Sequence[int], integers(24)]
     disk: Annotated[Disk, record(Disk)]
     processor: Annotated[Processor, record(Processor)]
     environment: Annotated[Environment, record(Environment)]

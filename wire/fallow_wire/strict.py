@@ -79,7 +79,12 @@ def _is_plain(value: Any, left: int = JSON_DEPTH_MAX) -> bool:
     if left == 0 or kind not in _CONTAINERS:
         return False
     for item in value.values() if kind is dict else value:
-        if type(item) is not str and not _is_plain(item, left - 1):
+        # Here and not in a call for each: nearly all that is in a message is text or a number.
+        kind = type(item)
+        if kind is int:
+            if not 0 <= item <= INTEGER_MAX:
+                return False
+        elif kind is not str and not _is_plain(item, left - 1):
             return False
     return True
 

@@ -6,6 +6,7 @@ as in those of other devices: such parts are kept once.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 from sys import intern
 
@@ -13,12 +14,13 @@ from fallow_wire.session import Environment, Heartbeat
 
 
 def lasting(beat: Heartbeat, before: Heartbeat | None) -> Heartbeat:
-    """An equal heartbeat that shares what it can with ``before`` and with other devices."""
+    """The same heartbeat, sharing what it can with ``before`` and with other devices. Its forecast is an array of 64
+    bits each: so many integers of Python's own take 0.7 KiB more."""
+    forecast: array[int] = array("Q", beat.forecast_idle_up_bps)
     if before is None:
-        return replace(beat, environment=_shared(beat.environment))
+        return replace(beat, forecast_idle_up_bps=forecast, environment=_shared(beat.environment))
     same = beat.environment == before.environment
     # The forecast changes by the hour, the disk with each copy.
-    forecast = beat.forecast_idle_up_bps
     return Heartbeat(
         beat.state,
         beat.line,

@@ -96,6 +96,7 @@ class Sessions:
             protocols=(SUBPROTOCOL,), max_msg_size=SESSION_UP_BYTES_MAX, compress=False, autoping=False
         )
         await socket.prepare(request)
+        socket.headers.clear()  # they are sent, and would be kept as long as the session
         connection = Connection(self._config, socket, request, self._clock)
         self._open.add(connection)
         self._none_open.clear()
@@ -186,34 +187,34 @@ class Sessions:
                 device.close(HELLO_REFUSED, "unknown-device")
                 return
             await device.send(self._policy())
-            await self._read_all(device, connection)
+            config = self._config
+            bucket = Bucket(config.messages_burst, config.messages_per_s, self._clock.monotonic())
+            # Nothing of a message is kept while waiting for the next one.
+            while await self._hear(device, connection, bucket, await connection.receive()):
+                pass
         except ConnectionError:
             pass
         finally:
             self._note_seen(device)
             await self._fleet.detach(device)
 
-    async def _read_all(self, device: LiveDevice, connection: Connection) -> None:
-        config = self._config
-        bucket = Bucket(config.messages_burst, config.messages_per_s, self._clock.monotonic())
-        while True:
-            message = await connection.receive()
-            if message.type is not WSMsgType.TEXT:
-                if message.type is WSMsgType.BINARY:
-                    connection.close(WSCloseCode.UNSUPPORTED_DATA, "text frames only")
-                return
-            if connection.closing:
-                return
-            if not bucket.take(1, self._clock.monotonic()):
-                connection.close(TOO_MANY, "too many messages")
-                return
-            device.last_seen = self._clock.now()
-            said = _read(message)
-            if said is not None and not await self._act(device, said):
-                connection.close(TOO_MANY, "too many objects")
-                return
-            # Nothing of it is kept while waiting for the next one.
-            del message, said
+    async def _hear(self, device: LiveDevice, connection: Connection, bucket: Bucket, message: WSMessage) -> bool:
+        """False when that was the session's last message."""
+        if message.type is not WSMsgType.TEXT:
+            if message.type is WSMsgType.BINARY:
+                connection.close(WSCloseCode.UNSUPPORTED_DATA, "text frames only")
+            return False
+        if connection.closing:
+            return False
+        if not bucket.take(1, self._clock.monotonic()):
+            connection.close(TOO_MANY, "too many messages")
+            return False
+        device.last_seen = self._clock.now()
+        said = _read(message)
+        if said is not None and not await self._act(device, said):
+            connection.close(TOO_MANY, "too many objects")
+            return False
+        return True
 
     async def _act(self, device: LiveDevice, said: Upward) -> bool:
         """False when the device holds more objects than one may."""

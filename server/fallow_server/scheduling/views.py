@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from .bookings import bookable_bps
@@ -35,7 +35,7 @@ class DeviceView:
     services: Set[str]
     idle_up_bps: int
     own_up_bps: int
-    forecast_idle_up_bps: tuple[int, ...]
+    forecast_idle_up_bps: Sequence[int]
     disk_free_bytes: int
     disk_quota_bytes: int
     spare_percent: int
