@@ -114,6 +114,49 @@ def test_a_plan_does_not_wait_for_devices_that_do_not_answer(tmp_path: Path, mon
     run(tmp_path / "state", script)
 
 
+def test_a_plan_does_not_wait_for_a_device_that_takes_no_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(server: Harness) -> None:
+        monkeypatch.setattr(crowds, "CONFIRM_S_MAX", 0.01)
+        object_id = await server.publish(os.urandom(MIB), more="&replicas=0")
+        full = await server.device(1)
+        assert full.live is not None
+        asked, never = asyncio.Event(), asyncio.Event()
+
+        async def send(message: object) -> None:
+            asked.set()
+            await never.wait()
+
+        monkeypatch.setattr(type(full.live), "send", lambda live, message: send(message))
+        for _ in range(3):
+            assert (await plan_of(server, object_id)).sources == ()
+        await asked.wait()
+
+    run(tmp_path / "state", script)
+
+
+def test_what_was_named_and_never_answered_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(server: Harness) -> None:
+        monkeypatch.setattr(crowds, "CONFIRM_S_MAX", 0.01)
+        first = await server.publish(os.urandom(MIB), more="&replicas=0")
+        second = await server.publish(os.urandom(MIB), more="&replicas=0")
+        crowd = server.delivery.router.crowds
+        for _ in range(3):
+            await plan_of(server, first)
+        assert crowd._named == {}, "there is no device"
+        device = await server.device(1)
+        await plan_of(server, first)
+        assert crowd._named.keys() == {first}
+        server.clock.seconds += 1000
+        await device.beat()
+        for _ in range(3):
+            await plan_of(server, second)
+        assert crowd._named.keys() == {second}
+
+    run(tmp_path / "state", script)
+
+
 def test_devices_take_turns_and_consumers_get_no_help_while_they_wait() -> None:
     async def script() -> None:
         turns, order, go = Turns(), [], asyncio.Event()

@@ -95,6 +95,7 @@ class Crowds:
         self._named: dict[str, dict[str, float]] = {}
         """When which device was named for an object and has not answered yet, monotonic seconds."""
         self._changed = asyncio.Condition()
+        self._sends: set[asyncio.Task[None]] = set()
         fleet.observers.append(self)
 
     def note(self, object_id: str) -> None:
@@ -122,7 +123,7 @@ class Crowds:
         wanted = holders_wanted(self._heat.of(object_id, self._clock.monotonic()), whole)
         lacking = wanted - whole - self._taking(object_id)
         if lacking > 0:
-            await self._name(object_id, name, manifest, size_bytes, lacking)
+            self._name(object_id, name, manifest, size_bytes, lacking)
         await self._confirmed(object_id)
 
     def _taking(self, object_id: str) -> int:
@@ -136,9 +137,9 @@ class Crowds:
         fresh = sum(now - at <= NAMED_S for at in named.values())
         return self.count(object_id) + fresh
 
-    async def _name(self, object_id: str, name: str, manifest: str, size_bytes: int, count: int) -> None:
+    def _name(self, object_id: str, name: str, manifest: str, size_bytes: int, count: int) -> None:
         demand = Demand("", object_id, size_bytes, count, needs=COPY)
-        named = self._named.setdefault(object_id, {})
+        named = self._named.get(object_id, {})
         fit = []
         for device in self._some_devices():
             if device.device_id in named or object_id in (device.partial):
@@ -150,13 +151,26 @@ class Crowds:
         source = Source(f"{self._public_url}/o/{object_id}/{name}?source=origin&turn=1")
         deadline = self._clock.now() + LIFETIME_S
         chosen = [device for _, _, device in fit[:count]]
+        if not chosen:
+            return
+        _log.info("object %s is spread over %d more devices", object_id[:8], len(chosen))
+        self._forget_unanswered()
+        named = self._named.setdefault(object_id, {})
         for device in chosen:
             named[device.device_id] = self._clock.monotonic()
-        if chosen:
-            _log.info("object %s is spread over %d more devices", object_id[:8], len(chosen))
-        ids = [uuid7(self._clock.now_ms(), os.urandom(10)) for _ in chosen]
-        tasks = [Task(one, "pull", object_id, manifest, (source,), deadline) for one in ids]
-        await asyncio.gather(*(_send(device, task) for device, task in zip(chosen, tasks, strict=True)))
+            task_id = uuid7(self._clock.now_ms(), os.urandom(10))
+            task = Task(task_id, "pull", object_id, manifest, (source,), deadline)
+            # Not waited for: a device that takes no messages would hold up the consumer's plan for half a minute.
+            send = asyncio.create_task(_send(device, task), name=f"pull {task_id}")
+            self._sends.add(send)
+            send.add_done_callback(self._sends.discard)
+
+    def _forget_unanswered(self) -> None:
+        """Of all objects: nobody may ask for one of them again."""
+        now = self._clock.monotonic()
+        for object_id, named in list(self._named.items()):
+            if all(now - at > HEAT_S for at in named.values()):
+                del self._named[object_id]
 
     def _some_devices(self) -> list[LiveDevice]:
         count = len(self._fleet)
@@ -164,6 +178,11 @@ class Crowds:
             return list(self._fleet.devices())
         start = random.randrange(count - LOOKED_AT_MAX)
         return list(islice(self._fleet.devices(), start, start + LOOKED_AT_MAX))
+
+    async def close(self) -> None:
+        for send in self._sends:
+            send.cancel()
+        await asyncio.gather(*self._sends, return_exceptions=True)
 
     async def _confirmed(self, object_id: str) -> None:
         """Until the devices that were named have answered, for a moment."""
