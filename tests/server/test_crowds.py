@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
-from delivery_harness import HandDevice, Harness, run
+from delivery_harness import HandDevice, Harness, run, until
 from fallow_server.delivery import crowds
+from fallow_server.delivery.config import Config
 from fallow_server.delivery.crowds import HEAT_OBJECTS_MAX, HEAT_S, Heat, holders_wanted
 from fallow_server.delivery.router import ticket_bytes
 from fallow_server.delivery.turns import AT_ONCE, HELPS_AT_ONCE, Busy, Turns
@@ -225,3 +227,20 @@ def test_the_origin_helps_and_serves_in_turn(tmp_path: Path) -> None:
             assert (await server.call("GET", f"/o/{object_id}/x?source=origin", who=None, status=200)).body == data
 
     run(tmp_path / "state", script)
+
+
+def test_one_address_does_not_fill_the_queue_of_devices(tmp_path: Path) -> None:
+    async def script(server: Harness) -> None:
+        object_id = await server.publish(os.urandom(MIB))
+        path = f"/o/{object_id}/x?source=origin&turn=1"
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(AT_ONCE):
+                await stack.enter_async_context(server.delivery._transfer._turns.turn(object_id))
+            waits = asyncio.create_task(server.call("GET", path, who=None, status=200))
+            await until(lambda: bool(server.delivery._transfer._waiting))
+            refused = await server.call("GET", path, who=None)
+            assert (refused.status, refused.problem) == (429, "too-many")
+        assert len((await waits).body) == MIB
+        await server.call("GET", path, who=None, status=200)
+
+    run(tmp_path / "state", script, delivery=Config(transfers_per_consumer_max=1))
