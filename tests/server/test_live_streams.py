@@ -177,6 +177,33 @@ def test_a_segment_goes_to_two_devices_and_from_those_to_the_rest(tmp_path: Path
     run(tmp_path / "state", script)
 
 
+def test_nobody_waits_for_a_device_that_takes_no_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(server: Harness) -> None:
+        published = await server.catalogue.catalogue.own(
+            await server.publish(b"segment", "1.ts", more="&replicas=0"), ALICE
+        )
+        assert published is not None
+        devices = [await server.device(number, services=SERVICES) for number in range(1, 5)]
+        task = NetworkTask("stream", ALICE, "live", "", 0, 4, 2**40, 0)
+        for device in devices:
+            task.place(device.id, 0)
+            task.placements[device.id].move("running", 0)
+        courier, send, never = server.streaming.courier, server.streaming.courier._send, asyncio.Event()
+
+        async def slow(device: Any, *what: Any) -> None:
+            if device.device_id == devices[0].id:
+                await never.wait()
+            await send(device, *what)
+
+        monkeypatch.setattr(courier, "_send", slow)
+        delivery = asyncio.create_task(courier.deliver(task, Parcel(published, 2**40), turn=0, patience_s=0.01))
+        await until(lambda: all(segment(device, 1) is not None for device in devices[1:]))
+        never.set()
+        await delivery
+
+    run(tmp_path / "state", script)
+
+
 def test_without_devices_a_stream_plays_from_here(tmp_path: Path) -> None:
     async def script(station: Station) -> None:
         station.shows(5, 3)
