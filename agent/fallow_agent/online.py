@@ -147,7 +147,7 @@ class Online:
             clock,
             lambda: PROBE in controls.services(),
             lambda: min(self._sharing.budget_bps, self._sharing.download_bps()),
-            lambda: (port.address for port in self._environment.service_ports),
+            lambda: self._reach.outside(),
         )
         fills = fills_of(self._content, self._pulls.fill, self._pulls.hold, lambda: self._policy.keys)
         live = LiveStreams(self._content, self._holdings.filler.fill, lambda: self._policy.keys, clock.now)

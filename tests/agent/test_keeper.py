@@ -435,6 +435,12 @@ def test_a_port_forwarded_by_hand_is_what_is_told() -> None:
         ServiceConfig(advertise_address="not-an-address")
 
 
+def test_a_home_is_known_by_what_it_claims_and_by_what_the_scheduler_saw() -> None:
+    found = reach(ServiceConfig(open_ports=False))
+    found.take(Reachability((OUTSIDE, "2a0e::5"), "blocked", "blocked"))
+    assert {OUTSIDE, "2a0e::5"} <= {*found.outside()}
+
+
 def test_the_owner_sees_what_the_scheduler_found() -> None:
     found = reach(ServiceConfig(open_ports=False))
     found.environment(PORT)

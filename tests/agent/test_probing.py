@@ -49,6 +49,8 @@ HOME = (
         ("198.41.0.4", False),  # the home as the internet sees it
         ("::ffff:198.41.0.4", False),
         ("64:ff9b::192.168.1.1", False),
+        ("64:ff9b::198.41.0.4", False),  # the home, by a translator
+        ("64:ff9b::8.8.8.8", True),
         ("nonsense", False),
     ],
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 from pathlib import Path
 
 import pytest
-from delivery_harness import HandDevice, Harness, run
+from delivery_harness import HandDevice, Harness, run, until
 from fallow_server.delivery import crowds
+from fallow_server.delivery.config import Config
 from fallow_server.delivery.crowds import HEAT_OBJECTS_MAX, HEAT_S, Heat, holders_wanted
 from fallow_server.delivery.router import ticket_bytes
 from fallow_server.delivery.turns import AT_ONCE, HELPS_AT_ONCE, Busy, Turns
@@ -131,6 +133,49 @@ def test_a_plan_does_not_wait_for_devices_that_do_not_answer(tmp_path: Path, mon
     run(tmp_path / "state", script)
 
 
+def test_a_plan_does_not_wait_for_a_device_that_takes_no_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(server: Harness) -> None:
+        monkeypatch.setattr(crowds, "CONFIRM_S_MAX", 0.01)
+        object_id = await server.publish(os.urandom(MIB), more="&replicas=0")
+        full = await server.device(1)
+        assert full.live is not None
+        asked, never = asyncio.Event(), asyncio.Event()
+
+        async def send(message: object) -> None:
+            asked.set()
+            await never.wait()
+
+        monkeypatch.setattr(type(full.live), "send", lambda live, message: send(message))
+        for _ in range(3):
+            assert (await plan_of(server, object_id)).sources == ()
+        await asked.wait()
+
+    run(tmp_path / "state", script)
+
+
+def test_what_was_named_and_never_answered_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(server: Harness) -> None:
+        monkeypatch.setattr(crowds, "CONFIRM_S_MAX", 0.01)
+        first = await server.publish(os.urandom(MIB), more="&replicas=0")
+        second = await server.publish(os.urandom(MIB), more="&replicas=0")
+        crowd = server.delivery.router.crowds
+        for _ in range(3):
+            await plan_of(server, first)
+        assert crowd._named == {}, "there is no device"
+        device = await server.device(1)
+        await plan_of(server, first)
+        assert crowd._named.keys() == {first}
+        server.clock.seconds += 1000
+        await device.beat()
+        for _ in range(3):
+            await plan_of(server, second)
+        assert crowd._named.keys() == {second}
+
+    run(tmp_path / "state", script)
+
+
 def test_devices_take_turns_and_consumers_get_no_help_while_they_wait() -> None:
     async def script() -> None:
         turns, order, go = Turns(), [], asyncio.Event()
@@ -199,3 +244,20 @@ def test_the_origin_helps_and_serves_in_turn(tmp_path: Path) -> None:
             assert (await server.call("GET", f"/o/{object_id}/x?source=origin", who=None, status=200)).body == data
 
     run(tmp_path / "state", script)
+
+
+def test_one_address_does_not_fill_the_queue_of_devices(tmp_path: Path) -> None:
+    async def script(server: Harness) -> None:
+        object_id = await server.publish(os.urandom(MIB))
+        path = f"/o/{object_id}/x?source=origin&turn=1"
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(AT_ONCE):
+                await stack.enter_async_context(server.delivery._transfer._turns.turn(object_id))
+            waits = asyncio.create_task(server.call("GET", path, who=None, status=200))
+            await until(lambda: bool(server.delivery._transfer._waiting))
+            refused = await server.call("GET", path, who=None)
+            assert (refused.status, refused.problem) == (429, "too-many")
+        assert len((await waits).body) == MIB
+        await server.call("GET", path, who=None, status=200)
+
+    run(tmp_path / "state", script, delivery=Config(transfers_per_consumer_max=1))

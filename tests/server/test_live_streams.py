@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from delivery_harness import ALICE, BOB, HandDevice, Harness, origin_server, run, running, until
 from encoder import Encoder
 from fallow_server.catalogue.config import Config
+from fallow_server.streaming import broadcast
 from fallow_server.streaming.config import Config as StreamingConfig
 from fallow_server.streaming.courier import Parcel
 from fallow_server.tasks.config import Config as TaskConfig
@@ -175,6 +177,33 @@ def test_a_segment_goes_to_two_devices_and_from_those_to_the_rest(tmp_path: Path
     run(tmp_path / "state", script)
 
 
+def test_nobody_waits_for_a_device_that_takes_no_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(server: Harness) -> None:
+        published = await server.catalogue.catalogue.own(
+            await server.publish(b"segment", "1.ts", more="&replicas=0"), ALICE
+        )
+        assert published is not None
+        devices = [await server.device(number, services=SERVICES) for number in range(1, 5)]
+        task = NetworkTask("stream", ALICE, "live", "", 0, 4, 2**40, 0)
+        for device in devices:
+            task.place(device.id, 0)
+            task.placements[device.id].move("running", 0)
+        courier, send, never = server.streaming.courier, server.streaming.courier._send, asyncio.Event()
+
+        async def slow(device: Any, *what: Any) -> None:
+            if device.device_id == devices[0].id:
+                await never.wait()
+            await send(device, *what)
+
+        monkeypatch.setattr(courier, "_send", slow)
+        delivery = asyncio.create_task(courier.deliver(task, Parcel(published, 2**40), turn=0, patience_s=0.01))
+        await until(lambda: all(segment(device, 1) is not None for device in devices[1:]))
+        never.set()
+        await delivery
+
+    run(tmp_path / "state", script)
+
+
 def test_without_devices_a_stream_plays_from_here(tmp_path: Path) -> None:
     async def script(station: Station) -> None:
         station.shows(5, 3)
@@ -324,3 +353,44 @@ def test_what_is_no_live_stream_is_refused(tmp_path: Path) -> None:
         assert await refused(playing(good)) == (503, "too-many-streams")
 
     with_station(tmp_path, script, streaming=StreamingConfig(live_streams_max=1))
+
+
+def test_of_streams_that_are_handed_in_at_once_no_more_begin_than_can_be_followed(tmp_path: Path) -> None:
+    async def script(station: Station) -> None:
+        station.shows(0, 2)
+        lives = station.server.streaming.lives
+        tasks = [NetworkTask(f"stream-{number}", ALICE, "live", "", 0, 1, 2**40, 0) for number in range(3)]
+        for task in tasks:
+            task.parameters = {"playlist": f"{station.url}/media/live/index.m3u8"}
+            lives.settle(task, 0)
+        assert [task.is_open for task in tasks] == [True, True, False]
+        assert "can follow" in (tasks[2].reason or "")
+
+    with_station(tmp_path, script, streaming=StreamingConfig(live_streams_max=2))
+
+
+def test_an_origin_that_names_ever_new_segments_is_not_followed_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcast, "PULLS_MAX", 2)
+
+    async def script(station: Station) -> None:
+        station.shows(0, 4)
+        await station.add()
+        text = await station.until_shown(3)
+        assert [line.startswith("/o/") for line in text.splitlines() if line[0] != "#"] == [True, True, False, False]
+
+    with_station(tmp_path, script)
+
+
+def test_players_that_find_no_place_to_wait_are_shown_what_the_origin_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcast, "WAITING_MAX", 0)
+
+    async def script(station: Station) -> None:
+        station.shows(0, 2)
+        await station.add()
+        assert "1.ts" in await station.text()
+
+    with_station(tmp_path, script)

@@ -239,6 +239,9 @@ def test_pulling_one_object(tmp_path: Path) -> None:
             refused = await server.call("POST", "/v1/objects", json={"origin_url": url + bad}, status=400)
             assert refused.problem == "not-below-site"
         assert (await server.call("POST", "/v1/objects", json={"origin_url": url + "/debian/no"}, status=502)).problem
+        files.answers["/debian/odd"] = lambda: web.Response(status=302, headers={"Location": "http://[odd"})
+        odd = await server.call("POST", "/v1/objects", json={"origin_url": url + "/debian/odd"}, status=502)
+        assert odd.problem == "origin-failed"
         not_his = await server.call("POST", "/v1/objects", who=BOB, json={"origin_url": url + "/debian/pool/f.deb"})
         assert not_his.problem == "not-below-site"
 

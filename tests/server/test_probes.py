@@ -286,6 +286,20 @@ def test_rates_never_let_more_pass_and_stay_small(asks: list[tuple[str, int, int
         assert all(count <= 4 + now * 0.5 for count in passed.values())
 
 
+@pytest.mark.parametrize("clock", [0, 2**52])
+def test_a_result_by_a_wrong_clock_is_of_now(tmp_path: Path, clock: int) -> None:
+    async def script(server: Harness) -> None:
+        device = await server.device(1)
+        task = await post(server, replicas=1)
+        await server.round()
+        await device.says(task["id"], "done", result=replace(RESULT, measured_at=clock))
+        await server.round()
+        (found,) = await told(server, task, "/results")
+        assert found["measured_at"] == server.clock.now()
+
+    run(tmp_path / "state", script)
+
+
 # ------------------------------------------------------------------ why
 
 

@@ -16,6 +16,7 @@ from delivery_harness import ALICE, HandDevice, Harness, running
 from fallow_server.scheduling.costs import PARTS
 from fallow_server.scheduling.filters import Config as FilterConfig
 from fallow_server.scheduling.places import NOWHERE, Place
+from fallow_server.spreading import answering
 from fallow_server.spreading.answering import ReckoningFailed
 from fallow_server.spreading.config import Config
 from fallow_server.spreading.rounds import Round, Spreading
@@ -314,6 +315,23 @@ def test_a_process_that_dies_is_said_and_changes_nothing(tmp_path: Path, monkeyp
             with pytest.raises(ReckoningFailed):
                 await harness.round()
         assert len((await harness.round()).fills) == 2
+
+    run(tmp_path / "state", script, Config(thread_pairs_max=0))
+
+
+def test_a_process_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = tmp_path / "hangs"
+    hangs.write_text("#!/bin/sh\nexec sleep 600\n")
+    hangs.chmod(0o755)
+
+    async def script(harness: SpreadingHarness) -> None:
+        devices = [await harness.server.device(number) for number in range(1, 4)]
+        harness.asked(await object_on(harness, devices[0]), 10**12)
+        with monkeypatch.context() as changed:
+            changed.setattr("sys.executable", str(hangs))
+            changed.setattr(answering, "RECKONING_S_MAX", 0.01)
+            with pytest.raises(ReckoningFailed, match="no answer"):
+                await harness.round()
 
     run(tmp_path / "state", script, Config(thread_pairs_max=0))
 

@@ -23,6 +23,13 @@ def parsed(text: str) -> Address | None:
     return mapped or address
 
 
+def carried(address: Address) -> Address:
+    """The IPv4 address that NAT64 makes of one of IPv6; any other as it is."""
+    if isinstance(address, ipaddress.IPv6Address) and address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
 def is_public(text: str) -> bool:
     """True for an address of the public internet, looked at through mappings that carry another one inside."""
     address = parsed(text)
@@ -30,7 +37,7 @@ def is_public(text: str) -> bool:
         return False
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:
-            return is_public(str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)))
+            return is_public(str(carried(address)))
         if address.sixtofour or address.teredo or address.is_site_local or address in _COMPATIBLE:
             return False
         if address in _NAT64_LOCAL:

@@ -93,6 +93,11 @@ class Reach:
         """The device's addresses by family, as of the last :meth:`environment`."""
         return self._now.own
 
+    def outside(self) -> tuple[str, ...]:
+        """Addresses that this home is known by: what it claims, and what the scheduler has seen it come from."""
+        claimed = tuple(port.address for port in self._now.service_ports())
+        return claimed + (() if self._seen is None else self._seen.addresses)
+
     def _told(self, way: Way, epoch_s: int) -> None:
         self._keeper.told(way, epoch_s)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from fallow_wire.addresses import Address, is_public, parsed
+from fallow_wire.addresses import Address, carried, is_public, parsed
 
 from ..lan.guard import InterfaceAddress
 
@@ -26,6 +26,7 @@ def may_probe(text: str, own: Iterable[InterfaceAddress], public: Iterable[str])
     address = parsed(text)
     if address is None or not is_public(text):
         return False
+    address = carried(address)
     own = tuple(own)
     if any(one.contains(address) for one in own):
         return False

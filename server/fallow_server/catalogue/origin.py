@@ -133,7 +133,10 @@ class Origin:
                 return response
             target = response.headers.get("Location", "")
             response.close()
-            url = urljoin(url, target)
+            try:
+                url = urljoin(url, target)
+            except ValueError:
+                raise _failed("a redirect leads to what is no address") from None
         raise _failed(f"more than {REDIRECTS_MAX} redirects")
 
     def _read_head(self, response: aiohttp.ClientResponse, *, asked: bool) -> OriginFile:

@@ -29,7 +29,8 @@ class Config:
     ``asked_again_s``: who asks for the same object again within so long is sent to another device: longer than players
     wait before they try again, and shorter than a consumer who wants it twice.
     ``transfers_max``: from the origin at once; each holds a file and about half a MiB.
-    ``transfers_per_consumer_max``: of those, for one address (an IPv6 /64); one that reads slowly must leave places.
+    ``transfers_per_consumer_max``: of those, and of those that wait their turn, for one address (an IPv6 /64); one that
+    reads slowly must leave places.
     ``stall_s_max``: a consumer that takes nothing for so long is cut.
     ``ledger_wait_s_max``: how long a consumer waits for the ledger before it gets the origin's bytes.
     ``ledger_refused_s``: how long an empty escrow or an absent ledger is not asked again.

@@ -95,6 +95,7 @@ class Crowds:
         """Which devices hold the crowds' objects: none more than its part of all, and a crowd that comes again finds
         what the last one left."""
         self._changed = asyncio.Condition()
+        self._sends: set[asyncio.Task[None]] = set()
         fleet.observers.append(self)
 
     def note(self, object_id: str) -> None:
@@ -122,7 +123,7 @@ class Crowds:
         wanted = holders_wanted(self._heat.of(object_id, self._clock.monotonic()), whole)
         lacking = wanted - whole - self._taking(object_id)
         if lacking > 0:
-            await self._name(object_id, name, manifest, size_bytes, lacking)
+            self._name(object_id, name, manifest, size_bytes, lacking)
         await self._confirmed(object_id)
 
     def _release(self, object_id: str, device_id: str) -> None:
@@ -142,14 +143,14 @@ class Crowds:
         fresh = sum(now - at <= NAMED_S for at in named.values())
         return self.count(object_id) + fresh
 
-    async def _name(self, object_id: str, name: str, manifest: str, size_bytes: int, count: int) -> None:
+    def _name(self, object_id: str, name: str, manifest: str, size_bytes: int, count: int) -> None:
         demand = Demand("", object_id, size_bytes, count, needs=COPY)
-        named = self._named.setdefault(object_id, {})
+        named = self._named.get(object_id, {})
         chosen: list[LiveDevice] = []
 
         def fits(device_id: str) -> bool:
             device = self._fleet.get(device_id)
-            if device is None or device_id in named or object_id in device.partial:
+            if device is None or device_id in named or object_id in device.partial or device in chosen:
                 return False
             view = self._devices.view(device)
             return view is not None and placement_refusal(view, demand, self._filters) is None
@@ -158,17 +159,38 @@ class Crowds:
             if len(chosen) == count:
                 break
             if self._ring.device_of(key) is None and (device_id := self._ring.place(key, fits)) is not None:
-                named[device_id] = self._clock.monotonic()
                 device = self._fleet.get(device_id)
                 assert device is not None, "it fits"
                 chosen.append(device)
         source = Source(f"{self._public_url}/o/{object_id}/{name}?source=origin&turn=1")
         deadline = self._clock.now() + LIFETIME_S
-        if chosen:
-            _log.info("object %s is spread over %d more devices", object_id[:8], len(chosen))
-        ids = [uuid7(self._clock.now_ms(), os.urandom(10)) for _ in chosen]
-        tasks = [Task(one, "pull", object_id, manifest, (source,), deadline) for one in ids]
-        await asyncio.gather(*(_send(device, task) for device, task in zip(chosen, tasks, strict=True)))
+        if not chosen:
+            return
+        _log.info("object %s is spread over %d more devices", object_id[:8], len(chosen))
+        self._forget_unanswered()
+        named = self._named.setdefault(object_id, {})
+        for device in chosen:
+            named[device.device_id] = self._clock.monotonic()
+            task_id = uuid7(self._clock.now_ms(), os.urandom(10))
+            task = Task(task_id, "pull", object_id, manifest, (source,), deadline)
+            # Not waited for: a device that takes no messages would hold up the consumer's plan for half a minute.
+            send = asyncio.create_task(_send(device, task), name=f"pull {task_id}")
+            self._sends.add(send)
+            send.add_done_callback(self._sends.discard)
+
+    def _forget_unanswered(self) -> None:
+        """Of all objects: nobody may ask for one of them again."""
+        now = self._clock.monotonic()
+        for object_id, named in list(self._named.items()):
+            if all(now - at > HEAT_S for at in named.values()):
+                for device_id in named:
+                    self._release(object_id, device_id)
+                del self._named[object_id]
+
+    async def close(self) -> None:
+        for send in self._sends:
+            send.cancel()
+        await asyncio.gather(*self._sends, return_exceptions=True)
 
     async def _confirmed(self, object_id: str) -> None:
         """Until the devices that were named have answered, for a moment."""

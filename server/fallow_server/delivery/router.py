@@ -226,6 +226,7 @@ class Router:
         await self.geography.run(self.devices.place_anew)
 
     async def close(self) -> None:
+        await self.crowds.close()
         await self.escrow.close()
 
     def _line_of(self, device_id: str) -> str | None:

@@ -12,7 +12,7 @@ from fallow_wire.http import Span, etag_of, not_modified, repr_digest, requested
 
 from ..catalogue.blobs import Blobs
 from ..catalogue.objects import HeldObject
-from ..http import caller_address, refusal
+from ..http import ApiProblem, caller_address, refusal
 from .config import Config
 from .pseudonym import prefix_of
 from .turns import Busy, TooManyWait, Turns
@@ -32,6 +32,8 @@ class Transfer:
         self._config = config
         self._blobs = blobs
         self._running: Counter[str] = Counter()
+        self._waiting: Counter[str] = Counter()
+        """For a turn, or at it."""
         self._turns = Turns()
 
     @property
@@ -61,7 +63,15 @@ class Transfer:
             ) from None  # fmt: skip
 
     async def in_turn(self, request: web.Request, held: HeldObject) -> web.StreamResponse:
-        """As :meth:`respond`, after others who wait for bytes of the same object."""
+        """As :meth:`respond`, after others who wait for bytes of the same object.
+
+        :raises ApiProblem: 429 and 503 at once, when too many wait.
+        """
+        consumer = prefix_of(caller_address(request))
+        # Who waits holds a place in the queue, so that one address could keep all devices out of it.
+        if self._waiting[consumer] >= self._config.transfers_per_consumer_max:
+            raise _too_many_of_one()
+        self._waiting[consumer] += 1
         try:
             async with self._turns.turn(held.object_id):
                 return await self.respond(request, held)
@@ -69,6 +79,10 @@ class Transfer:
             raise refusal(
                 503, "too-many", "Too many wait for this object", fault="here", headers={"Retry-After": "5", **CORS}
             ) from None
+        finally:
+            self._waiting[consumer] -= 1
+            if not self._waiting[consumer]:
+                del self._waiting[consumer]
 
     async def help(self, request: web.Request, held: HeldObject) -> web.StreamResponse:
         """As :meth:`respond`, for a consumer that has devices to turn to as well.
@@ -123,13 +137,10 @@ class Transfer:
         return response
 
     def _check_room(self, consumer: str) -> None:
-        headers = {"Retry-After": "5", **CORS}
         if self._running[consumer] >= self._config.transfers_per_consumer_max:
-            raise refusal(
-                429, "too-many", "Too many transfers to this address are under way",
-                remedy="Wait until some have ended.", headers=headers,
-            )  # fmt: skip
+            raise _too_many_of_one()
         if self.running >= self._config.transfers_max:
+            headers = {"Retry-After": "5", **CORS}
             raise refusal(503, "too-many", "Too many transfers are under way", fault="here", headers=headers)
 
     async def _stream(self, response: web.StreamResponse, descriptor: int, span: Span) -> None:
@@ -150,6 +161,13 @@ class Transfer:
         except asyncio.CancelledError:
             await asyncio.wait([reading])
             raise
+
+
+def _too_many_of_one() -> ApiProblem:
+    return refusal(
+        429, "too-many", "Too many transfers to this address are under way",
+        remedy="Wait until some have ended.", headers={"Retry-After": "5", **CORS},
+    )  # fmt: skip
 
 
 def _validators(held: HeldObject) -> dict[str, str]:

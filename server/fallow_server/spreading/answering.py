@@ -22,6 +22,8 @@ from .config import Config
 
 NICE = 10
 """Consumers and devices come first where there is one core."""
+RECKONING_S_MAX = 600
+"""A hundred times what a hundred thousand devices take. One that hangs would end all placement without a word."""
 SLICE_BYTES = 256 * 1024
 LENGTH_BYTES = 8
 
@@ -86,7 +88,7 @@ def answer(task: Task) -> Answer:
 
 
 async def reckoned(task: Task) -> Answer:
-    """:raises ReckoningFailed: the other process was killed, or failed."""
+    """:raises ReckoningFailed: the other process was killed, failed, or took too long."""
     question = task.question
     if question.device_count * len(question.object_ids) <= task.config.thread_pairs_max:
         return await asyncio.to_thread(answer, task)
@@ -96,14 +98,17 @@ async def reckoned(task: Task) -> Answer:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        for part in _parts(task):
-            process.stdin.write(part)
-            await process.stdin.drain()
-            await asyncio.sleep(0)  # drain gives others no turn while there is room
-        process.stdin.close()
-        told = await process.stdout.read()
-        if await process.wait() != 0:
-            raise ReckoningFailed(f"the process that reckons ended with {process.returncode}")
+        async with asyncio.timeout(RECKONING_S_MAX):
+            for part in _parts(task):
+                process.stdin.write(part)
+                await process.stdin.drain()
+                await asyncio.sleep(0)  # drain gives others no turn while there is room
+            process.stdin.close()
+            told = await process.stdout.read()
+            if await process.wait() != 0:
+                raise ReckoningFailed(f"the process that reckons ended with {process.returncode}")
+    except TimeoutError:
+        raise ReckoningFailed(f"the process that reckons gave no answer in {RECKONING_S_MAX} s") from None
     except ConnectionError:
         raise ReckoningFailed("the process that reckons ended before it was told everything") from None
     finally:

@@ -23,6 +23,12 @@ from .playlists import fetch_playlist, playlists_below, through
 from .window import Held, Window
 
 PULL_ATTEMPTS = 2
+PULLS_MAX = 256
+"""Segments of one stream that are pulled at once: at its start its playlists have a minute each, in segments of two
+seconds. An origin that names more, or new ones with each answer, has players fetch them from itself."""
+WAITING_MAX = 1000
+"""Players of one stream that wait for its first segment; each looks for it every :data:`TEXT_S`. Further ones are shown
+the origin's playlist."""
 TEXT_S = 0.2
 """A text for players is made at most so often; thousands of them ask for it."""
 
@@ -65,6 +71,7 @@ class Broadcast:
         self._windows: dict[str, Window] = {}
         self._texts: dict[str, tuple[float, str | None]] = {}
         self._pulls: set[asyncio.Task[None]] = set()
+        self._waiting = 0
 
     def carries(self, site: str, path: str) -> bool:
         """Whether ``path`` is one of its playlists of segments, or may be, as long as that is not known."""
@@ -136,6 +143,9 @@ class Broadcast:
             await asyncio.sleep(window.poll_s)
 
     def _begin_pull(self, path: str, window: Window, held: Held) -> None:
+        if len(self._pulls) >= PULLS_MAX:
+            held.failed = True
+            return
         name = f"segment {held.segment.sequence} of {path}"[:128]
         pull = asyncio.create_task(self._pull(window, held), name=name)
         self._pulls.add(pull)
@@ -168,6 +178,9 @@ class Broadcast:
 
     async def text(self, path: str) -> str | None:
         """The playlist at ``path`` as players may see it now; None when that is nothing yet."""
+        if self._waiting >= WAITING_MAX:
+            return self._text_now(path)
+        self._waiting += 1
         try:
             async with asyncio.timeout(self._config.live_wait_s_max):
                 while self.carries(self.site.name, path):
@@ -177,6 +190,8 @@ class Broadcast:
                     await asyncio.sleep(TEXT_S)  # time itself may make it ready
         except TimeoutError:
             pass
+        finally:
+            self._waiting -= 1
         return None
 
     def _text_now(self, path: str) -> str | None:

@@ -72,14 +72,19 @@ class Courier:
         self._parcels[object_id] = parcel
         try:
             here = (self._sources.here(object_id, parcel.published.name),)
-            await asyncio.gather(*(self._send(device, task, parcel, manifest, here) for device in seeds))
-            if rest:
+            # The rest do not wait for a device that takes no messages.
+            async with asyncio.TaskGroup() as sends:
+                for device in seeds:
+                    sends.create_task(self._send(device, task, parcel, manifest, here))
+                if not rest:
+                    return
                 try:
                     async with asyncio.timeout(patience_s):
                         await parcel.landed.wait()
                 except TimeoutError:
                     _log.info("%s reached none of its first devices in time", object_id)
-                await asyncio.gather(*(self._forward(device, task, parcel, manifest) for device in rest))
+                for device in rest:
+                    sends.create_task(self._forward(device, task, parcel, manifest))
         finally:
             self._parcels.pop(object_id, None)
 

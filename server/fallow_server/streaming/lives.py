@@ -170,6 +170,9 @@ class Lives:
         if broadcast is not None and broadcast.ended:
             return task.end(TaskEvent.SATISFIED, now)
         if task.task_id not in self._runs:
+            # Counted here too: many may have been handed in before the first of them began.
+            if len(self._runs) >= self._config.live_streams_max:
+                return task.end(TaskEvent.GAVE_UP, now, "as many live streams run here as the server can follow")
             run = asyncio.create_task(self._run(task), name=f"live stream {task.task_id}")
             self._runs[task.task_id] = run
             run.add_done_callback(lambda _: self._runs.pop(task.task_id, None))

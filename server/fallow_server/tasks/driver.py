@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 
 from fallow_wire.ids import uuid7
@@ -268,7 +269,7 @@ class TaskDriver:
                 was_open = placement.is_open
                 placement.report(status, now)
                 if was_open and placement.state is PlacementState.DONE and status.result is not None:
-                    self._note_result(task, device_id, status.result)
+                    self._note_result(task, device_id, status.result, now)
         arrived, self._arrived = self._arrived, set()
         for task in self._open.values():
             for placement in task.open_placements():
@@ -276,9 +277,12 @@ class TaskDriver:
                     # Nobody knows what reached it over its old session.
                     placement.sends = 0
 
-    def _note_result(self, task: NetworkTask, device_id: str, result: ProbeResult) -> None:
+    def _note_result(self, task: NetworkTask, device_id: str, result: ProbeResult, now: int) -> None:
         if task.object_id:
             return  # a copy has no result but itself
+        if not task.created_at <= result.measured_at <= now:
+            # By a wrong clock; results are kept by this time, and would go at once or stay.
+            result = replace(result, measured_at=now)
         device = self._devices.fleet.get(device_id)
         view = None if device is None else self._devices.view(device)
         self._results.append(Result(task.task_id, device_id, NOWHERE if view is None else view.place, result))
