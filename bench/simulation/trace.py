@@ -21,7 +21,7 @@ about one hour.
 Nothing in it names a consumer: a country and an AS are all that decisions look at. Within an hour a device is taken to
 have its mean, and to be present at its beginning for the recorded share. Of coming hours it is taken to have foreseen
 what it reported when they came: a little better than it truly did. What it held when an object was first mentioned it
-is taken to have held from the beginning.
+is taken to have held from the beginning. Policies take each request to be for a whole object.
 """
 
 from __future__ import annotations

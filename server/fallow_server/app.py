@@ -141,6 +141,7 @@ class Scheduler:
             clock,
             state.path,
         )
+        self._records = config.recording.days > 0
         self.recorder = Recorder(config.recording, self.delivery.devices, self.tasks.driver, clock, state.path)
         self.delivery.router.demand = self.spreading
         self.delivery.router.routes = self.recorder
@@ -190,7 +191,8 @@ class Scheduler:
         self._background.start("pulse of sessions", self.sessions.keep_pulse())
         self._background.start("lateness", self.metrics.watch_loop())
         self._background.start("spreading", self.spreading.run())
-        self._background.start("recording", self.recorder.run())
+        if self._records:
+            self._background.start("recording", self.recorder.run())
 
     async def close(self) -> None:
         await self.recorder.close()

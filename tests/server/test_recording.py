@@ -20,6 +20,7 @@ from fallow_server.recording.recorder import DIRECTORY, SAMPLE_S, Recorder
 from fallow_server.recording.shelf import DAY_S, Shelf
 from fallow_server.scheduling.places import NOWHERE
 from fallow_wire.session import Task
+from server_world import running_server
 
 MIB = 2**20
 DAY = "2026-11-25"
@@ -160,10 +161,43 @@ def test_nothing_is_recorded_where_it_is_turned_off(tmp_path: Path) -> None:
         await server.device(1, object_id)
         await recorder.sample()
         await get(server, object_id, 302)
-        await recorder.run()
 
     with_recorder(tmp_path / "state", script, Config(days=0))
     assert not (tmp_path / "state" / DIRECTORY).exists()
+
+
+def test_a_server_runs_without_a_record(tmp_path: Path) -> None:
+    async def whole() -> None:
+        async with running_server(tmp_path / "state", recording={"days": 0}) as world:
+            await world.http.get(world.app.scheduler_url)
+            assert not world.app._background.failed.is_set()
+
+    asyncio.run(whole())
+    assert not (tmp_path / "state" / DIRECTORY).exists()
+
+
+def test_a_failure_of_the_record_is_said_and_ends_only_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(server: Harness, recorder: Recorder) -> None:
+        failed = asyncio.Event()
+
+        async def fails() -> None:
+            failed.set()
+            raise RuntimeError("a mistake")
+
+        monkeypatch.setattr("fallow_server.recording.recorder.FLUSH_S", 0)
+        monkeypatch.setattr(recorder, "flush", fails)
+        running = asyncio.ensure_future(recorder.run())
+        await failed.wait()
+        await asyncio.sleep(0)
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        monkeypatch.undo()
+
+    with_recorder(tmp_path / "state", script)
+    assert "a mistake" in caplog.text
 
 
 def test_a_disk_that_cannot_be_written_is_said_once_and_serves_on(

@@ -10,7 +10,7 @@ import asyncio
 import datetime
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ FLUSH_S = 60
 BATCH_LINES = 10_000
 """Are written before their minute is over."""
 LINES_MAX = 50_000
-"""That wait to be written, some 30 MB; what comes while the disk is slower than that is left out."""
+"""That wait to be written, tens of MB; what comes while the disk is slower than that is left out."""
 SLICE_DEVICES = 500
 """Looked at before others have their turn; each takes some 2 µs."""
 HOLDERS_MAX = 4000
@@ -93,16 +93,15 @@ class Recorder:
         self._on = False
 
     async def run(self) -> None:
-        """Look and write, until cancelled; ends at once where nothing is recorded."""
-        if self._days:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._keep_sampling(), name="samples")
-                group.create_task(self._keep_flushing(), name="trace")
+        """Look and write, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_sampling(), name="samples")
+            group.create_task(self._keep_flushing(), name="trace")
 
     async def _keep_sampling(self) -> None:
         while True:
             await asyncio.sleep(SAMPLE_S - self._clock.now() % SAMPLE_S)
-            await self.sample()
+            await self._carefully(self.sample)
 
     async def _keep_flushing(self) -> None:
         while True:
@@ -111,7 +110,15 @@ class Recorder:
                     await self._full.wait()
             except TimeoutError:
                 pass
-            await self.flush()
+            await self._carefully(self.flush)
+
+    async def _carefully(self, part: Callable[[], Awaitable[None]]) -> None:
+        """A loop that ends stops the server, which no record is worth."""
+        try:
+            await part()
+        except Exception:  # noqa: BLE001  # the outermost loop of the record
+            self._end()
+            _log.exception("decisions are not recorded for the rest of this day")
 
     # -------------------------------------------------------------- what happens
 
@@ -225,7 +232,9 @@ class Recorder:
         self._hour.samples += 1
         for number, device in enumerate(list(self._devices.fleet.devices()), 1):
             self._look_at(device)
-            if not number % SLICE_DEVICES:
+            if len(self._lines) >= BATCH_LINES:
+                await self.flush()
+            elif not number % SLICE_DEVICES:
                 await asyncio.sleep(0)
 
     def _look_at(self, device: LiveDevice) -> None:
@@ -257,7 +266,7 @@ class Recorder:
             try:
                 one_in = await uninterrupted(asyncio.to_thread(self._shelf.begin, *days))
             except OSError as error:
-                self._end(error)
+                self._failed(error)
                 return
             # What came since the flush has numbers of the old file, and is left out.
             self._numbers, self._fresh, self._seen, self._one_in = _Numbers(), deque(), 0, one_in
@@ -278,11 +287,10 @@ class Recorder:
             try:
                 one_in = await uninterrupted(asyncio.to_thread(self._shelf.append, lines))
             except OSError as error:
-                self._end(error)
+                self._failed(error)
                 return
             if one_in is None:
-                self._on = False
-                self._lines, self._fresh = [], deque()
+                self._end()
                 _log.warning(
                     "the record of decisions in %s has used its share of this day, and goes on tomorrow;"
                     " raise [recording] bytes_max to keep more", self._directory,
@@ -290,10 +298,13 @@ class Recorder:
             else:
                 self._one_in = one_in
 
-    def _end(self, error: OSError) -> None:
-        """A disk that cannot be written now is tried again on another day."""
+    def _end(self) -> None:
+        """Until the next day, when it is tried again."""
         self._on = False
         self._lines, self._fresh = [], deque()
+
+    def _failed(self, error: OSError) -> None:
+        self._end()
         _log.error(
             "decisions are not recorded for the rest of this day: %s cannot be written: %s", self._directory,
             error.strerror,
