@@ -149,6 +149,7 @@ class FakeNetwork:
         self.manifest = sign(Kind.MANIFEST, manifest, SCHEDULER_KEY)
         self.devices = [FakeDevice(self, number, behaviour) for number, behaviour in enumerate(behaviours)]
         self.origin_works = origin
+        self.origin_waits = False
         self.origin_bytes = 0
         self.plans = 0
         self.max_bytes = max_bytes or max(size, 1)
@@ -186,6 +187,8 @@ class FakeNetwork:
     async def origin(self, request: web.Request) -> web.Response:
         if not self.origin_works:
             return web.Response(status=500)
+        if self.origin_waits:
+            await self.released.wait()
         span = requested_span(request.headers.get("Range"), None, len(self.data), "")
         self.origin_bytes += span.length
         headers = {"Content-Range": span.content_range()}
@@ -349,8 +352,9 @@ def test_a_cancelled_download_confirms_what_it_kept_and_resumes(tmp_path: Path) 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
 def test_a_stopped_command_resumes_from_what_is_in_the_part_file(tmp_path: Path, number: int, code: int) -> None:
     async def scenario() -> None:
-        # However late the signal comes, the command is still at work: no device brings it to the end.
-        async with running(FakeNetwork(6 * MIB, ["slow", "tiring"], origin=False)) as network:
+        # However late the signal comes, the command is still at work: nobody brings it to the end, or says no.
+        async with running(FakeNetwork(6 * MIB, ["slow", "tiring"])) as network:
+            network.origin_waits = True
             path = tmp_path / "file.bin"
             program = "from fallow_client.cli import main; main()"
             url = f"{network.url}/o/{network.object_id}/file.bin"
@@ -363,6 +367,7 @@ def test_a_stopped_command_resumes_from_what_is_in_the_part_file(tmp_path: Path,
             _, errors = await child.communicate()
             assert child.returncode == code
             assert errors.decode().strip() == ("" if number == signal.SIGKILL else "error: interrupted")
+            network.origin_waits = False
             for device in network.devices:
                 device.behaviour = "good"
             result = await download(network, path)

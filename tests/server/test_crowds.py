@@ -34,7 +34,8 @@ def test_heat_fades_and_is_bounded() -> None:
 
 
 def test_two_requests_are_no_crowd_and_many_want_a_device_for_each_two() -> None:
-    assert [holders_wanted(heat) for heat in (0, 2.9, 3, 60, 10_000)] == [0, 0, 16, 30, 64]
+    assert [holders_wanted(heat, whole=0) for heat in (0, 2.9, 3, 60, 10_000)] == [0, 0, 16, 30, 64]
+    assert [holders_wanted(heat, whole=2) for heat in (0, 3, 4, 60)] == [0, 1, 2, 30]
 
 
 def test_tickets_of_many_sources_allow_four_objects_together() -> None:

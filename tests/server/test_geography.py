@@ -190,4 +190,4 @@ def test_consumers_are_sent_to_devices_near_them(tmp_path: Path) -> None:
         told = [{"device_id": device_id, "ms": ms} for device_id, ms in waits]
         assert [one["rtt_ms"] for one in await sources(waited=told)] == [12, 12, 90, 90]
 
-    run(tmp_path / "state", script, delivery=Config(address_tables=(str(file),)))
+    run(tmp_path / "state", script, delivery=Config(address_tables=(str(file),), crowd_sources_max=4))

@@ -69,11 +69,14 @@ class Heat:
         return count * math.exp2((at - now) / HEAT_S)
 
 
-def holders_wanted(heat: float) -> int:
-    """Devices that shall hold an object which so many ask for, whole or in part; 0 where it is no crowd."""
+def holders_wanted(heat: float, whole: int) -> int:
+    """Devices that shall hold an object which so many ask for, whole or in part; 0 where it is no crowd.
+
+    :param whole: devices that hold all of it; with some of them there is time to see how many more are wanted.
+    """
     if heat < CROWD_MIN:
         return 0
-    return min(HOLDERS_MAX, max(HOLDERS_MIN, int(heat / CONSUMERS_PER_HOLDER)))
+    return min(HOLDERS_MAX, max(0 if whole else HOLDERS_MIN, int(heat / CONSUMERS_PER_HOLDER)))
 
 
 class Crowds:
@@ -99,7 +102,7 @@ class Crowds:
         self._heat.note(object_id, self._clock.monotonic())
 
     def is_crowd(self, object_id: str) -> bool:
-        return holders_wanted(self._heat.of(object_id, self._clock.monotonic())) > 0
+        return self._heat.of(object_id, self._clock.monotonic()) >= CROWD_MIN
 
     def count(self, object_id: str) -> int:
         """Devices that hold it in part."""
@@ -115,10 +118,9 @@ class Crowds:
 
         :param name: quoted, as in a path.
         """
-        wanted = holders_wanted(self._heat.of(object_id, self._clock.monotonic()))
-        if not wanted:
-            return
-        lacking = wanted - self._devices.holder_count(object_id) - self._taking(object_id)
+        whole = self._devices.holder_count(object_id)
+        wanted = holders_wanted(self._heat.of(object_id, self._clock.monotonic()), whole)
+        lacking = wanted - whole - self._taking(object_id)
         if lacking > 0:
             await self._name(object_id, name, manifest, size_bytes, lacking)
         await self._confirmed(object_id)
