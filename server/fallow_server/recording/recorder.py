@@ -231,7 +231,9 @@ class Recorder:
             return
         self._hour.samples += 1
         for number, device in enumerate(list(self._devices.fleet.devices()), 1):
-            self._look_at(device)
+            # Gone, or come back, since the list was made.
+            if self._devices.fleet.get(device.device_id) is device:
+                self._look_at(device)
             if len(self._lines) >= BATCH_LINES:
                 await self.flush()
             elif not number % SLICE_DEVICES:
