@@ -1,10 +1,11 @@
 """Last week again under another policy: offload, time, income and harm, before anyone ships it.
 
-``--trace FILE`` is a recorded week (``simulation/trace.py`` has the format). Without it one is made from the simulated
-fleet, labelled SYNTHETIC, and kept in ``bench/results/trace.jsonl.gz``. The week is played three times: ``recorded``
-does what the trace says, ``now`` decides with the code and the settings of this checkout, and ``changed`` with those
-that ``--set`` changes, such as ``--set booked_share=0.5 fill_price=2`` (``scheduling/costs.py`` names them), or as
-another policy of ``bench/fleet`` does: ``--policy random``.
+``--trace DIR`` is a recorded week, such as the directory ``trace`` of a server's state (``simulation/trace.py`` has the
+format). Without it one is made from the simulated fleet, labelled SYNTHETIC, and kept in
+``bench/results/trace.jsonl.gz``. The week is played three times: ``recorded`` does what the trace says, ``now`` decides
+with the code and the settings of this checkout, and ``changed`` with those that ``--set`` changes, such as
+``--set booked_share=0.5 fill_price=2`` (``scheduling/costs.py`` names them), or as another policy of ``bench/fleet``
+does: ``--policy random``.
 
 ``offload_net``: bytes that devices served, less those that filled them, ÷ demand. ``done_p95_s``: of requests, the
 origin's share included. ``income``: bytes that a device served in the week, median device and tenth from below;
@@ -97,7 +98,9 @@ def policies(trace: Trace, policy: str, changes: dict[str, float | int]) -> dict
 
 def main() -> None:
     parser = arguments(__doc__ or "")
-    parser.add_argument("--trace", type=Path, help="a recorded week; without it one is made from the simulation")
+    parser.add_argument(
+        "--trace", type=Path, help="a recorded week, a directory or a file; without it one is made from the simulation"
+    )
     parser.add_argument("--policy", choices=list(POLICIES), default=OURS, help="what 'changed' does")
     parser.add_argument("--set", nargs="+", type=setting, default=[("booked_share", 0.5)], metavar="NAME=NUMBER")
     options = parser.parse_args()
@@ -105,7 +108,7 @@ def main() -> None:
     trace = read(options.trace or made(options.data, size))
     changes = dict(options.set)
     outcomes = {
-        case: play(trace.homes, trace.requests, policy)
+        case: play(trace.homes, trace.requests, policy, trace.held)
         for case, policy in policies(trace, options.policy, changes).items()
     }
     what = options.policy if options.policy != OURS else ", ".join(f"{name}={value}" for name, value in changes.items())

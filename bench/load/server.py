@@ -144,7 +144,7 @@ class Desk:
                 held = await catalogue.find(object_id)
                 assert held is not None, "the bench's own objects are published"
                 address = f"{draw.randrange(50, 60)}.{draw.randrange(256)}.{draw.randrange(256)}.9"
-                wanted.append((address, Wanted(held, name, held.size)))
+                wanted.append((address, Wanted(held, name, held.size, held.size)))
             began, served = time.thread_time(), 0
             for address, one in wanted:
                 alone = time.thread_time()

@@ -19,13 +19,17 @@ AT_HOME_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """In order of time: ``at_s`` [r], ``object`` [r], ``network`` [r] of the consumer. ``size_bytes`` [objects]."""
+    """In order of time: ``at_s`` [r], ``object`` [r], ``network`` [r] of the consumer. ``size_bytes`` [objects].
+
+    ``part_bytes`` [r]: what each asks for of the object; None where all ask for the whole.
+    """
 
     at_s: Floats
     object: Integers
     network: Integers
     size_bytes: Integers
     hours: int
+    part_bytes: Integers | None = None
 
     def __len__(self) -> int:
         return len(self.at_s)
@@ -36,7 +40,7 @@ class Requests:
 
     def bytes_asked(self) -> Floats:
         """By each request."""
-        return self.size_bytes[self.object].astype(float)
+        return (self.size_bytes[self.object] if self.part_bytes is None else self.part_bytes).astype(float)
 
     def bytes_by_hour(self) -> Floats:
         hour = (self.at_s // HOUR_S).astype(np.int64)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -154,9 +154,13 @@ class _Flows:
             setattr(self, name, getattr(self, name)[rows])
 
 
-def play(homes: Homes, requests: Requests, policy: Policy) -> Outcome:
-    """The week of ``homes`` and ``requests`` under ``policy``."""
-    return _Week(homes, requests, policy).play()
+def play(homes: Homes, requests: Requests, policy: Policy, held: Iterable[tuple[int, int]] = ()) -> Outcome:
+    """The week of ``homes`` and ``requests`` under ``policy``. ``held``: object and device, of copies that are there at
+    the beginning."""
+    week = _Week(homes, requests, policy)
+    for wanted, device in held:
+        week.hold(wanted, device)
+    return week.play()
 
 
 class _Week:
@@ -173,11 +177,23 @@ class _Week:
         self._flows = _Flows()
         self._fills: list[tuple[float, int, int]] = []
         self._disk_free_at = np.zeros(count)
+        self._bits = requests.bytes_asked() * 8
         self._outcome = Outcome(requests, np.zeros(count), np.zeros(homes.hours), np.zeros(homes.hours))
         self._outcome.overruns = np.zeros(count, dtype=np.int64)
         self._idle = np.zeros(count)
         self._booked_bytes, self._idle_bytes = np.zeros(count), np.zeros(count)
         self._next = 0
+
+    def hold(self, wanted: int, device: int) -> None:
+        """A copy that is there at the beginning."""
+        self._sight.held[wanted, device] = True
+        self._sight.room_bytes[device] -= self._requests.size_bytes[wanted]
+        self._copied(wanted, device)
+
+    def _copied(self, wanted: int, device: int) -> None:
+        self._sight.holders[wanted].append(device)
+        self._sight.whole[device].add(wanted)
+        self._sight.changed.add(device)
 
     def play(self) -> Outcome:
         steps = self._homes.hours * HOUR_S // STEP_S
@@ -242,9 +258,7 @@ class _Week:
             size = self._requests.size_bytes[wanted]
             sight.filling_bytes[device] -= size
             if sight.present[device]:
-                sight.holders[wanted].append(device)
-                sight.whole[device].add(wanted)
-                sight.changed.add(device)
+                self._copied(wanted, device)
             else:
                 # It went away while filling: the bytes are spent, the task fails and is placed anew.
                 sight.held[wanted, device] = False
@@ -261,7 +275,7 @@ class _Week:
         chosen = [self._plan(at, one, of) for at, one, of in zip(began, asked, network, strict=True)]
         outcome.found += sum(bool(sight.holders[one]) for one in asked)
         outcome.served_requests += sum(bool(plan) for plan in chosen)
-        bits = requests.size_bytes[requests.object[rows]] * 8.0
+        bits = self._bits[rows]
         self._flows.extend(began, asked, network, bits, chosen)
         self._next = end
 

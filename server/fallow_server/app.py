@@ -41,6 +41,7 @@ from .ledger.app import LedgerService
 from .link import Link, LinkScheduler
 from .metrics import FleetCollector, LedgerCollector, Metrics
 from .outbox import Outbox
+from .recording.recorder import Recorder
 from .signing import SigningKeys
 from .spreading.service import SpreadingService
 from .state import StateDirectory
@@ -140,7 +141,10 @@ class Scheduler:
             clock,
             state.path,
         )
+        self._records = config.recording.days > 0
+        self.recorder = Recorder(config.recording, self.delivery.devices, self.tasks.driver, clock, state.path)
         self.delivery.router.demand = self.spreading
+        self.delivery.router.routes = self.recorder
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
         self.metrics = Metrics()
         counted = FleetCollector(self.fleet, self.link)
@@ -179,6 +183,7 @@ class Scheduler:
         await self.streaming.start()
         await self.tasks.start()
         await self.spreading.start()
+        await self.recorder.start()
         self._background.start("delivery", self.delivery.run())
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
@@ -186,8 +191,11 @@ class Scheduler:
         self._background.start("pulse of sessions", self.sessions.keep_pulse())
         self._background.start("lateness", self.metrics.watch_loop())
         self._background.start("spreading", self.spreading.run())
+        if self._records:
+            self._background.start("recording", self.recorder.run())
 
     async def close(self) -> None:
+        await self.recorder.close()
         await self.spreading.close()
         await self.tasks.close()
         await self.streaming.close()

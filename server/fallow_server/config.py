@@ -28,6 +28,7 @@ from .fleet.policy import PolicyConfig
 from .fleet.speedtest import SpeedtestConfig
 from .ledger.config import LedgerConfig, RewardsConfig
 from .link import LinkConfig
+from .recording.config import Config as RecordingConfig
 from .spreading.config import Config as SpreadingConfig
 from .streaming.config import Config as StreamingConfig
 from .tasks.config import Config as TasksConfig
@@ -93,6 +94,7 @@ class ServerConfig:
     streaming: StreamingConfig = field(default_factory=StreamingConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
     spreading: SpreadingConfig = field(default_factory=SpreadingConfig)
+    recording: RecordingConfig = field(default_factory=RecordingConfig)
     ledger: LedgerConfig = field(default_factory=lambda: LedgerConfig(""))
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
 

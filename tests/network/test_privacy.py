@@ -1,11 +1,12 @@
 """Addresses are planted in every way in which they reach the programs, and then searched for in all that these leave on
-the disk: databases and their write-ahead logs, logs, backups."""
+the disk: databases and their write-ahead logs, logs, backups, the record of decisions."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import datetime
+import gzip
 import ipaddress
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,8 @@ def found_in(directory: Path) -> list[tuple[str, str]]:
         if not file.is_file() or "blobs" in inside or "content" in inside:
             continue
         data = file.read_bytes()
+        if file.suffix == ".gz":
+            data = gzip.decompress(data)
         found += [(str(file), address) for address in PLANTED if any(form in data for form in forms(address))]
     return found
 
@@ -88,6 +91,8 @@ def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
         for at, form in enumerate(forms(address)):
             (tmp_path / f"{number}-{at}").write_bytes(b"some" + form + b"thing")
             assert (str(tmp_path / f"{number}-{at}"), address) in found_in(tmp_path)
+    (tmp_path / "packed.gz").write_bytes(gzip.compress(PLANTED[0].encode() * 9))
+    assert (str(tmp_path / "packed.gz"), PLANTED[0]) in found_in(tmp_path)
     assert len(PLANTED) == len(set(PLANTED))
 
 
@@ -214,5 +219,7 @@ async def search(network: Watched) -> None:
     network.keep_files = True
     await network.stop()
     network.keep_files = keep
+    (trace,) = (server / "trace").iterdir()
+    assert b'"booked_bps"' in gzip.decompress(trace.read_bytes()), "nothing of the consumers was recorded"
     assert found_in(network.directory) == []
     assert "DEBUG" in (network.directory / "server.log").read_text("utf-8"), "nothing was left unsaid"

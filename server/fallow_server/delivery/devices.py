@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 from fallow_wire.session import Heartbeat, TaskStatus
 
@@ -82,6 +83,10 @@ class Devices:
     def holder_ids(self, object_id: str) -> frozenset[str]:
         """Connected devices that hold the object; takes as long as there are."""
         return frozenset(self._holders.devices_of(object_id))
+
+    def some_holders(self, object_id: str, count: int) -> list[str]:
+        """At most ``count`` of them."""
+        return list(islice(self._holders.devices_of(object_id), count))
 
     def holder_count(self, object_id: str) -> int:
         return self._holders.count(object_id)

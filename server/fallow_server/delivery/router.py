@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -35,6 +35,9 @@ from .transfer import CORS
 
 CROWD = "crowd"
 """The pool of those that hold an object in part."""
+SMALL, NOT_HELD, BUSY, LIMITED, NO_TICKET = "small", "not-held", "busy", "limited", "no-ticket"
+"""Why the origin serves: not worth a redirect; no device has it; none that has it may or can take it on; the consumer
+was sent for enough; nobody pays, or no device has an address for this consumer."""
 WHOLE_TICKETS = 4
 """So many whole objects may be fetched by the tickets of one plan."""
 
@@ -50,6 +53,24 @@ class DemandSink(Protocol):
         """A consumer at ``place`` asked for so many bytes. ``now``: Unix seconds."""
 
 
+class RouteSink(Protocol):
+    """Hears where requests were sent; :class:`fallow_server.recording.recorder.Recorder`."""
+
+    def routed(
+        self,
+        object_id: str,
+        size: int,
+        bytes_: int,
+        place: Place,
+        sources: Sequence[tuple[str, int]],
+        origin: str | None,
+    ) -> None:
+        """A consumer at ``place`` asked for ``bytes_`` of an object of ``size``.
+
+        :param sources: devices, with what each was booked with in bit/s. ``origin``: why there are none.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """Who asks, for as long as the request takes. ``address`` is an IP address as text."""
@@ -62,12 +83,14 @@ class Consumer:
 class Wanted:
     """What a consumer is to be sent to devices for.
 
-    ``max_bytes``: what each ticket shall allow. ``jwk``: the key that confirms delivery, None for a consumer that
-    does not. ``manifest``: the signed one, where the consumer may be sent to devices that hold the object in part.
+    ``asked_bytes``: what the consumer wants of it. ``max_bytes``: what each ticket shall allow. ``jwk``: the key that
+    confirms delivery, None for a consumer that does not. ``manifest``: the signed one, where the consumer may be sent
+    to devices that hold the object in part.
     """
 
     held: HeldObject
     name: str
+    asked_bytes: int
     max_bytes: int
     jwk: Jwk | None = None
     manifest: str | None = None
@@ -76,12 +99,13 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Routed:
     """A device with the ticket to show it; ``url`` is without the ticket. ``rtt_ms``: what the round trip is likely to
-    be, or None."""
+    be, or None. ``booked_bps``: what it is reckoned to give."""
 
     device_id: str
     url: str
     ticket: str
     rtt_ms: int | None
+    booked_bps: int
 
     @property
     def ticketed_url(self) -> str:
@@ -97,7 +121,8 @@ def ticket_bytes(length: int, sources: int) -> int:
 
 
 class Router:
-    """:param draw: gives numbers in [0, 1). ``demand``: whoever wants to hear what is asked for."""
+    """:param draw: gives numbers in [0, 1). ``demand``: whoever wants to hear what is asked for; ``routes``: where
+    it is had from."""
 
     def __init__(
         self,
@@ -112,6 +137,7 @@ class Router:
         self._clock = clock
         self._draw = draw
         self.demand: DemandSink | None = None
+        self.routes: RouteSink | None = None
         self.geography = Geography(config.address_tables)
         self.devices = Devices(fleet, clock, self.geography.place_of)
         self.escrow = Escrow(config, link, clock)
@@ -131,12 +157,6 @@ class Router:
             return Consumer(address, self.geography.place_of(address))
         except ValueError:
             return Consumer("0.0.0.0", self.geography.place_of("0.0.0.0"))
-
-    def asked(self, consumer: Consumer, held: HeldObject, size: int) -> None:
-        """A consumer wants so many bytes of an object, from whomever."""
-        self.crowds.note(held.object_id)
-        if self.demand is not None:
-            self.demand.note(held.object_id, consumer.place, size, self._clock.now())
 
     def learn(self, consumer: Consumer, waited: tuple[Waited, ...]) -> None:
         """What the consumer says of devices that it was sent to before."""
@@ -158,8 +178,22 @@ class Router:
         :raises ApiProblem: 429 when the consumer asks for too many tickets.
         """
         held = wanted.held
+        self.crowds.note(held.object_id)
+        if self.demand is not None:
+            self.demand.note(held.object_id, consumer.place, wanted.asked_bytes, self._clock.now())
+        found = await self._route(consumer, wanted, count)
+        routed = [] if isinstance(found, str) else found
+        if self.routes is not None:
+            sources = [(one.device_id, one.booked_bps) for one in routed]
+            why = found if isinstance(found, str) else None
+            self.routes.routed(held.object_id, held.size, wanted.asked_bytes, consumer.place, sources, why)
+        return routed
+
+    async def _route(self, consumer: Consumer, wanted: Wanted, count: int) -> list[Routed] | str:
+        """Why the origin has to serve, where there is no device."""
+        held = wanted.held
         if wanted.max_bytes == 0 or held.size < self._config.redirect_bytes_min:
-            return []
+            return SMALL
         request = Request(held.object_id, family=family_of(consumer.address), shared=count > 1)
         in_crowd = wanted.manifest is not None and self.crowds.is_crowd(held.object_id)
         if in_crowd and wanted.manifest is not None:
@@ -172,11 +206,11 @@ class Router:
         if in_crowd and len(chosen) < count:
             chosen += self._holding_in_part(request, count - len(chosen))
         if not chosen:
-            return []
+            return BUSY if self.devices.holder_count(held.object_id) else NOT_HELD
         max_bytes = ticket_bytes(wanted.max_bytes, len(chosen)) if wanted.jwk is not None else wanted.max_bytes
         self.charge(consumer, len(chosen))
         if not self._limit.allows_bytes(consumer.address, max_bytes * len(chosen)):
-            return []
+            return LIMITED
         publisher, subject = held.publisher_of(wanted.name), self._pseudonyms.of(consumer.address)
         path = f"/o/{held.object_id}/{quoted(wanted.name)}"
         assumed = assumed_bps(wanted.max_bytes // len(chosen), HEARTBEAT_S, self._config.assumed_bps_max)
@@ -196,12 +230,13 @@ class Router:
             ticket = await self.issuer.issue(device_id, order)
             if url is None or ticket is None:
                 break
-            self.devices.note_routed(device_id, min(assumed, choice.device.remaining_up_bps))
+            booked_bps = min(assumed, choice.device.remaining_up_bps)
+            self.devices.note_routed(device_id, booked_bps)
             round_trip_ms = self._distances.round_trip_ms(consumer.place, choice.device.place)
-            routed.append(Routed(device_id, url + path, ticket, round_trip_ms))
+            routed.append(Routed(device_id, url + path, ticket, round_trip_ms, booked_bps))
         if count == 1 and routed:
             self._last_sent.note(consumer.address, held.object_id, routed[0].device_id)
-        return routed
+        return routed or NO_TICKET
 
     def _holding_in_part(self, request: Request, count: int) -> list[Choice[DeviceView]]:
         """Devices of a crowd's object, each of another line."""

@@ -108,8 +108,7 @@ class DeliveryService:
         span = self._transfer.span(request, held)
         if request.method == "GET" and request.query.get("source") != "origin":
             consumer = self._consumer(request)
-            self.router.asked(consumer, held, span.length)
-            routed = await self.router.route(consumer, Wanted(held, name, held.size), 1)
+            routed = await self.router.route(consumer, Wanted(held, name, span.length, held.size), 1)
             if routed:
                 # The ticket is this consumer's and for now: no cache may keep the answer.
                 headers = {"Location": routed[0].ticketed_url, "Cache-Control": "no-store", **CORS}
@@ -126,8 +125,7 @@ class DeliveryService:
         manifest = await self._manifest(held.object_id)
         routed = []
         if request.method == "GET":
-            self.router.asked(consumer, held, held.size)
-            wanted = Wanted(held, name, held.size, manifest=manifest)
+            wanted = Wanted(held, name, held.size, held.size, manifest=manifest)
             routed = await self.router.route(consumer, wanted, self._config.sources_max)
         urls = [source.ticketed_url for source in routed]
         origin = self.origin_url(held.object_id, name)
@@ -143,12 +141,11 @@ class DeliveryService:
         consumer = self._consumer(request)
         self.router.charge(consumer, _document_cost(held))
         self.router.learn(consumer, wanted.waited)
-        self.router.asked(consumer, held, length)
         manifest = await self._manifest(held.object_id)
         name = held.names[0][1]
         # Timed before the tickets are: what the plan says must hold for each of them.
         expires_at = self._clock.now() + self._config.ticket_s
-        order = Wanted(held, name, length, wanted.jwk, manifest)
+        order = Wanted(held, name, length, length, wanted.jwk, manifest)
         routed = await self.router.route(consumer, order, self._config.sources_max)
         sources = tuple(PlanSource(one.device_id, one.url, one.ticket, one.rtt_ms) for one in routed)
         # Who has devices to turn to is served by the origin after those who have none.
