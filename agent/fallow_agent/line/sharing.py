@@ -117,10 +117,11 @@ class Sharing:
 
     def download_bps(self) -> int:
         """What fills may take now; asked before each piece of one."""
+        if self._held or self._controls.refusal() is not None:
+            return 0
         self._filled_at = self._clock.monotonic()
         self._used.set()
-        may = self._controls.refusal() is None and not self._held
-        return self._headroom(self._reader.down_budget_bps) if may else 0
+        return self._headroom(self._reader.down_budget_bps)
 
     def hold(self, on: bool) -> None:
         """Nothing is sent or filled while a speed test has the line; it is watched as closely as ever."""
