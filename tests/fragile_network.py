@@ -61,6 +61,8 @@ class Consumer:
         self._manifest = manifest
         self.signed: dict[str, int] = {}
         """By ``jti``: the most that any receipt confirmed, delivered or not."""
+        self.asked: set[str] = set()
+        """The ``jti`` of tickets under which anything was asked for."""
         self.acknowledged: dict[str, int] = {}
         """By ``jti``: what the device has said that it keeps."""
 
@@ -78,6 +80,7 @@ class Consumer:
 
     async def _fetch_from(self, source: PlanSource, jti: str, key: PrivateKey) -> None:
         confirmed = 0
+        self.asked.add(jti)
         for n, index in enumerate(random.sample(range(CHUNKS), 3), 1):
             start, length = self._manifest.chunk_span(index)
             headers = {"Range": f"bytes={start}-{start + length - 1}"}
