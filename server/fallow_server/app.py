@@ -19,6 +19,7 @@ from fallow_wire.session import Policy
 from sqlalchemy.exc import SQLAlchemyError
 from yarl import URL
 
+from . import service_manager
 from .accounts.accounts import Accounts
 from .accounts.routes import AccountRoutes
 from .background import Background
@@ -332,6 +333,7 @@ class ServerApp:
             for role, url in (("scheduler", self.scheduler_url), ("ledger", self.ledger_url)):
                 if getattr(self, role) is not None:
                     _log.info("%s at %s (port %d)", role, url, getattr(self, f"{role}_port"))
+            service_manager.tell(service_manager.READY)
             waits = [
                 asyncio.create_task(stop.wait(), name="wait for a signal"),
                 asyncio.create_task(self._background.failed.wait(), name="wait for a failure"),
@@ -341,6 +343,7 @@ class ServerApp:
                 wait.cancel()
         finally:
             _log.info("stopping")
+            service_manager.tell(service_manager.STOPPING)
             await self.close()
         if self._background.failed.is_set():
             raise LocalError("a background loop ended; see the log above")

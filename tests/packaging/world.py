@@ -1,11 +1,12 @@
-"""A network of Debian machines: the operator's server, a device at the edge of a home, its owner's computer within it, and
-the place that packages come from. The addresses are public ones, in a network that has no way out.
+"""A network of Debian machines: the operator's server, a device at the edge of a home, its owner's computer within it,
+and the place that packages come from. The addresses are public ones, in a network that has no way out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,6 +75,10 @@ class Repository:
         command = [ROOT / "packaging/apt-repository", "--key", self.key, directory or self.directory]
         subprocess.run([*command, *sorted(packages.glob("*.deb"))], env=self.environment, check=True)
 
+    def clear(self) -> None:
+        for part in self.directory.iterdir():
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+
     def close(self) -> None:
         subprocess.run(["gpgconf", "--kill", "all"], env=self.environment, capture_output=True)
 
@@ -89,13 +94,18 @@ class Certificates:
 def certificates(folder: Path) -> Certificates:
     authority, key, request, served = (folder / name for name in ("ca.pem", "ca.key", "request", "served.pem"))
     new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-sha256"]
-    subprocess.run(
-        [*new, "-x509", "-days", "2", "-subj", "/CN=Tests of packages", "-keyout", key, "-out", authority],
-        check=True,
-        capture_output=True,
-    )
+    signs = [
+        "-x509",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=Tests of packages",
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
+    ]
+    subprocess.run([*new, *signs, "-keyout", key, "-out", authority], check=True, capture_output=True)
     alternatives = f"subjectAltName={','.join(f'DNS:{name}' for name in NAMES)}\n"
-    (folder / "names").write_text(alternatives)
+    (folder / "names").write_text(alternatives + "authorityKeyIdentifier=keyid\nbasicConstraints=CA:FALSE\n")
     subprocess.run(
         [*new, "-subj", f"/CN={NAMES[1]}", "-keyout", folder / "served.key", "-out", request],
         check=True,
