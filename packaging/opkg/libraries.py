@@ -39,7 +39,7 @@ def collect(requirements: Path, target: Path) -> None:
 def _pip(requirements: Path, target: Path, *how: str) -> None:
     options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile", "--require-hashes")
     command = (sys.executable, "-m", "pip", "install", *options, "--target", target, *how, "-r", requirements)
-    subprocess.run(command, check=True, env={**os.environ, **PLAIN})
+    subprocess.run(command, check=True, env={**os.environ, **PLAIN, "PIP_ROOT_USER_ACTION": "ignore"})
 
 
 def _trim(whole: Path, target: Path) -> None:
@@ -47,10 +47,15 @@ def _trim(whole: Path, target: Path) -> None:
         relative = path.relative_to(whole)
         top = relative.parts[0]
         if top.endswith(".dist-info"):
-            if "licen" in str(relative).lower() or path.name in ("COPYING", "NOTICE"):
+            if _tells_licence(path.relative_to(whole / top)):
                 _copy(path, target / "licenses" / top.partition("-")[0] / path.name)
         elif not LEFT_OUT.intersection(relative.parts) and path.suffix in KEPT_SUFFIXES:
             _copy(path, target / relative)
+
+
+def _tells_licence(path: Path) -> bool:
+    """Some only name it among their metadata."""
+    return "licen" in str(path).lower() or path.name in ("COPYING", "NOTICE", "METADATA")
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""What lies in each package: the same files that the Makefiles in ``openwrt/`` install, for a router without the SDK."""
+"""What lies in each package: the files that the Makefiles in ``openwrt/`` install too, by OpenWrt's SDK."""
 
 from __future__ import annotations
 
