@@ -15,7 +15,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import browsing
 import pytest
+from aiohttp import web
 from fallow_client.lan_device import LanDevice
 from fallow_client.ledger import Ledger
 from fallow_client.scheduler import Scheduler
@@ -23,11 +25,14 @@ from network import Device, Line, Network, free_port, until
 from opkg.feed import fingerprint
 from opkg.ipk import read
 from opkg.translations import key_of, lmo, read_po
+from playwright.async_api import expect
 
 ROOT = Path(__file__).parents[2]
 STAND_INS = Path(__file__).parent / "openwrt"
 PROGRAMS = {"busybox": "busybox", "shellcheck": "shellcheck", "signify-openbsd": "signify-openbsd", "jq": "jq"}
 NAMES = ("fallow-wire", "fallow-agent", "fallow-python", "luci-app-fallow", "luci-i18n-fallow-zh-cn")
+UQR = ROOT / "web/node_modules/uqr/dist/index.mjs"
+"""The library that LuCI carries for pictures of codes."""
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 pytestmark = [
     pytest.mark.skipif(shutil.which(program) is None, reason=f"needs {program} ({package})")
@@ -478,6 +483,92 @@ def test_the_installed_agent_is_activated_serves_and_answers_luci(router: Path, 
                 await paused(router, device)
 
     asyncio.run(play())
+
+
+# ------------------------------------------------------------------ LuCI
+
+
+def luci_application(router: Path, device: Device, translated: dict[str, str]) -> web.Application:
+    """A page that runs our view as LuCI does, with rpcd's script behind its calls."""
+    page = "<!doctype html><html><body></body><script type=module src=/luci.js></script></html>"
+
+    async def call(request: web.Request) -> web.Response:
+        assert request.match_info["object"] == "fallow"
+        arguments = json.loads(await request.text())
+        answer = await asyncio.to_thread(rpc, router, device, request.match_info["method"], **arguments)
+        return web.json_response(answer)
+
+    async def texts(request: web.Request) -> web.Response:
+        return web.json_response(translated)
+
+    async def index(request: web.Request) -> web.Response:
+        return web.Response(text=page, content_type="text/html")
+
+    def file(path: Path) -> Any:
+        async def serve(request: web.Request) -> web.FileResponse:
+            return web.FileResponse(path, headers={"Content-Type": "text/javascript; charset=utf-8"})
+
+        return serve
+
+    application = web.Application()
+    application.router.add_get("/", index)
+    application.router.add_get("/translations", texts)
+    application.router.add_get("/luci.js", file(STAND_INS / "luci.js"))
+    application.router.add_get("/view.js", file(router / "www/luci-static/resources/view/fallow/status.js"))
+    application.router.add_get("/uqr.mjs", file(UQR))
+    application.router.add_post("/ubus/{object}/{method}", call)
+    return application
+
+
+@root_needed
+@pytest.mark.processes
+@pytest.mark.skipif(browsing.CHROMIUM is None, reason="needs chromium (chromium)")
+def test_the_page_in_luci_shows_the_agent_and_pauses_it(router: Path) -> None:
+    chinese = read_po((ROOT / "openwrt/luci-app-fallow/po/zh_Hans/fallow.po").read_text())
+
+    async def play() -> None:
+        async with Network() as network, browsing.chromium() as browser:
+            await network.start_server()
+            async with (
+                running(router, network) as device,
+                Scheduler(network.scheduler_url, network.operator_token) as operator,
+            ):
+                async with served(luci_application(router, device, {})) as url, browsing.page(browser) as page:
+                    await page.goto(url)
+                    await expect(page.locator("#fallow-status")).to_contain_text("not activated")
+                    await expect(page.locator("#fallow-pause")).to_be_hidden()
+                    await page.click("#fallow-show-code")
+                    device.setup_code = await page.inner_text("#fallow-code")
+                    assert device.setup_code == rpc(router, device, "setup_code")["setup_code"]
+                    await expect(page.locator("svg")).to_be_visible()
+                    owner = await operator.add_account("owner", "Ada")
+                    await network.activate(device, "Ada", owner.token or "")
+                    await page.evaluate("pollNow()")
+                    await expect(page.locator("#fallow-status")).to_contain_text("active")
+                    await page.click("#fallow-pause")
+                    await expect(page.locator("#fallow-status")).to_contain_text("paused")
+                    await browsing.keep(page, "luci")
+                    await page.click("#fallow-resume")
+                    await expect(page.locator("#fallow-pause")).to_be_visible()
+                    (router / "tmp/log").write_text("fallow-agent: <b>a line</b>\n")
+                    await page.click("#fallow-show-log")
+                    await expect(page.locator("#fallow-log")).to_have_text("fallow-agent: <b>a line</b>\n")
+                async with served(luci_application(router, device, chinese)) as url, browsing.page(browser) as page:
+                    await page.goto(url)
+                    await expect(page.locator("#fallow-status")).to_contain_text("运行中")
+
+    asyncio.run(play())
+
+
+@contextlib.asynccontextmanager
+async def served(application: web.Application) -> AsyncIterator[str]:
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
 
 
 async def fetch(network: Network, token: str, device: Device, content: bytes, scratch: Path) -> None:
