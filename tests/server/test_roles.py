@@ -74,6 +74,8 @@ LEDGER = {
     "GET /v1/accounts/{id}/statements/{month}": SEES_ACCOUNT,
     "GET /v1/settlements/{jti}": SEES_ACCOUNT,
     "POST /v1/settlements/{jti}/clawback": OPERATOR,
+    "GET /v1/tariffs": EVERYONE,
+    "POST /v1/tariffs/diff": OPERATOR,
     "GET /v1/tariffs/current": EVERYONE,
     "GET /v1/tariffs/{id}": EVERYONE,
     "POST /v1/tariffs": OPERATOR,
