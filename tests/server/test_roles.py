@@ -16,6 +16,15 @@ OPERATOR = {Role.OPERATOR}
 # What docs/protocol.md says. Not the code's own table: that is what is tested.
 SCHEDULER = {
     "GET /": EVERYONE,
+    "GET /console": EVERYONE,
+    "GET /console/": EVERYONE,
+    "GET /console/assets/{name}": EVERYONE,
+    "GET /console/session": EVERYONE,  # tells who the cookie stands for
+    "POST /console/session": EVERYONE,  # with a token
+    "DELETE /console/session": EVERYONE,  # only that of the cookie
+    "GET /console/fleet": OPERATOR,
+    "GET /console/fleet/summary": OPERATOR,
+    "GET /console/devices/{id}": OPERATOR,
     "GET /.well-known/jwks.json": EVERYONE,
     "GET /metrics": OPERATOR,
     "GET /v1/health": EVERYONE,
