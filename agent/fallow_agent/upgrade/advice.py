@@ -22,7 +22,7 @@ def parsed(version: str) -> tuple[int, ...]:
 
 
 def share_of(device_id: str, version: str) -> int:
-    """0 … 99: where this device stands in the fleet, in another order for each version, so that nobody is always first."""
+    """0 … 99: where this device stands in the fleet; another order for each version, so that nobody is always first."""
     digest = hashlib.sha256(f"fallow-update-v1\n{version}\n{device_id}".encode()).digest()
     return int.from_bytes(digest[:8]) % SHARES
 
