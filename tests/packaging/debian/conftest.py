@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +13,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import roots
+from debs import PAGES, PREVIOUS, build, version_of_repository
 from machines import Machine
 from world import OWNER, SERVER, Repository, World, world
 
-ROOT = Path(__file__).parents[2]
 PROGRAMS = {
     "debootstrap": "debootstrap",
     "systemd-nspawn": "systemd-container",
@@ -31,8 +30,6 @@ PROGRAMS = {
     "openssl": "openssl",
     "curl": "curl",
 }
-PREVIOUS = "0.0.9"
-"""The version before: the same sources under a lower number, so that what is tested is the change of packages."""
 
 
 def why_not() -> str:
@@ -42,6 +39,8 @@ def why_not() -> str:
     lacking = [f"{name} ({package})" for name, package in PROGRAMS.items() if shutil.which(name) is None]
     if lacking:
         return f"needs {', '.join(lacking)}"
+    if not (PAGES / "index.html").exists():
+        return "needs the pages of browsers: make web"
     return "" if roots.mirror() else "needs Debian's packages: this computer's apt has none; set FALLOW_DEBIAN_MIRROR"
 
 
@@ -54,16 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def build(folder: Path, version: str = "") -> Path:
-    """Our packages, by the command that users have."""
-    command = [ROOT / "packaging/build-debs", folder, *([version] if version else [])]
-    subprocess.run(command, check=True)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def version() -> str:
-    return (ROOT / "VERSION").read_text("utf-8").strip()
+    return version_of_repository()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONTROL = ROOT / "packaging/debian/control"
 CACHE = Path(os.environ.get("FALLOW_ROOTS") or "/var/cache/fallow-roots")
 BASE = ("systemd", "systemd-sysv", "dbus", "iproute2", "ca-certificates")

@@ -17,7 +17,7 @@ import roots
 from machines import Machine, machine
 from namespaces import hosts, inside, names, run, until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NET, SERVER, DEVICE, OWNER = NAMESPACES = names("net", "server", "device", "owner")
 PACKAGES_ADDRESS, SERVER_ADDRESS, DEVICE_ADDRESS = "11.22.33.3", "11.22.33.1", "11.22.33.44"
 LAN_ADDRESS, OWNER_ADDRESS = "192.168.88.1", "192.168.88.2"
@@ -70,9 +70,16 @@ class Repository:
     def environment(self) -> dict[str, str]:
         return os.environ | {"GNUPGHOME": str(self._home)}
 
-    def publish(self, packages: Path, directory: Path | None = None) -> None:
+    def publish(self, packages: Path, directory: Path | None = None, keep: int = 5) -> None:
         """All packages of a folder."""
-        command = [ROOT / "packaging/apt-repository", "--key", self.key, directory or self.directory]
+        command = [
+            ROOT / "packaging/apt-repository",
+            "--key",
+            self.key,
+            "--keep",
+            str(keep),
+            directory or self.directory,
+        ]
         subprocess.run([*command, *sorted(packages.glob("*.deb"))], env=self.environment, check=True)
 
     def clear(self) -> None:

@@ -10,11 +10,10 @@ from pathlib import Path
 import guide
 import pytest
 import roots
+from debs import PREVIOUS
 from machines import Machine
 from namespaces import until
 from world import DEVICE, World
-
-PREVIOUS = "0.0.9"
 
 TICKET_IDLE = "\n[policy]\nticket_idle_s = 3\n"
 """The end of a download is soon seen; the guide leaves it at 30 s."""
