@@ -23,7 +23,9 @@ BASE = ("systemd", "systemd-sysv", "dbus", "iproute2", "ca-certificates")
 """What a Debian that boots has, and a certificate store to put the tests' own authority in."""
 ASKED = ("avahi-daemon", "caddy", "curl", "linux-sysctl-defaults")
 """What the guide installs besides, and what a usual device has."""
-FORM = "1"
+NAMES = "srv/names"
+"""In a root: the names of all packages that its Debian has."""
+FORM = "2"
 """Goes up when roots are made in another way, so that kept ones are made anew."""
 MADE_MAX = 4
 """Roots that are kept of one suite; the oldest go."""
@@ -58,7 +60,7 @@ def mirror() -> str:
 def root(suite: Suite) -> Path:
     """The kept root of a suite, made where it is missing (a minute; five for a foreign architecture)."""
     if suite.arch != NATIVE:
-        _let_run(QEMU[suite.arch])
+        _letrun(QEMU[suite.arch])
     wanted = wanted_of(suite)
     version = hashlib.sha256("\n".join((FORM, *BASE, "", *wanted)).encode()).hexdigest()[:12]
     made = CACHE / f"{suite.name}-{suite.arch}-{version}"
@@ -92,13 +94,13 @@ def _make(suite: Suite, wanted: list[str], made: Path) -> None:
     if half.exists():
         shutil.rmtree(half)
     command = ["debootstrap", f"--arch={suite.arch}", "--variant=minbase", f"--include={','.join(BASE)}"]
-    _run([*command, suite.name, str(half), source])
+    run([*command, suite.name, str(half), source])
     try:
-        _run(["chroot", str(half), "apt-get", "update"])
-        known = set(_run(["chroot", str(half), "apt-cache", "pkgnames"]).split())
+        run(["chroot", str(half), "apt-get", "update"])
+        known = set(run(["chroot", str(half), "apt-cache", "pkgnames"]).split())
+        (half / NAMES).write_text("\n".join(sorted(known)))
         there = [name for name in wanted if name in known]  # a recommended one may be missing in an older Debian
-        # Each by itself, so that the choice of one does not keep another's alternatives away.
-        _run(["chroot", str(half), "apt-get", "install", "-y", "--download-only", "--no-install-recommends", *there])
+        run(["chroot", str(half), "apt-get", "install", "-y", "--download-only", "--no-install-recommends", *there])
         local = half / "srv/debian"
         local.mkdir(parents=True)
         for package in (half / "var/cache/apt/archives").glob("*.deb"):
@@ -108,7 +110,7 @@ def _make(suite: Suite, wanted: list[str], made: Path) -> None:
         (half / "etc/apt/apt.conf.d/90tests").write_text('Acquire::Languages "none";\n')
         (half / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/srv/debian ./\n")
         shutil.rmtree(half / "var/lib/apt/lists")
-        _run(["chroot", str(half), "apt-get", "update"])
+        run(["chroot", str(half), "apt-get", "update"])
         # As every machine's own: a machine id is made at its first boot.
         (half / "etc/machine-id").write_text("")
         (half / "etc/resolv.conf").unlink(missing_ok=True)
@@ -118,16 +120,16 @@ def _make(suite: Suite, wanted: list[str], made: Path) -> None:
         raise
 
 
-def _let_run(program: str) -> None:
+def _letrun(program: str) -> None:
     """Have the kernel run that architecture's programs by qemu-user, as its package does where systemd runs."""
     if not (BINFMT / "register").exists():
-        _run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)])
+        run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)])
     if not (BINFMT / program).exists():
         line = Path(f"/usr/lib/binfmt.d/{program}.conf").read_text().strip()
         (BINFMT / "register").write_text(line)
 
 
-def _run(command: list[str]) -> str:
+def run(command: list[str]) -> str:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
