@@ -65,7 +65,7 @@ def root(suite: Suite) -> Path:
     version = hashlib.sha256("\n".join((FORM, *BASE, "", *wanted)).encode()).hexdigest()[:12]
     made = CACHE / f"{suite.name}-{suite.arch}-{version}"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
+    with (CACHE / f"{made.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once, one download
         if not made.exists():
             _make(suite, wanted, made)
@@ -88,7 +88,9 @@ def wanted_of(suite: Suite) -> list[str]:
 
 def _make(suite: Suite, wanted: list[str], made: Path) -> None:
     source = mirror()
-    for old in sorted(CACHE.glob(f"{suite.name}-*-*"), key=lambda path: path.stat().st_mtime)[:-MADE_MAX]:
+    form = re.compile(rf"{suite.name}-{suite.arch}-[0-9a-f]+")
+    kept = [path for path in CACHE.iterdir() if form.fullmatch(path.name)]
+    for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-MADE_MAX]:
         shutil.rmtree(old)
     half = CACHE / f"{made.name}.partial"
     if half.exists():
