@@ -9,12 +9,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from namespaces import until
+import namespaces
 
-RUN_S = 300
+RUN_S = 600
+WAIT_S = 300
+"""Another architecture's programs are slow, and so is a computer with more to do."""
 STOP_S = 60
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -33,6 +36,11 @@ fi
 exec systemd-nspawn --quiet --register=no --keep-unit --boot --console=pipe --settings=no --link-journal=no \\
     --resolv-conf=off --timezone=off --network-namespace-path="/run/netns/$3" --machine="$4" --directory="$2/root"
 """
+
+
+def until(probe: Callable[[], Any]) -> Any:
+    """The first truthy answer of ``probe``."""
+    return namespaces.until(probe, WAIT_S)
 
 
 class Machine:

@@ -13,8 +13,8 @@ import guide
 import pytest
 import roots
 from debs import PREVIOUS, ROOT, build
-from machines import Machine
-from namespaces import run, until
+from machines import Machine, until
+from namespaces import run
 from world import DEVICE, World
 
 TICKET_IDLE = "\n[policy]\nticket_idle_s = 3\n"
