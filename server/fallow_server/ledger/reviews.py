@@ -38,6 +38,7 @@ CLAWBACKS_MAX = 5000
 """Settlements that one decision reverses; the rest by deciding again. Batches wait meanwhile."""
 LOOK_BACK_DAYS = 12
 """Points of older days have matured: there is nothing left to decide about."""
+STATES = ("open", "cleared", "upheld")
 UNLIKELY_PAIR, UNLIKELY_SHARE, FAILED_AUDIT = "unlikely-pair", "unlikely-share", "failed-audit"
 _log = logging.getLogger(__name__)
 
@@ -109,9 +110,11 @@ class Reviews:
                 _log.warning("%s is to be reviewed: %s", one.device, row["detail"])
 
     async def get(self, request: web.Request) -> web.Response:
-        """Newest last; ``after`` is the id of the last one seen."""
+        """Newest last; ``after`` is the id of the last one seen, ``state`` narrows them."""
         caller = principal(request)
         query = select(reviews).where(reviews.c.id > request.query.get("after", ""))
+        if "state" in request.query:
+            query = query.where(reviews.c.state == one_of(*STATES)(request.query["state"], "state", True))
         if caller.role is not Role.OPERATOR:
             query = query.where(reviews.c.owner == caller.account)
         async with self._database.read() as connection:
