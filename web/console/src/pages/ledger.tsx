@@ -180,8 +180,16 @@ function Differences(props: { of: Difference[] }) {
         columns={[
           { title: t("What", "项目"), cell: (one) => one.what },
           { title: t("Where", "位置"), cell: (one) => <code>{one.where}</code> },
-          { title: t("Stored", "账面"), cell: (one) => <code>{JSON.stringify(one.stored)}</code> },
-          { title: t("Computed", "核算"), cell: (one) => <code>{JSON.stringify(one.found)}</code> },
+          {
+            title: t("Stored", "账面"),
+            wide: true,
+            cell: (one) => <code>{JSON.stringify(one.stored)}</code>,
+          },
+          {
+            title: t("Computed", "核算"),
+            wide: true,
+            cell: (one) => <code>{JSON.stringify(one.found)}</code>,
+          },
         ]}
         rows={props.of}
         keyOf={(one) => `${one.what} ${one.where}`}

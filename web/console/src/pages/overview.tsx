@@ -61,7 +61,7 @@ function Attention() {
       {!!reviews?.length && (
         <Notice tone="warn">
           <a href={link(["reviews"])}>
-            {t("{n} reviews wait for your decision.", "有 {n} 项审核等待您的决定。", {
+            {t("Reviews that wait for your decision: {n}", "等待您决定的审核：{n} 项", {
               n: count(reviews.length),
             })}
           </a>

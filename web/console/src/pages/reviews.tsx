@@ -171,7 +171,7 @@ function columns(
     },
     { title: t("Day", "日期"), cell: (one) => time(one.at) },
     { title: t("Reason", "原因"), cell: (one) => reasonOf(one.reason) },
-    { title: t("In detail", "详情"), cell: (one) => one.detail },
+    { title: t("In detail", "详情"), wide: true, cell: (one) => one.detail },
     {
       title: t("State", "状态"),
       cell: (one) => <Badge tone={stateOf(one.state)[0]}>{stateOf(one.state)[1]}</Badge>,

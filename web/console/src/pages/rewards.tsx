@@ -91,7 +91,7 @@ function columns(onChoose: (reward: Reward, what: "stock" | "withdraw") => void)
       number: true,
       cell: (one) => (one.stock === undefined ? t("without limit", "不限") : count(one.stock)),
     },
-    { title: t("Terms", "条款"), cell: (one) => one.terms ?? "–" },
+    { title: t("Terms", "条款"), wide: true, cell: (one) => one.terms ?? "–" },
     {
       title: t("Change", "更改"),
       cell: (one) => (

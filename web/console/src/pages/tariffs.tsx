@@ -385,7 +385,10 @@ function Changes(props: { of: [path: string, before: string, after: string][] })
     <Table
       name={t("Changes against the newest tariff", "与最新资费的差异")}
       columns={[
-        { title: t("Changed", "更改项"), cell: ([path]) => <code>{path}</code> },
+        {
+          title: t("Changed, as the ledger keeps it", "更改项（账本单位）"),
+          cell: ([path]) => <code>{path}</code>,
+        },
         { title: t("Newest tariff", "最新资费"), number: true, cell: ([, before]) => before },
         { title: t("This one", "新资费"), number: true, cell: ([, , after]) => after },
       ]}

@@ -114,7 +114,7 @@ function columns(withPublisher: boolean): Column<TaskTold>[] {
       cell: (task) =>
         `${count(task.placements.filter((one) => one.state === "done").length)} / ${count(task.replicas)}`,
     },
-    { title: t("Reason", "原因"), cell: (task) => (task.reason ? reasonOf(task.reason) : "–") },
+    { title: t("Reason", "原因"), wide: true, cell: (task) => (task.reason ? reasonOf(task.reason) : "–") },
     ...(withPublisher
       ? [
           {
