@@ -185,7 +185,7 @@ EXPECTED_ROLES = {
     ("GET", "/v1/roots"): "anyone",
     ("GET", "/v1/roots/{day}"): "anyone",
     ("GET", "/v1/export"): "operator",
-    ("POST", "/v1/audits"): "operator",
+    ("POST", "/v1/audits"): "link operator",
     ("GET", "/v1/reviews"): "device operator owner",
     ("POST", "/v1/reviews/{id}/resolution"): "operator",
     ("POST", "/v1/deposits"): "operator",

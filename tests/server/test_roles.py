@@ -71,7 +71,7 @@ LEDGER = {
     "GET /v1/tariffs/{id}": EVERYONE,
     "POST /v1/tariffs": OPERATOR,
     "GET /v1/head": EVERYONE,
-    "POST /v1/audits": OPERATOR,
+    "POST /v1/audits": OPERATOR | {Role.LINK},
     "GET /v1/reviews": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "POST /v1/reviews/{id}/resolution": OPERATOR,
     "GET /v1/roots": EVERYONE,

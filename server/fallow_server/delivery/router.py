@@ -139,7 +139,7 @@ class Router:
         self.demand: DemandSink | None = None
         self.routes: RouteSink | None = None
         self.geography = Geography(config.address_tables)
-        self.devices = Devices(fleet, clock, self.geography.place_of)
+        self.devices = Devices(fleet, clock, self.geography.place_of, config.unmeasured_bps)
         self.escrow = Escrow(config, link, clock)
         self.crowds = Crowds(fleet, self.devices, config.filters, config.public_url, clock)
         self._distances = Distances()
@@ -269,5 +269,6 @@ class Router:
         line = self.devices.line(device_id)
         return Standing(
             line=None if line is None else self._pseudonyms.line(line),
+            line_bps=self.devices.line_bps(device_id),
             region=self.devices.place(device_id).country,
         )

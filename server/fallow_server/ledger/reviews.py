@@ -162,9 +162,17 @@ def deliveries_of(rows: Rows, day: int) -> list[Row]:
 
 
 def failed_audits(rows: Rows, day: int) -> dict[str, str]:
-    """Devices that a canary found wrong that day, and why."""
+    """Devices that a canary found wrong that day, or that claimed more than it got, and why."""
+    span = (day * DAY_S, (day + 1) * DAY_S)
+    query = (
+        "SELECT audits.device, audits.bytes, settlements.claimed_bytes FROM audits JOIN settlements "
+        "ON settlements.jti = audits.jti WHERE audits.at >= ? AND audits.at < ? "
+        "AND (settlements.claimed_bytes > audits.bytes OR settlements.confirmed_bytes > audits.bytes) "
+        "ORDER BY audits.at"
+    )
+    found = {row[0]: f"it claimed {row[2]} bytes, and {row[1]} came" for row in rows.all(query, span)}
     query = "SELECT device, reason FROM audits WHERE agreed = 0 AND at >= ? AND at < ? ORDER BY at"
-    return {row[0]: row[1] for row in rows.all(query, (day * DAY_S, (day + 1) * DAY_S))}
+    return found | {row[0]: row[1] for row in rows.all(query, span)}
 
 
 def findings_of(rows: list[Row], failed: Mapping[str, str]) -> list[Finding]:
