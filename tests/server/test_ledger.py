@@ -187,6 +187,7 @@ EXPECTED_ROLES = {
     ("GET", "/v1/export"): "operator",
     ("POST", "/v1/audits"): "link operator",
     ("GET", "/v1/reviews"): "device operator owner",
+    ("GET", "/v1/reviews/{id}"): "device operator owner",
     ("POST", "/v1/reviews/{id}/resolution"): "operator",
     ("POST", "/v1/deposits"): "operator",
     ("GET", "/v1/rewards"): "anyone",

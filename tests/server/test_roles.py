@@ -73,6 +73,7 @@ LEDGER = {
     "GET /v1/head": EVERYONE,
     "POST /v1/audits": OPERATOR | {Role.LINK},
     "GET /v1/reviews": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
+    "GET /v1/reviews/{id}": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "POST /v1/reviews/{id}/resolution": OPERATOR,
     "GET /v1/roots": EVERYONE,
     "GET /v1/roots/{day}": EVERYONE,

@@ -16,6 +16,7 @@ from ..scheduling.bookings import Bookings
 from ..scheduling.filters import Config, Request, routing_refusal
 from ..scheduling.holders import Draw, Holders
 from ..scheduling.places import NOWHERE, Place
+from ..scheduling.reached import Reached
 from ..scheduling.routing import Choice, choose
 from ..scheduling.views import DeviceView
 from .capacity import Capacities
@@ -48,6 +49,7 @@ class Devices:
         self._holders = Holders()
         self._places: dict[str, Place] = {}
         self._capacities = Capacities(unmeasured_bps)
+        self._reached = Reached()
         self._bookings = Bookings()
         self._heartbeats: dict[str, Heartbeat | None] = {}
         fleet.observers.append(self)
@@ -99,6 +101,20 @@ class Devices:
         """What all devices of the device's line carry together, as others saw it; None where its line is not known."""
         line = self.line(device_id)
         return None if line is None else self._capacities.line_bps(line)
+
+    def asked(self, family: str) -> None:
+        """A consumer of ``family`` asked for something."""
+        self._reached.asked(family)
+
+    def reach(self, device_id: str) -> int | None:
+        """‰ of its latest time online in which consumers could reach the device."""
+        return self._reached.permille(device_id, self._clock.monotonic())
+
+    def forget(self) -> None:
+        """What is remembered of devices that are away for long."""
+        now = self._clock.monotonic()
+        self._reached.forget(now)
+        self._capacities.forget(now)
 
     def holder_ids(self, object_id: str) -> frozenset[str]:
         """Connected devices that hold the object; takes as long as there are."""
@@ -175,6 +191,7 @@ class Devices:
 
     async def lost(self, device_id: str) -> None:
         self._forget(device_id)
+        self._reached.lost(device_id, self._clock.monotonic())
 
     async def task_status(self, device_id: str, status: TaskStatus) -> None:
         return
@@ -186,6 +203,8 @@ class Devices:
 
     async def reported(self, device_id: str) -> None:
         device = self.fleet.get(device_id)
+        if device is not None and device.reach is not None:
+            self._reached.online(device_id, device.service_urls, self._clock.monotonic())
         heartbeat = device.heartbeat if device is not None else None
         # A dial-back reports too, and shows nothing of the line.
         if heartbeat is not self._heartbeats.get(device_id):

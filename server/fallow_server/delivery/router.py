@@ -179,6 +179,7 @@ class Router:
         """
         held = wanted.held
         self.crowds.note(held.object_id)
+        self.devices.asked(family_of(consumer.address))
         if self.demand is not None:
             self.demand.note(held.object_id, consumer.place, wanted.asked_bytes, self._clock.now())
         found = await self._route(consumer, wanted, count)
@@ -271,4 +272,5 @@ class Router:
             line=None if line is None else self._pseudonyms.line(line),
             line_bps=self.devices.line_bps(device_id),
             region=self.devices.place(device_id).country,
+            reach=self.devices.reach(device_id),
         )
