@@ -1,0 +1,3 @@
+import { openObject } from "../../src/fallow";
+
+console.log(openObject);
