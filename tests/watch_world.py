@@ -45,19 +45,17 @@ class WatchNetwork(FragileNetwork):
 
             await until("the publisher is known to the ledger", funded, WAIT_S)
 
-    async def publish(self, path: Path) -> PublishedObject:
-        """The object, once every device holds it."""
+    async def publish(self, *paths: Path) -> list[PublishedObject]:
+        """The objects, once every device holds them."""
         async with Scheduler(self.scheduler_url, self.publisher_token) as station:
-            published = await station.publish(path, replicas=DEVICES)
+            published = [await station.publish(path, replicas=DEVICES) for path in paths]
 
             async def placed() -> bool | None:
-                return True if (await station.object(published.id))["replicas"] == DEVICES else None
+                held = [(await station.object(one.id))["replicas"] for one in published]
+                return True if held == [DEVICES] * len(held) else None
 
-            await until("every device holds the object", placed, WAIT_S)
+            await until("every device holds the objects", placed, WAIT_S)
         return published
-
-    def name_of(self, device_id: str) -> str:
-        return next(device.line.name for device in self.devices if device.device_id == device_id)
 
     def spoil(self, name: str, object_id: str) -> None:
         """What the device holds of the object is not what it was, and it does not know."""
@@ -67,20 +65,25 @@ class WatchNetwork(FragileNetwork):
                 file.seek(start + 1000)
                 file.write(b"spoilt")
 
-    async def paid(self, wanted: Counter[str]) -> Counter[str]:
-        """Countersigned bytes that were booked, by device; not before they are as many as ``wanted``."""
+    async def booked(self) -> Counter[str]:
+        """Bytes that consumers' receipts have brought the devices so far."""
+        found: Counter[str] = Counter()
+        async with Ledger(self.ledger_url, self.operator_token) as ledger:
+            entries = await ledger.entries(self.owner, limit=1000)
+            for jti in {entry["ref"] for entry in entries if entry["kind"] == "settlement"}:
+                one = await ledger.settlement(jti)
+                if one["tier"] == "countersigned" and one["service"] == "object":
+                    found[one["device"]] += one["factors"]["bytes"]
+        return found
 
-        async def booked() -> Counter[str] | None:
-            found: Counter[str] = Counter()
-            async with Ledger(self.ledger_url, self.operator_token) as ledger:
-                entries = await ledger.entries(self.owner, limit=1000)
-                for jti in {entry["ref"] for entry in entries if entry["kind"] == "settlement"}:
-                    one = await ledger.settlement(jti)
-                    if one["tier"] == "countersigned" and one["service"] == "object":
-                        found[one["device"]] += one["factors"]["bytes"]
+    async def paid(self, wanted: Counter[str]) -> Counter[str]:
+        """What was booked, not before it is as much as ``wanted``."""
+
+        async def enough() -> Counter[str] | None:
+            found = await self.booked()
             return found if all(found[device] >= count for device, count in wanted.items()) else None
 
-        return await until("receipts are settled", booked, WAIT_S)
+        return await until("receipts are settled", enough, WAIT_S)
 
 
 @contextlib.asynccontextmanager

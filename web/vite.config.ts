@@ -24,6 +24,8 @@ const MODULE: BuildOptions = {
 };
 const PAGE: BuildOptions = {
   emptyOutDir: false,
+  // hls.js, which is loaded for playlists only.
+  chunkSizeWarningLimit: 700,
   assetsDir: "fallow",
   rolldownOptions: {
     input: root("delivery/watch/index.html"),

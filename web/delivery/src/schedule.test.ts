@@ -61,6 +61,19 @@ describe("order", () => {
     expect(told(one.poll(50))).toEqual(["3 of a"]);
   });
 
+  test("a reader who needs little is served by all in turn", () => {
+    const one = new Schedule(9 * MIB, MIB);
+    one.planned([device("a"), device("b"), device("c")], 0);
+    const sources = [];
+    for (let chunk = 0; chunk < 9; chunk++) {
+      one.want(chunk);
+      const [asked] = fetches(one.poll(chunk * 1000));
+      one.verified(asked?.request ?? 0, chunk * 1000 + (asked?.source === "a" ? 50 : 90));
+      sources.push(asked?.source);
+    }
+    expect(sources.join("")).toBe("abcabcabc");
+  });
+
   test("many sources begin at chunks of their own", () => {
     const many = [0, 4, 8, 12, 16].map((firstChunk) => device(`d${firstChunk}`, { firstChunk }));
     const asked = told(machine(20, ...many).poll(0));

@@ -337,11 +337,17 @@ export class Schedule {
     return [...this.#devices.values()].flatMap((one) => (one.lastMs === undefined ? [] : [one.lastMs]));
   }
 
-  /** Free devices, the least busy first, then the fastest. */
+  /** Free devices, the least busy first, then the fastest; of several that are fast enough, the one that was asked for
+   * least: a viewer needs little, and tickets that idle are closed. */
   #ranked(chunk: number, nowMs: number): Source[] {
+    const slownessOf = ({ lastMs }: Source) =>
+      lastMs === undefined || lastMs <= this.limits.fastChunkMs ? 0 : lastMs;
     const free = [...this.#devices.values()].filter((one) => this.#isFree(one, chunk, nowMs));
     return free.sort(
-      (one, other) => one.inFlight - other.inFlight || (one.lastMs ?? 0) - (other.lastMs ?? 0),
+      (one, other) =>
+        one.inFlight - other.inFlight ||
+        slownessOf(one) - slownessOf(other) ||
+        one.requested - other.requested,
     );
   }
 

@@ -12,7 +12,7 @@ const TICK_MS = 250;
 /** A transfer without a byte for so long has failed: somebody is watching. */
 const STALL_MS = 8_000;
 /** A receipt that no request has carried by then is posted. */
-const RECEIPT_AFTER_MS = 3_000;
+const RECEIPT_AFTER_MS = 1_000;
 const RECEIPT_POST_MS = 3_000;
 const EXPIRY_MARGIN_MS = 15_000;
 const RETRY_AFTER_S_MAX = 60;
@@ -28,6 +28,8 @@ class Refused extends Error {
     readonly failure: Failure,
     message: string,
     readonly retryAfterMs = 0,
+    /** Nobody is to blame: a ticket is over, or the origin has others to help. */
+    readonly isEveryday = false,
   ) {
     super(message);
   }
@@ -148,7 +150,11 @@ export class ObjectSession {
   }
 
   /** End all transfers and hand over the last receipts, without which the homes are not paid. */
-  async close(reason: unknown = new DOMException("the object is closed", "AbortError")): Promise<void> {
+  close(reason: unknown = new DOMException("the object is closed", "AbortError")): Promise<void> {
+    return this.#end(reason, false);
+  }
+
+  async #end(reason: unknown, leaving: boolean): Promise<void> {
     if (this.#ending.signal.aborted) return;
     this.#ending.abort(reason);
     clearTimeout(this.#timer);
@@ -158,15 +164,16 @@ export class ObjectSession {
     this.#fail(reason);
     this.#kept.clear();
     const due = [...this.#devices.values()].filter((device) => device.receipts.isDue);
-    await Promise.all(due.map((device) => this.#postReceipt(device)));
+    await Promise.all(due.map((device) => this.#postReceipt(device, leaving)));
   }
 
   readonly #onAbort = (): void => {
     void this.close(this.options.signal?.reason);
   };
 
+  /** A page that is kept for going back opens the object again. */
   readonly #onHide = (): void => {
-    void this.close();
+    void this.#end(new DOMException("the page was left", "AbortError"), true);
   };
 
   // ---------------------------------------------------------------- readers
@@ -320,6 +327,7 @@ export class ObjectSession {
     if (device !== undefined) {
       device.receipts.confirm(bytes.length, ms, this.manifest.chunks[chunk] ?? "");
       device.confirmedAt = now;
+      void device.receipts.latest(); // signed now, for the page may be left at any moment
     }
     const source = device?.info ?? ORIGIN_INFO;
     this.#tally.set(source.id, (this.#tally.get(source.id) ?? 0) + bytes.length);
@@ -331,6 +339,7 @@ export class ObjectSession {
     if (!this.#aborts.has(request) || this.#ending.signal.aborted) return; // it was not needed any more
     const refused = error instanceof Refused ? error : new Refused("broken", messageOf(error));
     this.#schedule.failed(request, refused.failure, performance.now(), refused.retryAfterMs);
+    if (refused.isEveryday) return;
     const source = device?.info ?? ORIGIN_INFO;
     const type = refused.failure === "wrong" ? "refused" : "lost";
     this.#tell({ type, source, reason: refused.message });
@@ -365,7 +374,7 @@ export class ObjectSession {
           redirect: device === undefined ? "follow" : "error",
         },
       );
-      this.#check(response, `bytes ${start}-${last}/${this.size}`, length);
+      this.#check(response, `bytes ${start}-${last}/${this.size}`, length, device === undefined);
       this.#schedule.answered(request, performance.now());
       if (device !== undefined) this.scheduler.noteWaited(device.info.id, performance.now() - started);
       if (receipt !== undefined) device?.receipts.delivered(receipt.n);
@@ -387,7 +396,7 @@ export class ObjectSession {
   }
 
   /** @throws Refused unless the body will be exactly the range. */
-  #check(response: Response, range: string, length: number): void {
+  #check(response: Response, range: string, length: number, isOrigin: boolean): void {
     const { status, headers } = response;
     if (status === 206 && headers.get("Content-Range") === range) return;
     if (status === 200 && length === this.size) return;
@@ -395,9 +404,9 @@ export class ObjectSession {
     if (status === 429 || status >= 500) {
       const after = Number(headers.get("Retry-After") ?? 0);
       const seconds = Number.isFinite(after) ? Math.min(Math.max(after, 0), RETRY_AFTER_S_MAX) : 0;
-      throw new Refused("busy", `status ${status}`, seconds * 1000);
+      throw new Refused("busy", `status ${status}`, seconds * 1000, status === 503 && isOrigin);
     }
-    throw new Refused("gone", `status ${status}`);
+    throw new Refused("gone", `status ${status}`, 0, status === 403);
   }
 
   // ---------------------------------------------------------------- receipts
@@ -412,10 +421,10 @@ export class ObjectSession {
     }
   }
 
-  async #postReceipt(device: Device): Promise<void> {
+  async #postReceipt(device: Device, leaving = false): Promise<void> {
     device.posting = true;
     try {
-      const receipt = await device.receipts.latest();
+      const receipt = leaving ? device.receipts.signed : await device.receipts.latest();
       if (receipt === undefined) return;
       // As plain text it needs no preflight; and it outlives the page.
       const response = await fetch(new URL("/v1/receipts", device.url), {
@@ -429,7 +438,7 @@ export class ObjectSession {
       });
       if (response.ok) device.receipts.delivered(receipt.n);
     } catch {
-      // The device is away: the next try is three seconds later, or there is none.
+      // The device is away: the next try is a second later, or there is none.
     } finally {
       device.posting = false;
     }

@@ -61,7 +61,8 @@ export class TicketReceipts {
   #ms = 0;
   #digest = "";
   #deliveredN = 0;
-  #latest: { n: number; token: Promise<string> } | undefined;
+  #signing: { n: number; token: Promise<string> } | undefined;
+  #signed: { n: number; token: string } | undefined;
 
   constructor(
     private readonly jti: string,
@@ -84,18 +85,23 @@ export class TicketReceipts {
   /** The newest receipt with its `n`; undefined while there is nothing to confirm. */
   async latest(): Promise<{ n: number; token: string } | undefined> {
     if (this.#n === 0) return undefined;
-    if (this.#latest?.n !== this.#n) {
-      const receipt = {
-        jti: this.jti,
+    if (this.#signing?.n !== this.#n) {
+      const { jti } = this;
+      const receipt = { jti, n: this.#n, bytes: this.#bytes, ms: this.#ms, digest: this.#digest };
+      this.#signing = {
         n: this.#n,
-        bytes: this.#bytes,
-        ms: this.#ms,
-        digest: this.#digest,
+        token: signed("fallow-receipt+jwt", receipt, this.key.key, this.key.kid),
       };
-      this.#latest = { n: this.#n, token: signed("fallow-receipt+jwt", receipt, this.key.key, this.key.kid) };
     }
-    const { n, token } = this.#latest;
-    return { n, token: await token };
+    const { n, token } = this.#signing;
+    const made = { n, token: await token };
+    if (made.n > (this.#signed?.n ?? 0)) this.#signed = made;
+    return made;
+  }
+
+  /** The newest receipt that is signed already: a page that is left has no time for more. */
+  get signed(): { n: number; token: string } | undefined {
+    return this.#signed;
   }
 
   /** The device has answered a request that carried receipt `n`. */
