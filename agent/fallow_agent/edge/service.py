@@ -108,7 +108,7 @@ class EdgeService:
         self._server = Server(config, self._answer, self._answer_bad, pacer.prepare, connections_max)
         self._ticker: asyncio.Task[None] | None = None
         self._object_lines: dict[str, bytes] = {}
-        self._date = (0, b"", b"")
+        self._date = (0, (b"", b""))
 
     # ------------------------------------------------------------------ for the composition root
 
@@ -402,8 +402,8 @@ class EdgeService:
         now = self._clock.now()
         if self._date[0] != now:
             lines = b"Date: %s\r\nX-Content-Type-Options: nosniff\r\n" % formatdate(now, usegmt=True).encode("ascii")
-            self._date = (now, lines, lines + cross_origin.OPEN)
-        return self._date[2 if is_open else 1]
+            self._date = (now, (lines, lines + cross_origin.OPEN))
+        return self._date[1][is_open]
 
     def _lines_of(self, stored: StoredObject) -> bytes:
         """Header lines that belong to an object; the URL and its ticket are one consumer's, so caches stay private."""
