@@ -26,9 +26,10 @@ from .catalogue.service import CatalogueService
 from .clock import Clock
 from .common import CommonRoutes
 from .config import HttpConfig, ServerConfig
-from .console.routes import ConsoleRoutes
+from .console.service import ConsoleService
 from .database import Branch, Database
 from .delivery.canaries import Canaries
+from .delivery.pages import BrowserRoutes
 from .delivery.service import DeliveryService
 from .fleet.dial_back import DialBacks
 from .fleet.live import Fleet
@@ -162,12 +163,21 @@ class Scheduler:
         self.metrics.before.append(counted.count)
         self.metrics.add_to(self.api)
         CommonRoutes(config.role, database, self.keys, lambda: self.link.trouble).add_to(self.api)
-        ConsoleRoutes().add_to(self.api)
         AccountRoutes(self.accounts).add_to(self.api)
         FleetRoutes(self.fleet, records, self.sessions, self.policy, clock).add_to(self.api)
         SpeedtestRoutes(config.speedtest, clock, self.delivery.devices.measured).add_to(self.api)
+        self.console = ConsoleService(
+            config.console,
+            database,
+            clock,
+            self.accounts,
+            self.delivery.devices,
+            secure=public_url.startswith("https:"),
+        )
+        self.console.add_routes(self.api)
         self.catalogue.add_routes(self.api)
         self.delivery.add_routes(self.api)
+        BrowserRoutes(self.delivery.router).add_to(self.api)
         self.tasks.add_routes(self.api)
         self.api.application.on_shutdown.append(self._end_sessions)
 
@@ -206,6 +216,7 @@ class Scheduler:
             self._background.start("recording", self.recorder.run())
 
     async def close(self) -> None:
+        await self.console.close()
         await self.recorder.close()
         await self.spreading.close()
         await self.tasks.close()

@@ -16,6 +16,15 @@ OPERATOR = {Role.OPERATOR}
 # What docs/protocol.md says. Not the code's own table: that is what is tested.
 SCHEDULER = {
     "GET /": EVERYONE,
+    "GET /console": EVERYONE,
+    "GET /console/": EVERYONE,
+    "GET /console/assets/{name}": EVERYONE,
+    "GET /console/session": EVERYONE,  # tells who the cookie stands for
+    "POST /console/session": EVERYONE,  # with a token
+    "DELETE /console/session": EVERYONE,  # only that of the cookie
+    "GET /console/fleet": OPERATOR,
+    "GET /console/fleet/summary": OPERATOR,
+    "GET /console/devices/{id}": OPERATOR,
     "GET /.well-known/jwks.json": EVERYONE,
     "GET /metrics": OPERATOR,
     "GET /v1/health": EVERYONE,
@@ -52,6 +61,9 @@ SCHEDULER = {
     "GET /v1/manifests/{id}": EVERYONE,
     "POST /v1/plans": EVERYONE,
     "OPTIONS /v1/plans": EVERYONE,
+    "GET /fallow.js": EVERYONE,
+    "GET /fallow/{name}": EVERYONE,
+    "GET /watch/{id}": EVERYONE,
 }
 SEES_ACCOUNT = {Role.OWNER, Role.PUBLISHER, Role.DEVICE, Role.OPERATOR}
 LEDGER = {
