@@ -94,6 +94,11 @@ class Config:
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     process: ProcessConfig = field(default_factory=ProcessConfig)
 
+    @property
+    def content_dir(self) -> Path:
+        """A folder of content alone: it is removed when the device leaves, and what else lies on a disk stays."""
+        return self.state_dir / "content" if self.content.dir is None else self.content.dir / "fallow-content"
+
     def __post_init__(self) -> None:
         if len(self.service.bind) > 1:
             raise ValueError("service.bind: one address, or none for all")

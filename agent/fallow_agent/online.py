@@ -143,6 +143,7 @@ class Online:
             pulls=self._pulls,
         )
         self._session = Session(http, scheduler, key, version, self, self._report, clock.now, self._take_time)
+        self.network_changed = self._session.hurry
         self._prober = Prober(
             clock,
             lambda: PROBE in controls.services(),

@@ -27,7 +27,7 @@ from .catalogue.service import CatalogueService
 from .clock import Clock
 from .common import CommonRoutes
 from .config import HttpConfig, ServerConfig
-from .console.routes import ConsoleRoutes
+from .console.service import ConsoleService
 from .database import Branch, Database
 from .delivery.service import DeliveryService
 from .fleet.dial_back import DialBacks
@@ -153,11 +153,19 @@ class Scheduler:
         self.metrics.before.append(counted.count)
         self.metrics.add_to(self.api)
         CommonRoutes(config.role, database, self.keys, lambda: self.link.trouble).add_to(self.api)
-        ConsoleRoutes().add_to(self.api)
         signing_in = SigningIn(config.accounts, self.accounts, database, clock)
         AccountRoutes(self.accounts, signing_in).add_to(self.api)
         FleetRoutes(self.fleet, records, self.sessions, self.policy, clock).add_to(self.api)
         SpeedtestRoutes(config.speedtest, clock).add_to(self.api)
+        self.console = ConsoleService(
+            config.console,
+            database,
+            clock,
+            self.accounts,
+            self.delivery.devices,
+            secure=public_url.startswith("https:"),
+        )
+        self.console.add_routes(self.api)
         self.catalogue.add_routes(self.api)
         self.delivery.add_routes(self.api)
         self.tasks.add_routes(self.api)
@@ -197,6 +205,7 @@ class Scheduler:
             self._background.start("recording", self.recorder.run())
 
     async def close(self) -> None:
+        await self.console.close()
         await self.recorder.close()
         await self.spreading.close()
         await self.tasks.close()

@@ -21,6 +21,7 @@ from fallow_wire.lan import HTTP_URL
 
 from .accounts.accounts import AccountsConfig
 from .catalogue.config import Config as CatalogueConfig
+from .console.config import Config as ConsoleConfig
 from .delivery.config import Config as DeliveryConfig
 from .fleet.connection import SessionConfig
 from .fleet.dial_back import DialBackConfig
@@ -95,6 +96,7 @@ class ServerConfig:
     tasks: TasksConfig = field(default_factory=TasksConfig)
     spreading: SpreadingConfig = field(default_factory=SpreadingConfig)
     recording: RecordingConfig = field(default_factory=RecordingConfig)
+    console: ConsoleConfig = field(default_factory=ConsoleConfig)
     ledger: LedgerConfig = field(default_factory=lambda: LedgerConfig(""))
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
 

@@ -176,6 +176,8 @@ EXPECTED_ROLES = {
     ("GET", "/v1/accounts/{id}/statements/{month}"): "device operator owner publisher",
     ("GET", "/v1/settlements/{jti}"): "device operator owner publisher",
     ("POST", "/v1/settlements/{jti}/clawback"): OPERATOR,
+    ("GET", "/v1/tariffs"): "anyone",
+    ("POST", "/v1/tariffs/diff"): "operator",
     ("GET", "/v1/tariffs/current"): "anyone",
     ("GET", "/v1/tariffs/{id}"): "anyone",
     ("POST", "/v1/tariffs"): "operator",

@@ -16,6 +16,15 @@ OPERATOR = {Role.OPERATOR}
 # What docs/protocol.md says. Not the code's own table: that is what is tested.
 SCHEDULER = {
     "GET /": EVERYONE,
+    "GET /console": EVERYONE,
+    "GET /console/": EVERYONE,
+    "GET /console/assets/{name}": EVERYONE,
+    "GET /console/session": EVERYONE,  # tells who the cookie stands for
+    "POST /console/session": EVERYONE,  # with a token
+    "DELETE /console/session": EVERYONE,  # only that of the cookie
+    "GET /console/fleet": OPERATOR,
+    "GET /console/fleet/summary": OPERATOR,
+    "GET /console/devices/{id}": OPERATOR,
     "GET /.well-known/jwks.json": EVERYONE,
     "GET /metrics": OPERATOR,
     "GET /v1/health": EVERYONE,
@@ -73,6 +82,8 @@ LEDGER = {
     "GET /v1/accounts/{id}/statements/{month}": SEES_ACCOUNT,
     "GET /v1/settlements/{jti}": SEES_ACCOUNT,
     "POST /v1/settlements/{jti}/clawback": OPERATOR,
+    "GET /v1/tariffs": EVERYONE,
+    "POST /v1/tariffs/diff": OPERATOR,
     "GET /v1/tariffs/current": EVERYONE,
     "GET /v1/tariffs/{id}": EVERYONE,
     "POST /v1/tariffs": OPERATOR,

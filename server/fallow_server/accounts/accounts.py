@@ -132,6 +132,11 @@ class Accounts:
             rows = (await connection.execute(query)).all()
         return [Account(row.id, row.role, row.name, row.created_at) for row in rows]
 
+    async def find(self, account_id: str) -> Account:
+        """:raises ApiProblem: 404 for an account that is not there."""
+        async with self._database.read() as connection:
+            return await self._find(connection, account_id)
+
     async def first_operator(self) -> Account | None:
         """The oldest operator account; None before ``fallow-server init`` has made one."""
         query = select(accounts).where(accounts.c.role == Role.OPERATOR.value).order_by(accounts.c.created_at).limit(1)

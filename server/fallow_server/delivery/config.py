@@ -36,7 +36,6 @@ class Config:
     ``ledger_refused_s``: how long an empty escrow or an absent ledger is not asked again.
     ``lease_tickets_min``, ``lease_tickets_max``: escrow is borrowed for so many tickets of the kind in hand; it starts
     small, for what an hour leaves over is locked for two days, and doubles while it is used up.
-    ``quality_permille_max``, ``scarcity_permille_max``: the most that the ledger may multiply a settlement with.
     """
 
     public_url: str = ""
@@ -60,6 +59,4 @@ class Config:
     ledger_refused_s: float = 15
     lease_tickets_min: int = 8
     lease_tickets_max: int = 1024
-    quality_permille_max: int = 1000
-    scarcity_permille_max: int = 1000
     filters: FilterConfig = field(default_factory=FilterConfig)

@@ -30,7 +30,7 @@ from .devices import Devices
 from .escrow import Escrow, Reservations
 from .geography import Geography
 from .pseudonym import Pseudonyms, family_of
-from .tickets import Order, Tariffs, TicketIssuer
+from .tickets import Order, Standing, Tariffs, TicketIssuer
 from .transfer import CORS
 
 CROWD = "crowd"
@@ -145,7 +145,7 @@ class Router:
         self._distances = Distances()
         self._pseudonyms = Pseudonyms(clock)
         self.issuer = TicketIssuer(
-            config, keys, self.escrow, link, clock, line_of=self._line_of, pool_of=self._pseudonyms.pool
+            config, keys, self.escrow, link, clock, standing_of=self._standing_of, pool_of=self._pseudonyms.pool
         )
         self._limit = ConsumerLimit(config, clock)
         self._last_sent = LastSent(config, clock)
@@ -218,6 +218,7 @@ class Router:
         for choice in chosen:
             device_id = choice.device.device_id
             url = url_for(choice.device, request.family)
+            booked_bps = min(assumed, choice.device.remaining_up_bps)
             order = Order(
                 held.object_id,
                 publisher,
@@ -226,11 +227,11 @@ class Router:
                 jwk=wanted.jwk,
                 odds=choice.odds,
                 pool=choice.pool,
+                bps=booked_bps,
             )
             ticket = await self.issuer.issue(device_id, order)
             if url is None or ticket is None:
                 break
-            booked_bps = min(assumed, choice.device.remaining_up_bps)
             self.devices.note_routed(device_id, booked_bps)
             round_trip_ms = self._distances.round_trip_ms(consumer.place, choice.device.place)
             routed.append(Routed(device_id, url + path, ticket, round_trip_ms, booked_bps))
@@ -264,6 +265,9 @@ class Router:
         await self.crowds.close()
         await self.escrow.close()
 
-    def _line_of(self, device_id: str) -> str | None:
+    def _standing_of(self, device_id: str) -> Standing:
         line = self.devices.line(device_id)
-        return None if line is None else self._pseudonyms.line(line)
+        return Standing(
+            line=None if line is None else self._pseudonyms.line(line),
+            region=self.devices.place(device_id).country,
+        )

@@ -205,6 +205,10 @@ def settlement_json(row: Any, batch_token: str) -> dict[str, Any]:
         "confirmed_bytes": row.confirmed_bytes,
         "tariff": row.tariff,
         "audits": row.audits,
+        "region": row.region,
+        "bps": row.bps,
+        "delivered": row.delivered,
+        "reach": row.reach,
         "factors": {
             "bytes": row.paid_bytes,
             "rate": row.rate,

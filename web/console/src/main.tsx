@@ -1,5 +1,8 @@
 import { render } from "preact";
-import { currentLanguage, say } from "../../shared/language";
 import "../../shared/tokens.css";
+import "./style.css";
+import { App } from "./app";
+import { choose, language } from "./words";
 
-render(<p>{say(["Fallow", "Fallow"], currentLanguage())}</p>, document.body);
+choose(language());
+render(<App />, document.body);
