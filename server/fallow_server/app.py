@@ -29,6 +29,7 @@ from .common import CommonRoutes
 from .config import HttpConfig, ServerConfig
 from .console.service import ConsoleService
 from .database import Branch, Database
+from .delivery.pages import BrowserRoutes
 from .delivery.service import DeliveryService
 from .fleet.dial_back import DialBacks
 from .fleet.live import Fleet
@@ -168,6 +169,7 @@ class Scheduler:
         self.console.add_routes(self.api)
         self.catalogue.add_routes(self.api)
         self.delivery.add_routes(self.api)
+        BrowserRoutes(self.delivery.router).add_to(self.api)
         self.tasks.add_routes(self.api)
         self.api.application.on_shutdown.append(self._end_sessions)
 

@@ -69,6 +69,9 @@ SCHEDULER = {
     "GET /v1/manifests/{id}": EVERYONE,
     "POST /v1/plans": EVERYONE,
     "OPTIONS /v1/plans": EVERYONE,
+    "GET /fallow.js": EVERYONE,
+    "GET /fallow/{name}": EVERYONE,
+    "GET /watch/{id}": EVERYONE,
 }
 SEES_ACCOUNT = {Role.OWNER, Role.PUBLISHER, Role.DEVICE, Role.OPERATOR}
 LEDGER = {

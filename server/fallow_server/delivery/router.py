@@ -99,13 +99,14 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Routed:
     """A device with the ticket to show it; ``url`` is without the ticket. ``rtt_ms``: what the round trip is likely to
-    be, or None. ``booked_bps``: what it is reckoned to give."""
+    be, or None. ``booked_bps``: what it is reckoned to give. ``country``: as its place tells."""
 
     device_id: str
     url: str
     ticket: str
     rtt_ms: int | None
     booked_bps: int
+    country: str | None
 
     @property
     def ticketed_url(self) -> str:
@@ -234,7 +235,8 @@ class Router:
                 break
             self.devices.note_routed(device_id, booked_bps)
             round_trip_ms = self._distances.round_trip_ms(consumer.place, choice.device.place)
-            routed.append(Routed(device_id, url + path, ticket, round_trip_ms, booked_bps))
+            country = choice.device.place.country
+            routed.append(Routed(device_id, url + path, ticket, round_trip_ms, booked_bps, country))
         if count == 1 and routed:
             self._last_sent.note(consumer.address, held.object_id, routed[0].device_id)
         return routed or NO_TICKET
