@@ -67,7 +67,7 @@ def test_signing_in_and_out(tmp_path: Path) -> None:
             await expect(shown.get_by_role("alert")).to_contain_text("for operators and publishers")
             await field.fill(world.operator_token)
             await button.click()
-            await expect(shown.get_by_role("heading", level=1)).to_be_visible()
+            await expect(shown.get_by_role("button", name="Sign out")).to_be_visible()
             # The script never sees the secret, and a page that is loaded again is still signed in.
             assert await shown.evaluate("document.cookie") == ""
             await shown.reload()

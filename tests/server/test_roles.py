@@ -40,6 +40,7 @@ SCHEDULER = {
     "POST /console/ledger/v1/tariffs": OPERATOR,
     "POST /console/ledger/v1/tariffs/diff": OPERATOR,
     "GET /console/ledger/v1/reviews": OPERATOR,
+    "GET /console/ledger/v1/reviews/{id}": OPERATOR,
     "POST /console/ledger/v1/reviews/{id}/resolution": OPERATOR,
     "GET /console/ledger/v1/reconciliation": OPERATOR,
     "GET /console/ledger/v1/reports": OPERATOR,
@@ -60,6 +61,14 @@ SCHEDULER = {
     "POST /v1/accounts/{id}/tokens": OPERATOR,
     "DELETE /v1/accounts/{id}/tokens": OPERATOR,
     "POST /v1/claims": {Role.OWNER},
+    "OPTIONS /v1/claims": EVERYONE,
+    "GET /v1/owners": EVERYONE,
+    "POST /v1/owners": EVERYONE,
+    "OPTIONS /v1/owners": EVERYONE,
+    "POST /v1/owners/claims": EVERYONE,  # signed in by the password in the body
+    "OPTIONS /v1/owners/claims": EVERYONE,
+    "POST /v1/owners/tokens": EVERYONE,
+    "PUT /v1/owners/me/login": {Role.OWNER},
     "POST /v1/devices": EVERYONE,  # signed by the device's key
     "GET /v1/devices": {Role.OWNER, Role.OPERATOR},
     "DELETE /v1/devices/{id}": {Role.OWNER, Role.OPERATOR, Role.DEVICE},
@@ -88,6 +97,9 @@ SCHEDULER = {
     "GET /v1/manifests/{id}": EVERYONE,
     "POST /v1/plans": EVERYONE,
     "OPTIONS /v1/plans": EVERYONE,
+    "GET /fallow.js": EVERYONE,
+    "GET /fallow/{name}": EVERYONE,
+    "GET /watch/{id}": EVERYONE,
 }
 SEES_ACCOUNT = {Role.OWNER, Role.PUBLISHER, Role.DEVICE, Role.OPERATOR}
 LEDGER = {
@@ -107,8 +119,9 @@ LEDGER = {
     "GET /v1/tariffs/{id}": EVERYONE,
     "POST /v1/tariffs": OPERATOR,
     "GET /v1/head": EVERYONE,
-    "POST /v1/audits": OPERATOR,
+    "POST /v1/audits": OPERATOR | {Role.LINK},
     "GET /v1/reviews": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
+    "GET /v1/reviews/{id}": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "POST /v1/reviews/{id}/resolution": OPERATOR,
     "GET /v1/roots": EVERYONE,
     "GET /v1/roots/{day}": EVERYONE,

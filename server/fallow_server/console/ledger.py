@@ -29,6 +29,7 @@ CALLS: tuple[tuple[str, str, tuple[Role, ...]], ...] = (
     ("POST", "/v1/tariffs", (Role.OPERATOR,)),
     ("POST", "/v1/tariffs/diff", (Role.OPERATOR,)),
     ("GET", "/v1/reviews", (Role.OPERATOR,)),
+    ("GET", "/v1/reviews/{id}", (Role.OPERATOR,)),
     ("POST", "/v1/reviews/{id}/resolution", (Role.OPERATOR,)),
     ("GET", "/v1/reconciliation", (Role.OPERATOR,)),
     ("GET", "/v1/reports", (Role.OPERATOR,)),

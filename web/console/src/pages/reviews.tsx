@@ -57,6 +57,10 @@ export function Reviews(props: { route: Route }) {
   const live = useLive<Review[]>(`ledger/v1/reviews?${query}`, 15_000);
   const [decided, setDecided] = useState<{ review: Review; outcome: "cleared" | "upheld" }>();
   const [said, setSaid] = useState("");
+  const held = useLive<{ held?: number }>(
+    decided ? `ledger/v1/reviews/${encodeURIComponent(decided.review.id)}` : null,
+    60_000,
+  ).value?.held;
   return (
     <>
       <h1>{t("Review queue", "审核队列")}</h1>
@@ -116,6 +120,7 @@ export function Reviews(props: { route: Route }) {
                 [t("Device", "设备"), <code>{decided.review.device}</code>],
                 [t("Owner", "主人"), <code>{decided.review.owner}</code>],
                 [t("Reason", "原因"), `${reasonOf(decided.review.reason)}: ${decided.review.detail}`],
+                [t("Points still held", "尚未兑现的积分"), held === undefined ? "…" : points(held)],
               ]}
             />
             <p>
