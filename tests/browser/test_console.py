@@ -93,7 +93,7 @@ def test_who_guesses_has_to_wait(tmp_path: Path) -> None:
                 await expect(button).to_be_enabled()
             await shown.get_by_label("账户令牌").fill(world.operator_token)
             await button.click()
-            await expect(shown.get_by_role("alert")).to_contain_text("请几分钟后再用正确的令牌登录")
+            await expect(shown.get_by_role("alert")).to_contain_text("请一分钟后再用正确的令牌登录")
 
     in_console(tmp_path, script)
 

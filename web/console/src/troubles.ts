@@ -7,7 +7,7 @@ const CHINESE: Record<string, readonly [title: string, remedy: string]> = {
   "token-missing": ["需要登录", "请重新登录。"],
   "session-ended": ["登录已失效", "请重新登录。"],
   "not-for-console": ["控制台仅供运营者和发布者使用", "设备主人请在设备自己的页面查看积分。"],
-  "too-many-failures": ["这个地址输错令牌的次数过多", "请几分钟后再用正确的令牌登录。"],
+  "too-many-tries": ["这个地址输错令牌的次数过多", "请一分钟后再用正确的令牌登录。"],
   "not-our-page": ["请求不是来自本服务器的页面", "请重新载入页面。"],
   forbidden: ["当前账户无权执行此操作", ""],
   "not-found": ["找不到所请求的内容", ""],
