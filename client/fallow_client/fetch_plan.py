@@ -230,6 +230,8 @@ class FetchPlan:
         """Whether every device is slow: then many are asking, and the origin has a line too. One chunk at a time."""
         if self._help_chunks <= 0 or self._origin.in_flight or not self._is_free(self._origin, 0, now_ms):
             return False
+        if self._window.crowded:
+            return True
         known = [source.last_ms for source in self._devices.values() if source.last_ms is not None]
         return bool(known) and min(known) >= self._config.slow_chunk_ms
 

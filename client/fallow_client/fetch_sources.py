@@ -95,13 +95,16 @@ class Window:
     size: int = 0
     full: bool = False
     """Whether more would have been asked for, the last time."""
+    crowded: bool = False
+    """Whether the device that began last had others to serve first."""
 
     def __post_init__(self) -> None:
         self.size = min(self.config.requests_first, self.config.requests_max)
 
     def began(self, waited_ms: int) -> None:
         """A source began to send, after so long."""
-        if waited_ms >= self.config.long_wait_ms:
+        self.crowded = waited_ms >= self.config.long_wait_ms
+        if self.crowded:
             self.size = max(self.size - 1, min(self.size, self.config.requests_min))
 
     def done(self, waited_ms: int) -> None:
