@@ -52,6 +52,7 @@ FLAGS: tuple[Flag, ...] = (
     ("--up-mbps", ("line", "up_mbps"), float, "N", "upload capacity of the line, in Mbit/s"),
     ("--down-mbps", ("line", "down_mbps"), float, "N", "download capacity of the line, in Mbit/s"),
     ("--interface", ("line", "interface"), str, "IF", "internet interface to meter (default: the default route's)"),
+    ("--content-dir", ("content", "dir"), Path, "DIR", "disk for content (default: the state's)"),
     ("--content-bytes", ("content", "quota_bytes"), int, "N", "disk for content, in bytes"),
     ("--log-level", ("process", "log_level"), str, "LEVEL", "debug, info (default), warning or error"),
 )
@@ -191,7 +192,7 @@ def _reset(config: Config, arguments: argparse.Namespace) -> int:
     import shutil
 
     from .app import lock_state_dir
-    from .membership import CONTENT_DIR, FORGOTTEN
+    from .membership import FORGOTTEN
     from .store import DATABASE_FILE, Settings, open_database
 
     if not arguments.yes:
@@ -205,7 +206,7 @@ def _reset(config: Config, arguments: argparse.Namespace) -> int:
                 settings.delete(name)
         finally:
             connection.close()
-        shutil.rmtree(config.state_dir / CONTENT_DIR, ignore_errors=True)
+        shutil.rmtree(config.content_dir, ignore_errors=True)
     finally:
         os.close(lock)
     _say("The device is dormant; its key and its chain of proofs are kept.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 
 import pytest
 from fallow_agent.app import lock_state_dir
 from fallow_agent.cli import main
-from fallow_agent.identity import KEY_FILE, load_or_create_identity
-from fallow_agent.membership import CONTENT_DIR, FORGOTTEN
+from fallow_agent.identity import KEY_FILE, LOCAL_FILE, load_or_create_identity, local_token, write_local
+from fallow_agent.membership import FORGOTTEN
 from fallow_agent.store import DATABASE_FILE, Settings, open_database
 from fallow_wire.errors import LocalError
 
@@ -61,6 +62,26 @@ def test_status_makes_no_key(state: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not (state / KEY_FILE).exists()
 
 
+def test_only_our_own_folder_of_an_external_disk_is_removed(state: Path) -> None:
+    disk = state / "usb"
+    (disk / "fallow-content").mkdir(parents=True)
+    (disk / "holiday.jpg").touch()
+    assert run(state, "reset", "--yes", "--content-dir", str(disk)) == 0
+    assert [found.name for found in disk.iterdir()] == ["holiday.jpg"]
+
+
+def test_the_devices_other_programs_read_its_token(state: Path) -> None:
+    state.mkdir()
+    key = load_or_create_identity(state)
+    write_local(state, key)
+    found = state / LOCAL_FILE
+    assert json.loads(found.read_text()) == {"device_id": key.public.device_id(), "token": local_token(key)}
+    assert found.stat().st_mode & 0o777 == 0o600
+    written = found.stat().st_ino
+    write_local(state, key)
+    assert found.stat().st_ino == written
+
+
 def test_reset_forgets_the_owner_and_keeps_the_key(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state.mkdir()
     key = load_or_create_identity(state)
@@ -68,8 +89,8 @@ def test_reset_forgets_the_owner_and_keeps_the_key(state: Path, capsys: pytest.C
     settings = Settings(connection)
     for name in (*FORGOTTEN, "setup_code", "usage"):
         settings.set(name, "x")
-    (state / CONTENT_DIR).mkdir()
-    (state / CONTENT_DIR / "object").touch()
+    (state / "content").mkdir()
+    (state / "content" / "object").touch()
 
     assert run(state, "reset") == 1
     assert "--yes" in capsys.readouterr().err
@@ -78,7 +99,7 @@ def test_reset_forgets_the_owner_and_keeps_the_key(state: Path, capsys: pytest.C
     assert run(state, "reset", "--yes") == 0
     assert [settings.get(name) for name in FORGOTTEN] == [None] * len(FORGOTTEN)
     assert settings.get("setup_code") == settings.get("usage") == "x"
-    assert not (state / CONTENT_DIR).exists()
+    assert not (state / "content").exists()
     assert load_or_create_identity(state).seed == key.seed
 
 

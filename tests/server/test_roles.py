@@ -16,6 +16,15 @@ OPERATOR = {Role.OPERATOR}
 # What docs/protocol.md says. Not the code's own table: that is what is tested.
 SCHEDULER = {
     "GET /": EVERYONE,
+    "GET /console": EVERYONE,
+    "GET /console/": EVERYONE,
+    "GET /console/assets/{name}": EVERYONE,
+    "GET /console/session": EVERYONE,  # tells who the cookie stands for
+    "POST /console/session": EVERYONE,  # with a token
+    "DELETE /console/session": EVERYONE,  # only that of the cookie
+    "GET /console/fleet": OPERATOR,
+    "GET /console/fleet/summary": OPERATOR,
+    "GET /console/devices/{id}": OPERATOR,
     "GET /.well-known/jwks.json": EVERYONE,
     "GET /metrics": OPERATOR,
     "GET /v1/health": EVERYONE,
@@ -24,6 +33,14 @@ SCHEDULER = {
     "POST /v1/accounts/{id}/tokens": OPERATOR,
     "DELETE /v1/accounts/{id}/tokens": OPERATOR,
     "POST /v1/claims": {Role.OWNER},
+    "OPTIONS /v1/claims": EVERYONE,
+    "GET /v1/owners": EVERYONE,
+    "POST /v1/owners": EVERYONE,
+    "OPTIONS /v1/owners": EVERYONE,
+    "POST /v1/owners/claims": EVERYONE,  # signed in by the password in the body
+    "OPTIONS /v1/owners/claims": EVERYONE,
+    "POST /v1/owners/tokens": EVERYONE,
+    "PUT /v1/owners/me/login": {Role.OWNER},
     "POST /v1/devices": EVERYONE,  # signed by the device's key
     "GET /v1/devices": {Role.OWNER, Role.OPERATOR},
     "DELETE /v1/devices/{id}": {Role.OWNER, Role.OPERATOR, Role.DEVICE},
@@ -52,6 +69,9 @@ SCHEDULER = {
     "GET /v1/manifests/{id}": EVERYONE,
     "POST /v1/plans": EVERYONE,
     "OPTIONS /v1/plans": EVERYONE,
+    "GET /fallow.js": EVERYONE,
+    "GET /fallow/{name}": EVERYONE,
+    "GET /watch/{id}": EVERYONE,
 }
 SEES_ACCOUNT = {Role.OWNER, Role.PUBLISHER, Role.DEVICE, Role.OPERATOR}
 LEDGER = {
@@ -65,12 +85,15 @@ LEDGER = {
     "GET /v1/accounts/{id}/statements/{month}": SEES_ACCOUNT,
     "GET /v1/settlements/{jti}": SEES_ACCOUNT,
     "POST /v1/settlements/{jti}/clawback": OPERATOR,
+    "GET /v1/tariffs": EVERYONE,
+    "POST /v1/tariffs/diff": OPERATOR,
     "GET /v1/tariffs/current": EVERYONE,
     "GET /v1/tariffs/{id}": EVERYONE,
     "POST /v1/tariffs": OPERATOR,
     "GET /v1/head": EVERYONE,
-    "POST /v1/audits": OPERATOR,
+    "POST /v1/audits": OPERATOR | {Role.LINK},
     "GET /v1/reviews": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
+    "GET /v1/reviews/{id}": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "POST /v1/reviews/{id}/resolution": OPERATOR,
     "GET /v1/roots": EVERYONE,
     "GET /v1/roots/{day}": EVERYONE,
