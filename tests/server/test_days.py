@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from ledger_world import DEVICE, MIB, OPERATOR, OTHER, OWNER, World, in_world
 
 DAY_S = 86_400
@@ -72,13 +71,11 @@ def test_daily_roots_bound_what_is_looked_through(tmp_path: Path) -> None:
     in_world(tmp_path, script)
 
 
-@pytest.mark.parametrize(
-    "query", ["?offset_min=841", "?offset_min=-841", "?offset_min=x", "?limit=x", "/today", "/2026-13-01"]
-)
-def test_what_is_no_day_is_said(tmp_path: Path, query: str) -> None:
+def test_what_is_no_day_is_said(tmp_path: Path) -> None:
     async def script(world: World) -> None:
-        answer = await world.call("GET", f"/v1/accounts/{OWNER}/days{query}", OWNER)
-        assert (answer.status, answer.type) == (400, "malformed")
+        for query in ("?offset_min=841", "?offset_min=-841", "?offset_min=x", "?limit=x", "/today", "/2026-13-01"):
+            answer = await world.call("GET", f"/v1/accounts/{OWNER}/days{query}", OWNER)
+            assert (answer.status, answer.type) == (400, "malformed"), query
         answer = await world.call("GET", f"/v1/accounts/{OWNER}/days", OTHER)
         assert answer.status in (403, 404)
 
