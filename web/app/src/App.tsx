@@ -33,8 +33,8 @@ const TAB_NAMES: Record<Tab, { text: Text; icon: IconName }> = {
   device: { text: ["Device", "设备"], icon: "device" },
 };
 
-/** The secret of a scanned QR code, for as long as the page is open. */
-const scanned = codeFromAddress();
+/** The secret of a scanned QR code, until it has let this phone in. */
+let scanned = codeFromAddress();
 
 function tabOf(hash: string): Tab {
   const wanted = hash.replace(/^#/, "");
@@ -133,6 +133,7 @@ function Body() {
     look();
   }, [look]);
   const joined = useCallback(() => {
+    scanned = null;
     setConsent(null);
     setKnown(true);
     location.hash = "";

@@ -1,9 +1,9 @@
 // What the device may use; each limit says in plain words what it brings about. A change counts at once.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Text } from "../../../shared/language";
 import { call, type Limits, type Status } from "../device";
 import { hoursIn, type Week, weekOf, windowsOf } from "../hours";
-import { Button, Card, Check, Choice, Fault, Heading, useAction } from "../parts";
+import { Button, Card, Check, Choice, Fault, Heading, problemText } from "../parts";
 import { bytes, rate, t, weekdays } from "../words";
 
 const GB = 1e9;
@@ -294,13 +294,29 @@ function Services({ limits, save }: { limits: Limits; save: Save }) {
 
 export function LimitsScreen({ status }: { status: Status | null }) {
   const [limits, setLimits] = useState<Limits | null>(null);
-  const { fault, run } = useAction();
-  const saving = useAction();
+  const [fault, setFault] = useState<Text | null>(null);
+  const queue = useRef<Promise<void>>(Promise.resolve());
+
+  const load = () =>
+    call<Limits>("GET", "v1/limits")
+      .then(setLimits)
+      .catch((error) => setFault(problemText(error)));
   useEffect(() => {
-    void run(async () => setLimits(await call<Limits>("GET", "v1/limits")));
+    void load();
   }, []);
-  const save: Save = (patch) =>
-    saving.run(async () => setLimits(await call<Limits>("PATCH", "v1/limits", patch)));
+  // Shown at once and sent in turn, so that no change is lost to one before; what is refused is taken back.
+  const save: Save = (patch) => {
+    setLimits((before) => before && ({ ...before, ...patch } as Limits));
+    queue.current = queue.current.then(() =>
+      call<Limits>("PATCH", "v1/limits", patch)
+        .then(() => setFault(null))
+        .catch((error) => {
+          setFault(problemText(error));
+          return load();
+        }),
+    );
+    return queue.current;
+  };
   return (
     <main>
       <div class="title">
@@ -309,7 +325,7 @@ export function LimitsScreen({ status }: { status: Status | null }) {
           {t(["The device keeps to them whatever anybody else asks.", "无论别人要求什么，设备都会遵守。"])}
         </p>
       </div>
-      <Fault text={fault ?? saving.fault} />
+      <Fault text={fault} />
       {limits && (
         <>
           <Upload limits={limits} status={status} save={save} />
