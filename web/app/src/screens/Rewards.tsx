@@ -157,7 +157,11 @@ export function Rewards({ vested, onRedeemed }: { vested: number; onRedeemed: ()
                   kind={enough ? "main" : "plain"}
                   disabled={!enough || reward.stock === 0 || open !== null}
                   onClick={() => setAsked(reward)}
-                  aria-label={t(["Redeem {title}", "兑换 {title}"], { title: reward.title })}
+                  aria-label={
+                    reward.stock === 0
+                      ? undefined
+                      : t(["Redeem {title}", "兑换 {title}"], { title: reward.title })
+                  }
                 >
                   {reward.stock === 0 ? t(["none left", "已兑完"]) : t(["Redeem", "兑换"])}
                 </Button>
