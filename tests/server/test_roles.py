@@ -109,6 +109,8 @@ LEDGER = {
     "POST /v1/proofs": EVERYONE,  # signed by the device's key
     "GET /v1/accounts/{id}": SEES_ACCOUNT,
     "GET /v1/accounts/{id}/entries": SEES_ACCOUNT,
+    "GET /v1/accounts/{id}/days": SEES_ACCOUNT - {Role.PUBLISHER},
+    "GET /v1/accounts/{id}/days/{day}": SEES_ACCOUNT - {Role.PUBLISHER},
     "GET /v1/accounts/{id}/statements": SEES_ACCOUNT,
     "GET /v1/accounts/{id}/statements/{month}": SEES_ACCOUNT,
     "GET /v1/settlements/{jti}": SEES_ACCOUNT,
