@@ -17,6 +17,7 @@ SERVER = [
     "alembic>=1.13",
     "prometheus-client>=0.20",
     "orjson>=3.9",
+    "pybase64>=1.2",
     "numpy>=1.26",
     "scipy>=1.11",
 ]
