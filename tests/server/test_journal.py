@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,7 +79,7 @@ def test_any_change_of_any_entry_breaks_the_chain_there(amounts: list[int], plac
         "ref": "other",
     }
     name = data.draw(st.sampled_from(sorted(changes)))
-    changed = [*stored[:place], (replace(entry, **{name: changes[name]}), digest), *stored[place + 1 :]]
+    changed = [*stored[:place], (entry._replace(**{name: changes[name]}), digest), *stored[place + 1 :]]
     assert first_break(ChainHead(), changed)[1] == entry.seq
     missing = stored[:place] + stored[place + 1 :]
     if place < len(stored) - 1:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from . import limits
 from .encoding import base64url, from_base64url
@@ -69,8 +69,7 @@ class Signed(Generic[T]):
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unverified:
+class Unverified(NamedTuple):
     """A token cut into its parts; nothing in it is to be believed yet."""
 
     kid: str
