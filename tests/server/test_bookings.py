@@ -55,5 +55,8 @@ def test_the_sum_is_that_of_what_goes_on(steps: list[int]) -> None:
         assert bookings.booked("d") == (sum(rates), fresh)
 
 
-def test_no_more_than_is_idle_now_and_foreseen_may_be_promised() -> None:
-    assert bookable_bps(10_000_000, 5_000_000) == bookable_bps(5_000_000, 10_000_000) == 3_750_000
+def test_what_is_idle_now_counts_as_much_as_what_is_foreseen() -> None:
+    assert bookable_bps(10_000_000, 6_000_000) == 5_600_000
+    # A forecast promises nothing that is not idle.
+    assert bookable_bps(6_000_000, 10_000_000) == bookable_bps(6_000_000, 6_000_000) == 4_200_000
+    assert bookable_bps(0, 10_000_000) == 0
