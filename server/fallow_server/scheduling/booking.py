@@ -53,7 +53,8 @@ def asked_share(objects: Objects, config: Config) -> Floats:
     asked = np.stack(
         [np.bincount(row_object, objects.demand_bytes[:, hour], len(objects)) for hour in range(HOURS)], axis=1
     )
-    return (-np.expm1(-asked / each[:, None])).astype(np.float32)
+    found: Floats = (-np.expm1(-asked / each[:, None])).astype(np.float32)
+    return found
 
 
 def open_books(fleet: Fleet, objects: Objects, copies: Copies, config: Config) -> Books:
