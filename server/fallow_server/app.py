@@ -42,6 +42,7 @@ from .link import Link, LinkScheduler
 from .metrics import FleetCollector, LedgerCollector, Metrics
 from .outbox import Outbox
 from .recording.recorder import Recorder
+from .scheduling.filters import waiting_for_heartbeats
 from .signing import SigningKeys
 from .spreading.service import SpreadingService
 from .state import StateDirectory
@@ -106,7 +107,12 @@ class Scheduler:
         self.link = Link(config.link, database, outbox, clock, ledger_address, state.link_token(), self._introduction)
         self.catalogue = CatalogueService(config.catalogue, database, self.keys, clock, state.path, public_url)
         self.delivery = DeliveryService(
-            replace(config.delivery, public_url=public_url, ledger_url=ledger_url),
+            replace(
+                config.delivery,
+                public_url=public_url,
+                ledger_url=ledger_url,
+                filters=waiting_for_heartbeats(config.delivery.filters, config.policy.heartbeat_s),
+            ),
             self.catalogue.catalogue,
             self.fleet,
             self.link,
@@ -114,8 +120,9 @@ class Scheduler:
             clock,
         )
         self.catalogue.insight = self.delivery
+        tasks = replace(config.tasks, filters=waiting_for_heartbeats(config.tasks.filters, config.policy.heartbeat_s))
         self.tasks = TaskService(
-            config.tasks,
+            tasks,
             database,
             self.catalogue.catalogue,
             self.delivery.devices,
@@ -134,7 +141,7 @@ class Scheduler:
         )
         self.spreading = SpreadingService(
             config.spreading,
-            config.tasks.filters,
+            tasks.filters,
             self.catalogue.catalogue,
             self.delivery.devices,
             self.tasks.driver,
