@@ -8,9 +8,10 @@ sent there for. So requests are counted with the rate that they need, and not wi
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
-BOOKABLE_PERMILLE = 700
-"""Of what is likely to be idle. In the simulated fleet 750 made 1.1 overruns a week, and served a thousandth more."""
+BOOKABLE_PERMILLE = 750
+"""Of what is likely to be idle; the rest is for what a household does meanwhile."""
 
 
 def bookable_bps(idle_up_bps: int, foreseen_up_bps: int) -> int:
@@ -22,17 +23,36 @@ def bookable_bps(idle_up_bps: int, foreseen_up_bps: int) -> int:
     return likely * BOOKABLE_PERMILLE // 1000
 
 
+REST_S = 1800
+"""After a household took back what was promised already: its consumers may stay so long, and an upload that has begun
+goes on by fits and starts. Half of all overruns came from what was promised anew meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """``bps``: all rates together. ``fresh``: of how many the last heartbeat shows nothing yet. ``rests_until``: when
+    more may be booked, by the clock that :meth:`Bookings.heard` was told."""
+
+    bps: int
+    fresh: int
+    rests_until: float
+
+
+NOTHING_BOOKED = Booked(0, 0, 0.0)
+
+
 class _Made:
-    __slots__ = ("fresh", "rates", "total")
+    __slots__ = ("fresh", "rates", "rests_until", "total")
 
     def __init__(self) -> None:
         self.rates: deque[int] = deque()
         self.total = 0
         self.fresh = 0
+        self.rests_until = 0.0
 
 
 class Bookings:
-    """Rates in bit/s. As many as devices serve connections, and those of one heartbeat."""
+    """Rates in bit/s. As many as devices serve connections, and those of one heartbeat; devices that rest besides."""
 
     def __init__(self) -> None:
         self._made: dict[str, _Made] = {}
@@ -46,9 +66,10 @@ class Bookings:
         made.total += bps
         made.fresh += 1
 
-    def heard(self, device_id: str, connections: int) -> None:
+    def heard(self, device_id: str, connections: int, idle_up_bps: int, now: float) -> None:
         """A heartbeat shows how many consumers the device serves: of what it was sent, the oldest is over first. Who
-        was sent there since the last heartbeat may still be on the way."""
+        was sent there since the last heartbeat may still be on the way. Where less is idle than was promised, the
+        device rests. :param now: seconds."""
         made = self._made.get(device_id)
         if made is None:
             return
@@ -56,13 +77,14 @@ class Bookings:
         while len(made.rates) > going:
             made.total -= made.rates.popleft()
         made.fresh = 0
-        if not made.rates:
+        if made.total > idle_up_bps:
+            made.rests_until = now + REST_S
+        if not made.rates and made.rests_until <= now:
             del self._made[device_id]
 
     def forget(self, device_id: str) -> None:
         self._made.pop(device_id, None)
 
-    def booked(self, device_id: str) -> tuple[int, int]:
-        """The rates together, and how many were booked since the last heartbeat, which it therefore does not show."""
+    def booked(self, device_id: str) -> Booked:
         made = self._made.get(device_id)
-        return (made.total, made.fresh) if made is not None else (0, 0)
+        return NOTHING_BOOKED if made is None else Booked(made.total, made.fresh, made.rests_until)
