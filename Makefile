@@ -9,10 +9,16 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
 # Tests of one file share what they set up, so a file stays with one worker.
 WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
+# The pages of browsers are built where Node is; without it the programs show a plain page, and the tests of pages skip.
+NODE := $(shell node -e 'process.exitCode = parseInt(process.versions.node) < 20 ? 1 : 0' 2>/dev/null && command -v npm)
+WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print)
+WEB_MODULES := web/node_modules/.installed
+WEB_STAMP := web/node_modules/.built
+WEB := $(if $(NODE),$(WEB_STAMP))
 NAME ?=
 ARGS ?=
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench web clean
 
 help:
 	@echo 'make demo               a network on this computer: server, four devices, a file, points, a reward'
@@ -21,6 +27,7 @@ help:
 	@echo 'make check              lint, format, types, direction of imports'
 	@echo 'make bench NAME=bulk    one bench, all without NAME (ARGS=--quick within a minute)'
 	@echo 'make setup              only the virtual environment in .venv'
+	@echo 'make web                the phone app, the console and fallow.js (needs Node 20)'
 	@echo 'make clean              remove what these made'
 
 setup: $(STAMP)
@@ -33,17 +40,33 @@ $(STAMP): setup.py VERSION pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[agent,server,client,dev]'
 	@touch $@
 
-demo: $(STAMP)
+$(WEB_MODULES): web/package.json web/package-lock.json
+	cd web && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+$(WEB_STAMP): $(WEB_MODULES) $(WEB_SOURCES)
+	cd web && npm run --silent build
+	@touch $@
+
+web: $(or $(WEB),no-node)
+
+.PHONY: no-node
+no-node:
+	@echo 'Node 20 or newer with npm is needed. Debian 13: apt install nodejs npm'; exit 1
+
+demo: $(STAMP) $(WEB)
 	@$(BIN)/python demo/demo.py
 
-test: $(STAMP)
+test: $(STAMP) $(WEB)
+	$(if $(WEB),cd web && npm test --silent)
 	$(BIN)/pytest $(WORKERS) $(ARGS)
 
-check: $(STAMP)
+check: $(STAMP) $(WEB)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_architecture.py
+	$(if $(WEB),cd web && npm run --silent check)
 
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
@@ -56,5 +79,6 @@ bench: $(STAMP) $(if $(filter $(BENCHES_WITH_EXTRA),$(or $(NAME),$(BENCHES_WITH_
 		for bench in $$(grep -l __main__ bench/*.py); do $(BIN)/python $$bench $(ARGS) || exit 1; done; fi
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) web/node_modules agent/fallow_agent/lan/app server/fallow_server/console/app \
+		server/fallow_server/delivery/browser build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 ROOTS = {"fallow_wire": "wire", "fallow_agent": "agent", "fallow_server": "server", "fallow_client": "client"}
 HERE = Path(__file__).parent
 
-AGENT = ["aiohttp>=3.8.4", "zeroconf>=0.47", "psutil>=5.9", "async-upnp-client>=0.44"]
+AGENT = ["aiohttp>=3.8.4", "zeroconf>=0.47", "psutil>=5.9", "async-upnp-client>=0.44", "segno>=1.5"]
 SERVER = [
     "aiohttp>=3.11",
     "uvloop>=0.19",
@@ -29,6 +29,7 @@ DEV = [
     "ruff>=0.6",
     "mypy>=1.11",
     "cryptography>=41",
+    "playwright>=1.45",
 ]
 BENCH = ["libtorrent>=2.0.9", "matplotlib>=3.8"]
 
@@ -45,7 +46,13 @@ setup(
     package_data={
         "fallow_wire": ["py.typed"],
         "fallow_agent": ["lan/*.html", "lan/app/*", "lan/app/**/*"],
-        "fallow_server": ["console/*.html", "**/migrations/*.mako", "**/migrations/versions/*.py"],
+        "fallow_server": [
+            "console/*.html",
+            "console/app/**/*",
+            "delivery/browser/**/*",
+            "**/migrations/*.mako",
+            "**/migrations/versions/*.py",
+        ],
     },
     install_requires=["PyNaCl>=1.5"],
     extras_require={"agent": AGENT, "server": SERVER, "client": CLIENT, "dev": DEV, "bench": BENCH},

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent / "demo"), str(TESTS.parent / "bench")]
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "demo"), str(TESTS.parent / "bench"), str(TESTS.parent / "packaging")]
 
 # Shared machines stall; a slow example is no fault of the code under test.
 settings.register_profile("fallow", deadline=None, suppress_health_check=[HealthCheck.too_slow])

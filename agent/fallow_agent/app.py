@@ -20,10 +20,11 @@ from .clock import Clock
 from .config import Config, ProcessConfig
 from .controls import Controls
 from .driver import Driver
-from .identity import load_or_create_identity, local_token, make_state_dir
+from .identity import load_or_create_identity, local_token, make_state_dir, write_local
 from .lan.api import LanApi
 from .lan.interfaces import Interfaces
 from .lan.middleware import serve
+from .lan.neighbours import Neighbour, Neighbours
 from .lan.pairing import Pairing
 from .lan.points import Points
 from .life import Life
@@ -59,6 +60,7 @@ class Agent:
         self._clock = clock or Clock()
         self._lock = lock_state_dir(config.state_dir)
         self._key = load_or_create_identity(config.state_dir)
+        write_local(config.state_dir, self._key)
         self._connection = open_database(config.state_dir / DATABASE_FILE)
         self._settings = Settings(self._connection)
         self._tasks = Tasks()
@@ -69,6 +71,7 @@ class Agent:
         self._pairing = Pairing(self._settings, config.lan.setup_code, local_token(self._key))
         names = (f"{socket.gethostname()}.local", f"fallow-{self._device_id[-4:]}.local", *config.lan.names)
         self._interfaces = Interfaces(config.lan.interfaces, names, self._clock.monotonic)
+        self._neighbours = Neighbours(self._device_id, self._interfaces.lan, self._clock.monotonic)
         self._announce_state: Any = lambda state: None
         self._membership = Membership(
             config,
@@ -105,11 +108,13 @@ class Agent:
         return self._controls.limits
 
     def description(self) -> dict[str, Any]:
+        scheduler = self._config.lan.scheduler
         return {
             "device_id": self._device_id,
             "name": self._config.name,
             "model": self._config.model,
             "version": self._version,
+            **({} if scheduler is None else {"scheduler": scheduler.rstrip("/")}),
         }
 
     def now(self) -> int:
@@ -133,6 +138,9 @@ class Agent:
 
     def status(self) -> dict[str, Any]:
         return status_of(self.life, self._controls, self._membership.online)
+
+    async def neighbours(self) -> list[Neighbour]:
+        return await self._neighbours.find() if self._config.lan.mdns else []
 
     # -------------------------------------------------------------- running
 
@@ -198,6 +206,9 @@ class Agent:
         self._controls.forget()
         self._points.forget()
 
+    def network_changed(self) -> None:
+        self._membership.network_changed()
+
     def unlock(self) -> None:
         """The device's button was pressed: setup codes are taken again."""
         _log.info("setup codes are taken again")
@@ -236,10 +247,14 @@ def yield_to_household(config: ProcessConfig) -> None:
 
 
 async def run_agent(config: Config) -> int:
-    """Run the agent until SIGTERM or SIGINT; SIGUSR1 is the device's button. Gives the exit status."""
+    """Run the agent until SIGTERM or SIGINT; gives the exit status.
+
+    SIGUSR1 is the device's button; SIGHUP says that the way to the internet has changed.
+    """
     agent = Agent(config)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)
     loop.add_signal_handler(signal.SIGUSR1, agent.unlock)
+    loop.add_signal_handler(signal.SIGHUP, agent.network_changed)
     return await agent.run()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import os
 from pathlib import Path
 
@@ -10,7 +12,11 @@ from fallow_wire.encoding import base64url, from_base64url
 from fallow_wire.errors import LocalError, PeerError
 from fallow_wire.keys import PrivateKey
 
+_log = logging.getLogger(__name__)
+
 KEY_FILE = "device.key"
+LOCAL_FILE = "local.json"
+"""For the device's other programs, which may ask port M as the owner does."""
 
 
 class IdentityError(LocalError):
@@ -56,6 +62,18 @@ def load_or_create_identity(state_dir: Path) -> PrivateKey:
 def local_token(key: PrivateKey) -> str:
     """The LAN token of whoever can read the key file: the device's own command line."""
     return base64url(hashlib.sha256(b"fallow-local-token-v1\n" + key.seed).digest())
+
+
+def write_local(state_dir: Path, key: PrivateKey) -> None:
+    """``device_id`` and ``token`` (:func:`local_token`) for the device's other programs, in a file of mode 0600."""
+    text = json.dumps({"device_id": key.public.device_id(), "token": local_token(key)}) + "\n"
+    path = state_dir / LOCAL_FILE
+    try:
+        # It never changes; a router's flash is not written at each start.
+        if not path.exists() or path.read_text("utf-8") != text:
+            write_private(path, text)
+    except OSError as error:
+        _log.warning("%s: %s; the device's other programs cannot ask the agent", path, error)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-CONTENT_DIR = "content"
 FORGOTTEN = (LIFE, POLICY, LIMITS, PHONES, CACHE, *HOUSEHOLD_SETTINGS)
 """Settings that belong to the owner. What the line has used this month, the setup code and the outbox stay."""
 
@@ -127,6 +126,11 @@ class Membership:
         if self._online is not None:
             self._online.apply_limits()
 
+    def network_changed(self) -> None:
+        """The way to the internet is another, or back."""
+        if self._online is not None:
+            self._online.network_changed()
+
     async def close(self) -> None:
         """Stop everything, saved as it is: the next start goes on from there."""
         await self._tasks.stop("enrolment", "drain")
@@ -192,7 +196,7 @@ class Membership:
             http=self.http,
             ledger_http=self.ledger_http,
             tasks=self._tasks,
-            content_dir=self._config.state_dir / CONTENT_DIR,
+            content_dir=self._config.content_dir,
             time_corrected=self._time_corrected,
         )
         await self._online.start()
@@ -228,7 +232,7 @@ class Membership:
         if self._life().state != LEAVING:
             return
         await self._unbind()
-        await asyncio.to_thread(shutil.rmtree, self._config.state_dir / CONTENT_DIR, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._config.content_dir, ignore_errors=True)
         for name in (POLICY, *HOUSEHOLD_SETTINGS):
             self._settings.delete(name)
         self._forget()

@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def agent_version() -> str:
-    """From the VERSION file of a checkout, else from the installed package; "0" where neither is."""
+    """From the VERSION file of a checkout or beside the modules, else from the installed package; "0" without any."""
+    packaged = Path(__file__).with_name("VERSION")
+    if packaged.is_file():
+        return packaged.read_text("utf-8").strip()
     root = Path(__file__).parents[2]
     if (root / "setup.py").is_file():
         return (root / "VERSION").read_text("utf-8").strip()

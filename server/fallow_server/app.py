@@ -21,13 +21,17 @@ from yarl import URL
 
 from .accounts.accounts import Accounts
 from .accounts.routes import AccountRoutes
+from .accounts.signing_in import SigningIn
 from .background import Background
 from .catalogue.service import CatalogueService
 from .clock import Clock
 from .common import CommonRoutes
 from .config import HttpConfig, ServerConfig
-from .console.routes import ConsoleRoutes
+from .console.service import ConsoleService
 from .database import Branch, Database
+from .delivery.canaries import Canaries
+from .delivery.measurements import Measurements
+from .delivery.pages import BrowserRoutes
 from .delivery.service import DeliveryService
 from .fleet.dial_back import DialBacks
 from .fleet.live import Fleet
@@ -148,10 +152,20 @@ class Scheduler:
             clock,
             state.path,
         )
+        self.canaries = Canaries(
+            config.canaries,
+            self.fleet,
+            self.delivery.devices,
+            self.catalogue.catalogue,
+            self.delivery.issuer,
+            self.link,
+            Measurements(database, clock),
+            clock,
+        )
         self._records = config.recording.days > 0
         self.recorder = Recorder(config.recording, self.delivery.devices, self.tasks.driver, clock, state.path)
         self.delivery.router.demand = self.spreading
-        self.delivery.router.routes = self.recorder
+        self.delivery.router.routes.append(self.recorder)
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
         self.metrics = Metrics()
         counted = FleetCollector(self.fleet, self.link)
@@ -159,12 +173,24 @@ class Scheduler:
         self.metrics.before.append(counted.count)
         self.metrics.add_to(self.api)
         CommonRoutes(config.role, database, self.keys, lambda: self.link.trouble).add_to(self.api)
-        ConsoleRoutes().add_to(self.api)
-        AccountRoutes(self.accounts).add_to(self.api)
+        signing_in = SigningIn(config.accounts, self.accounts, database, clock)
+        AccountRoutes(self.accounts, signing_in).add_to(self.api)
         FleetRoutes(self.fleet, records, self.sessions, self.policy, clock).add_to(self.api)
-        SpeedtestRoutes(config.speedtest, clock).add_to(self.api)
+        SpeedtestRoutes(config.speedtest, clock, self.delivery.devices.measured).add_to(self.api)
+        self.console = ConsoleService(
+            config.console,
+            database,
+            clock,
+            self.accounts,
+            self.delivery,
+            lambda: self.spreading.demand,
+            self.link,
+            public_url,
+        )
+        self.console.add_routes(self.api)
         self.catalogue.add_routes(self.api)
         self.delivery.add_routes(self.api)
+        BrowserRoutes(self.delivery.router).add_to(self.api)
         self.tasks.add_routes(self.api)
         self.api.application.on_shutdown.append(self._end_sessions)
 
@@ -198,10 +224,13 @@ class Scheduler:
         self._background.start("pulse of sessions", self.sessions.keep_pulse())
         self._background.start("lateness", self.metrics.watch_loop())
         self._background.start("spreading", self.spreading.run())
+        self._background.start("history", self.console.run())
+        self._background.start("canaries", self.canaries.run())
         if self._records:
             self._background.start("recording", self.recorder.run())
 
     async def close(self) -> None:
+        await self.console.close()
         await self.recorder.close()
         await self.spreading.close()
         await self.tasks.close()

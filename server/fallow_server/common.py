@@ -37,4 +37,5 @@ class CommonRoutes:
         return json_response({"status": status, "version": self._version, "role": self._role})
 
     async def jwks(self, request: web.Request) -> web.Response:
-        return json_response(self._keys.jwks(), headers={"Cache-Control": f"max-age={JWKS_FRESH_S}"})
+        headers = {"Cache-Control": f"max-age={JWKS_FRESH_S}", "Access-Control-Allow-Origin": "*"}
+        return json_response(self._keys.jwks(), headers=headers)

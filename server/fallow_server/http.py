@@ -21,6 +21,8 @@ from fallow_wire.errors import Malformed, PeerError
 from fallow_wire.fields import decode, encode
 from fallow_wire.http import PROBLEM_MEDIA_TYPE, Problem
 
+from .problems import INTERNAL, problem_of, problem_of_status
+
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -29,25 +31,13 @@ BODY_BYTES_MAX = 64 * 1024
 BODY_TIMEOUT_S = 30
 """For a whole body that is read into memory."""
 TOKEN_CHARS_MAX = 128
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Max-Age": "86400",
+}
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 _log = logging.getLogger(__name__)
-
-_STATUS_OF_SLUG = {
-    "malformed": 400,
-    "unknown-type": 400,
-    "too-large": 413,
-    "bad-key": 400,
-    "bad-signature": 403,
-    "chunk-mismatch": 400,
-    "range-not-satisfiable": 416,
-}
-_TITLE_OF_SLUG = {
-    "malformed": "The request is not well-formed",
-    "too-large": "The request is too large",
-    "bad-key": "The public key is not acceptable",
-    "bad-signature": "The signature does not verify",
-    "range-not-satisfiable": "The range lies outside of the object",
-}
 
 
 class Role(StrEnum):
@@ -76,6 +66,11 @@ ANYONE = Principal("", Role.ANYONE)
 class Authenticator(Protocol):
     async def principal_of(self, token: str) -> Principal | None:
         """Whose bearer token this is; None when nobody's."""
+
+
+class SessionKeeper(Protocol):
+    async def token_of(self, request: web.Request) -> str | None:
+        """The bearer token that a browser's session stands for; None where the request is of no session."""
 
 
 class ApiProblem(Exception):
@@ -110,17 +105,19 @@ class Rule:
     roles: frozenset[Role]
     body_bytes_max: int | None
     loopback: bool
+    cross_origin: bool
 
 
 class _Call:
     """What is known of a request on its way through."""
 
-    __slots__ = ("caller_address", "principal", "response", "rule")
+    __slots__ = ("caller_address", "principal", "response", "rule", "token")
 
     def __init__(self, caller_address: str) -> None:
         self.caller_address = caller_address
         self.rule: Rule | None = None
         self.principal = ANYONE
+        self.token = ""
         self.response: web.StreamResponse | None = None
 
 
@@ -147,6 +144,7 @@ class Api:
         self.application.on_response_prepare.append(_remember_start)
         self.on_answer: Callable[[str, str, int, float], None] | None = None
         """Told of every answer: method, the route's pattern, status, seconds."""
+        self.sessions: SessionKeeper | None = None
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -160,19 +158,24 @@ class Api:
         *roles: Role,
         body_bytes_max: int | None = BODY_BYTES_MAX,
         loopback: bool = False,
+        cross_origin: bool = False,
     ) -> None:
         """Add a route.
 
         :param roles: who may call; at least one.
         :param body_bytes_max: larger bodies are refused with 413; None for handlers that stream and count themselves.
         :param loopback: callers from this machine need no token.
+        :param cross_origin: scripts of any page may call it and read its answers (CORS), as the phone app does. What
+            they show they bring themselves: a browser adds nothing of its own to such a call.
         """
         assert roles, f"{method} {path}: a route without roles cannot be called by anyone"
         assert Role.ANYONE not in roles or len(roles) == 1, f"{method} {path}: anyone already contains the others"
         assert not any(rule.method == method and rule.path == path for rule in self.rules), f"{method} {path} twice"
-        rule = Rule(method, path, frozenset(roles), body_bytes_max, loopback)
+        rule = Rule(method, path, frozenset(roles), body_bytes_max, loopback, cross_origin)
         route = self.application.router.add_route(method, path, handler, expect_handler=_wait_with_continue)
         self._rules[route] = rule
+        if cross_origin and not any(known.method == "OPTIONS" and known.path == path for known in self.rules):
+            self.add("OPTIONS", path, _preflight, Role.ANYONE, cross_origin=True)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -205,17 +208,20 @@ class Api:
         if rule is None:
             raise refusal(403, "forbidden", "This route is not open to anyone")
         call.rule = rule
-        call.principal = await self._principal(request, rule)
+        call.principal = await self._principal(request, call, rule)
         if rule.body_bytes_max is not None and (request.content_length or 0) > rule.body_bytes_max:
             raise _too_large(rule.body_bytes_max)
         expected = request.headers.get("Expect")
         if expected is not None:
             await _continue(request, expected)
 
-    async def _principal(self, request: web.Request, rule: Rule) -> Principal:
+    async def _principal(self, request: web.Request, call: _Call, rule: Rule) -> Principal:
         if Role.ANYONE in rule.roles:
             return ANYONE
         header = request.headers.get("Authorization")
+        if header is None and self.sessions is not None:
+            kept = await self.sessions.token_of(request)
+            header = None if kept is None else f"Bearer {kept}"
         if header is None:
             # A proxy on this machine that nobody told us of would make the whole world local.
             trusted = _plain(request.remote or "0.0.0.0") in self._trusted_proxies
@@ -245,6 +251,7 @@ class Api:
         if found.role not in rule.roles:
             wanted = ", ".join(sorted(rule.roles))
             raise refusal(403, "forbidden", "The token's role may not do this", f"for {wanted}; this is {found.role}")
+        call.token = token
         return found
 
     def _caller_address(self, request: web.Request) -> str:
@@ -273,6 +280,11 @@ def _plain(address: str) -> str:
 def principal(request: web.Request) -> Principal:
     """The caller, as the middleware admitted it."""
     return _call_of(request).principal
+
+
+def bearer_token(request: web.Request) -> str:
+    """The token that the caller was admitted with; empty for anyone."""
+    return _call_of(request).token
 
 
 def caller_address(request: web.Request) -> str:
@@ -354,26 +366,6 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
     )
 
 
-def problem_of(error: PeerError) -> Problem:
-    """The problem that answers a :class:`PeerError`, status by slug."""
-    status = _STATUS_OF_SLUG.get(error.slug, 400)
-    return Problem(status, error.slug, _TITLE_OF_SLUG.get(error.slug, "The request was refused"), error.detail)
-
-
-_INTERNAL = Problem(
-    500,
-    "internal",
-    "The server failed",
-    fault="here",
-    remedy="Try again later; the server's log tells the operator more.",
-)
-_SLUG_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 417: "expectation-failed"}
-
-
-def _problem_of_status(status: int, reason: str) -> Problem:
-    return Problem(status, _SLUG_OF_STATUS.get(status, "refused"), reason, fault="caller" if status < 500 else "here")
-
-
 def _too_large(size_max: int) -> ApiProblem:
     return refusal(413, "too-large", "The request is too large", f"the limit is {size_max} bytes")
 
@@ -390,8 +382,15 @@ async def _continue(request: web.Request, expected: str) -> None:
         request.writer.output_size = 0  # headers of the true answer are not sent yet
 
 
+async def _preflight(request: web.Request) -> web.Response:
+    return web.Response(status=204, headers=_PREFLIGHT)
+
+
 async def _remember_start(request: web.Request, response: web.StreamResponse) -> None:
-    _call_of(request).response = response
+    call = _call_of(request)
+    call.response = response
+    if call.rule is not None and call.rule.cross_origin:
+        response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
 
 
@@ -405,14 +404,14 @@ def _answer_to(request: web.Request, error: Exception) -> web.StreamResponse | N
         if error.status < 400:
             return None
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _answer(request, _problem_of_status(error.status, error.reason), headers)
+        return _answer(request, problem_of_status(error.status, error.reason), headers)
     if isinstance(error, (ConnectionError, TimeoutError)):
         if request.transport is None or request.transport.is_closing():
             return None
         _log.warning("%s %s: %s", request.method, request.path, error or type(error).__name__)
-        return _answer(request, _INTERNAL)
+        return _answer(request, INTERNAL)
     _log.exception("%s %s failed", request.method, request.path)
-    return _answer(request, _INTERNAL)
+    return _answer(request, INTERNAL)
 
 
 def _answer(request: web.Request, problem: Problem, headers: Mapping[str, str] | None = None) -> web.StreamResponse:

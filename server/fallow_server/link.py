@@ -10,14 +10,27 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import aiohttp
 from fallow_wire import strict
 from fallow_wire.errors import FallowError, Malformed, PeerError
-from fallow_wire.fields import decode, encode, hexadecimal, integer, items, one_of, record, text, word
+from fallow_wire.fields import (
+    boolean,
+    decode,
+    device_id,
+    encode,
+    hexadecimal,
+    integer,
+    items,
+    one_of,
+    record,
+    text,
+    uuid7,
+    word,
+)
 from fallow_wire.jws import Kind, Signed, verify
 from fallow_wire.keys import Jwk, JwkSet
 from fallow_wire.lan import HTTP_URL
@@ -25,6 +38,7 @@ from fallow_wire.limits import TARIFF_BYTES_MAX
 from fallow_wire.tariff import Tariff
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from yarl import URL
 
 from .accounts.tables import accounts, tokens
 from .clock import Clock
@@ -36,7 +50,12 @@ from .signing import key_set
 
 T = TypeVar("T")
 
+REASON_CHARS_MAX = 200
 ANSWER_BYTES_MAX = TARIFF_BYTES_MAX + 1024
+PASSED_BYTES_MAX = 16 * 2**20
+"""A page of the ledger's longest list."""
+PASSED_S_MAX = 120
+"""A reconciliation reads all that was ever booked."""
 _log = logging.getLogger(__name__)
 
 
@@ -94,6 +113,16 @@ class SignedTariff:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """What the ledger answered to a call that was passed on. ``media_type``: with its parameters."""
+
+    status: int
+    media_type: str
+    body: bytes
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LinkConfig:
     address: str = ""
     """Where this scheduler calls the ledger; empty: over loopback when both run here, else the ledger's public URL."""
@@ -111,10 +140,28 @@ class LinkConfig:
     """A ledger that is away is asked only so often; consumers wait for the answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class LinkAudit:
+    """``POST /v1/audits``: what a canary received and found right under ticket ``jti``. ``reason``: why it does not
+    agree."""
+
+    device: Annotated[str, device_id()]
+    jti: Annotated[str, uuid7()]
+    bytes: Annotated[int, integer()]
+    agreed: Annotated[bool, boolean()]
+    reason: Annotated[str, text(REASON_CHARS_MAX)] = ""
+
+
 class LedgerUnreachable(FallowError):
     """The ledger does not answer, or not as it should; what was asked may be asked again."""
 
     slug = "ledger-unreachable"
+
+
+class LedgerRefused(LedgerUnreachable):
+    """The ledger refuses what it was told; telling it again changes nothing."""
+
+    slug = "ledger-refused"
 
 
 class Link:
@@ -255,6 +302,13 @@ class Link:
             return min(granted, micro_points)
         raise AssertionError("reserve_attempts_max must be at least 1")
 
+    async def audit(self, found: LinkAudit) -> None:
+        """Tell what a canary found; there is one audit of a ticket, and the first one stands.
+
+        :raises LedgerUnreachable: to be told again. :raises LedgerRefused: it will never take it.
+        """
+        await self._call("POST", "/v1/audits", found)
+
     async def current_tariff(self) -> Signed[Tariff]:
         """The tariff in force, verified; asked for once a minute.
 
@@ -293,25 +347,53 @@ class Link:
             raise LedgerUnreachable(f"its answer cannot be read: {error.detail}") from None
 
     async def _call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> bytes:
-        assert self._http is not None, "start() comes first"
         sent = {**self._headers, **(headers or {})}
         data = None
         if body is not None:
             sent["Content-Type"] = "application/json"
             data = strict.dumps(encode(body))
+        status, answer, _ = await self._exchange(method, path, data, sent)
+        if not 200 <= status < 300:
+            said = answer[:300].decode("utf-8", "replace")
+            refused = 400 <= status < 500 and status not in (401, 408, 429)
+            raise (LedgerRefused if refused else LedgerUnreachable)(f"{method} {path}: {status} {said}")
+        return answer
+
+    async def pass_on(
+        self, method: str, path: str, token: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Passed:
+        """A call of somebody else's, in their name. :raises LedgerUnreachable: as it says."""
+        sent = {**headers, "Authorization": f"Bearer {token}"}
+        timeout = aiohttp.ClientTimeout(total=PASSED_S_MAX, connect=self._config.timeout_s)
+        status, answer, told = await self._exchange(method, path, body, sent, PASSED_BYTES_MAX, timeout)
+        media_type = told.get("Content-Type", "application/octet-stream")
+        return Passed(status, media_type, answer, told.get("Retry-After"))
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        size_max: int = ANSWER_BYTES_MAX,
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """Status, body (cut off behind ``size_max``) and headers."""
+        assert self._http is not None, "start() comes first"
+        more: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        url = URL(self._address + path, encoded=True)
         try:
             async with self._http.request(
-                method, self._address + path, data=data, headers=sent, allow_redirects=False
+                method, url, data=data, headers=headers, allow_redirects=False, **more
             ) as response:
-                answer = await response.content.read(ANSWER_BYTES_MAX + 1)
-                while len(answer) <= ANSWER_BYTES_MAX and not response.content.at_eof():
-                    answer += await response.content.read(ANSWER_BYTES_MAX + 1 - len(answer))
+                answer = await response.content.read(size_max + 1)
+                while len(answer) <= size_max and not response.content.at_eof():
+                    answer += await response.content.read(size_max + 1 - len(answer))
         except (aiohttp.ClientError, ConnectionError, TimeoutError, ValueError) as error:
             raise LedgerUnreachable(f"{method} {path}: {error or type(error).__name__}") from None
-        if not 200 <= response.status < 300:
-            said = answer[:300].decode("utf-8", "replace")
-            raise LedgerUnreachable(f"{method} {path}: {response.status} {said}")
-        return answer
+        if len(answer) > size_max:
+            raise LedgerUnreachable(f"{method} {path}: an answer of more than {size_max} bytes")
+        return response.status, answer, response.headers
 
 
 async def _account(connection: AsyncConnection, account_id: str) -> LinkAccount | None:

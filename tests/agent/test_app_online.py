@@ -23,7 +23,6 @@ from fallow_agent.lifecycle import ActivationRequested, LeaveRequested, PauseReq
 from fallow_agent.line import HOUSEHOLD_SETTINGS
 from fallow_agent.line.capacity import LineConfig
 from fallow_agent.line.meter import Rates
-from fallow_agent.membership import CONTENT_DIR
 from fallow_agent.online import WRITTEN_ENOUGH, Online
 from fallow_wire.jws import Kind, sign
 from fallow_wire.keys import JwkSet
@@ -94,7 +93,7 @@ class World:
 def script(tmp_path: Path, *acts: Callable[[World], Awaitable[None]], **changes: Any) -> None:
     """Run each act in an agent of its own on the same state: the next is the device after a restart."""
     config = dataclasses.replace(CONFIG, state_dir=tmp_path / "state", **changes)
-    directory = tmp_path / "state" / CONTENT_DIR
+    directory = tmp_path / "state" / "content"
     directory.mkdir(parents=True)
     store = ContentStore(directory, ContentConfig(), lambda: 10**12)
     ids = {"small": put(store, SMALL), "large": put(store, LARGE)}
@@ -369,7 +368,7 @@ def test_leaving_closes_the_port_forgets_content_and_keeps_the_chain(tmp_path: P
                 raise AssertionError("the service port is still open")
         except aiohttp.ClientConnectorError:
             pass  # closed, which is what is wanted
-        assert not (tmp_path / "state" / CONTENT_DIR).exists()
+        assert not (tmp_path / "state" / "content").exists()
         assert world.agent._membership._http is None
         assert [world.agent._settings.get(name) for name in HOUSEHOLD_SETTINGS] == [None] * 3
         # Another owner, the same device: its chain of batches goes on.

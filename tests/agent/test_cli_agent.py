@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from fallow_agent.app import lock_state_dir
 from fallow_agent.cli import main
-from fallow_agent.identity import KEY_FILE, load_or_create_identity
-from fallow_agent.membership import CONTENT_DIR, FORGOTTEN
+from fallow_agent.identity import KEY_FILE, LOCAL_FILE, load_or_create_identity, local_token, write_local
+from fallow_agent.membership import FORGOTTEN
 from fallow_agent.store import DATABASE_FILE, Settings, open_database
 from fallow_wire.errors import LocalError
 
@@ -23,6 +26,25 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(state: Path, *arguments: str) -> int:
     return main([*arguments, "--state-dir", str(state)])
+
+
+def test_the_setup_code_is_shown_as_a_qr_code_and_on_a_label(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = tmp_path / "label.svg"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert run(state, "setup-code", "--label", str(label), "--name", "attic <1>", "--lan-bind", "192.0.2.7") == 0
+    *shown, code = capsys.readouterr().out.strip().splitlines()
+    plain = code.replace("-", "")
+    assert shown[-1].endswith(f"http://192.0.2.7:32556/#code={plain}")
+    assert sum("█" in line or "▄" in line for line in shown) > 10
+    drawn = ElementTree.fromstring(label.read_text("utf-8"))
+    texts = [element.text for element in drawn.iter() if element.tag.endswith("text")]
+    assert code in texts
+    assert any(text and re.fullmatch(r"fallow-[a-z2-7]{4}\.local:32556", text) for text in texts)
+    assert "Fallow · attic <1>" in texts
+    assert run(state, "setup-code", "--label", str(tmp_path)) == 1
+    assert "Is a directory" in capsys.readouterr().err
 
 
 def test_the_setup_code_is_the_same_each_time(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,6 +83,26 @@ def test_status_makes_no_key(state: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not (state / KEY_FILE).exists()
 
 
+def test_only_our_own_folder_of_an_external_disk_is_removed(state: Path) -> None:
+    disk = state / "usb"
+    (disk / "fallow-content").mkdir(parents=True)
+    (disk / "holiday.jpg").touch()
+    assert run(state, "reset", "--yes", "--content-dir", str(disk)) == 0
+    assert [found.name for found in disk.iterdir()] == ["holiday.jpg"]
+
+
+def test_the_devices_other_programs_read_its_token(state: Path) -> None:
+    state.mkdir()
+    key = load_or_create_identity(state)
+    write_local(state, key)
+    found = state / LOCAL_FILE
+    assert json.loads(found.read_text()) == {"device_id": key.public.device_id(), "token": local_token(key)}
+    assert found.stat().st_mode & 0o777 == 0o600
+    written = found.stat().st_ino
+    write_local(state, key)
+    assert found.stat().st_ino == written
+
+
 def test_reset_forgets_the_owner_and_keeps_the_key(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state.mkdir()
     key = load_or_create_identity(state)
@@ -68,8 +110,8 @@ def test_reset_forgets_the_owner_and_keeps_the_key(state: Path, capsys: pytest.C
     settings = Settings(connection)
     for name in (*FORGOTTEN, "setup_code", "usage"):
         settings.set(name, "x")
-    (state / CONTENT_DIR).mkdir()
-    (state / CONTENT_DIR / "object").touch()
+    (state / "content").mkdir()
+    (state / "content" / "object").touch()
 
     assert run(state, "reset") == 1
     assert "--yes" in capsys.readouterr().err
@@ -78,7 +120,7 @@ def test_reset_forgets_the_owner_and_keeps_the_key(state: Path, capsys: pytest.C
     assert run(state, "reset", "--yes") == 0
     assert [settings.get(name) for name in FORGOTTEN] == [None] * len(FORGOTTEN)
     assert settings.get("setup_code") == settings.get("usage") == "x"
-    assert not (state / CONTENT_DIR).exists()
+    assert not (state / "content").exists()
     assert load_or_create_identity(state).seed == key.seed
 
 

@@ -9,8 +9,11 @@ import os
 from pathlib import Path
 
 import aiohttp
+import pytest
 from edge_world import CONSUMER, DEVICE, MIB, Caller, World, manifest_of, put, receipt, some_bytes, world
+from fallow_agent.edge import turns
 from fallow_agent.edge.admission import line_busy
+from fallow_agent.edge.turns import AT_ONCE_MIN
 from fallow_wire.encoding import from_base64url
 from fallow_wire.errors import UnsatisfiableRange
 from fallow_wire.http import repr_digest, requested_span
@@ -44,7 +47,6 @@ def test_whole_object_and_its_fields(tmp_path: Path) -> None:
             assert answer.fields["repr-digest"] == repr_digest(hashlib.sha256(DATA).digest())
             assert answer.fields["access-control-allow-origin"] == "*"
             assert "Repr-Digest" in answer.fields["access-control-expose-headers"]
-            assert answer.fields["timing-allow-origin"] == "*"
             assert "date" in answer.fields
             assert device.service.bytes_up_total == len(DATA)
             await caller.close()
@@ -449,7 +451,40 @@ def test_a_file_that_shrinks_under_an_open_descriptor_is_dropped(tmp_path: Path)
     asyncio.run(run())
 
 
-def test_other_addresses_preflight_and_dial_back(tmp_path: Path) -> None:
+def test_pages_of_any_site_may_fetch_and_confirm_and_do_nothing_else(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with world(tmp_path) as device:
+            base = f"http://127.0.0.1:{device.port}"
+            url = device.url(device.ticket(manifest_of(DATA).object_id))
+            caller = await Caller.connect(device.port)
+            page = {"Origin": "https://site.example"}
+            for path, methods, headers in (
+                (url, "GET, HEAD", {"Range", "If-Range", "Fallow-Receipt"}),
+                (base + "/v1/receipts", "POST", {"Content-Type"}),
+            ):
+                preflight = await caller.call(path, "OPTIONS", **page)
+                assert preflight.status == 204
+                assert preflight.fields["access-control-allow-origin"] == "*"
+                assert preflight.fields["access-control-allow-methods"] == methods
+                assert set(preflight.fields["access-control-allow-headers"].split(", ")) == headers
+                assert preflight.fields["access-control-max-age"] == "86400"
+                # Neither cookies nor logins go along, and no page of the internet is let into a LAN.
+                assert "access-control-allow-credentials" not in preflight.fields
+                assert "access-control-allow-private-network" not in preflight.fields
+            # A refusal can be read too, or a page would not know whether to try again.
+            for answer in (
+                await caller.call(url, Range="bytes=0-0", **page),
+                await caller.call(f"{base}/o/{'a' * 64}/x", **page),
+                await caller.call(url, "DELETE", **page),
+            ):
+                assert answer.fields["access-control-allow-origin"] == "*"
+                assert "Retry-After" in answer.fields["access-control-expose-headers"]
+            await caller.close()
+
+    asyncio.run(run())
+
+
+def test_other_addresses_and_dial_back(tmp_path: Path) -> None:
     async def run() -> None:
         async with world(tmp_path) as device:
             base = f"http://127.0.0.1:{device.port}"
@@ -458,15 +493,14 @@ def test_other_addresses_preflight_and_dial_back(tmp_path: Path) -> None:
             for path in ("/", "/o/", "/o/abc/x", "/v1/status", f"/o/{'a' * 64}/x/y", "/v1/dial-back/" + "n" * 20):
                 answer = await caller.call(base + path)
                 assert (answer.status, json.loads(answer.body)["type"]) == (404, "not-found")
-            preflight = await caller.call(url, "OPTIONS", Origin="https://site.example")
-            assert preflight.status == 204
-            assert {"Range", "Fallow-Receipt"} <= set(preflight.fields["access-control-allow-headers"].split(", "))
+                assert "access-control-allow-origin" not in answer.fields
             assert (await caller.call(url, "DELETE")).status == 405
             assert (await caller.call(base + "/v1/receipts")).status == 405
 
             nonce = "n" * 20
             device.nonces.add(nonce, device.clock.monotonic())
             answer = await caller.call(f"{base}/v1/dial-back/{nonce}")
+            assert "access-control-allow-origin" not in answer.fields
             told = DialBackAnswer(**json.loads(answer.body))
             assert told.device_id == DEVICE.public.device_id()
             key_of_device: PublicKey = DEVICE.public
@@ -606,5 +640,57 @@ def test_an_ordinary_client_library_is_content(tmp_path: Path) -> None:
                 url = f"http://127.0.0.1:{device.port}/v1/receipts"
                 async with http.post(url, data=receipt(ticket, 1, MIB, CONSUMER)) as answer:
                     assert answer.status == 204
+
+    asyncio.run(run())
+
+
+def test_more_than_the_budget_carries_wait_their_turn_in_order_and_the_head_tells_them_so(tmp_path: Path) -> None:
+    data = some_bytes(4 * MIB, 9)
+
+    async def run() -> None:
+        async with world(tmp_path) as device:
+            object_id = put(device.content, data)
+            device.pacer.set_rate(0)  # the first take their places, and stay
+            callers = [await Caller.connect(device.port) for _ in range(AT_ONCE_MIN + 3)]
+            for caller in callers:
+                caller.ask(device.url(device.ticket(object_id, max_bytes=len(data))))
+                await until(
+                    lambda: device.service.turns.waiting + device.pacer.transfers == len(device.service.sessions())
+                )
+            await until(lambda: device.service.turns.waiting == 3)
+            waiting = callers[AT_ONCE_MIN:]
+            for caller in waiting:
+                await caller.head()
+            waiting[0].writer.transport.abort()  # who goes keeps nobody waiting
+            await until(lambda: device.service.turns.waiting == 2)
+            device.pacer.set_rate(10**9)
+            for caller in callers[:AT_ONCE_MIN]:
+                assert (await caller.answer()).body == data
+            for caller in waiting[1:]:
+                assert await caller.reader.readexactly(len(data)) == data
+            assert device.service.turns.waiting == 0
+            for caller in callers:
+                await caller.close()
+
+    asyncio.run(run())
+
+
+def test_who_is_slow_keeps_nobody_waiting_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "SLOW_S", 0.05)
+
+    async def run() -> None:
+        async with world(tmp_path) as device:
+            data = some_bytes(24 * MIB, 4)
+            object_id = put(device.content, data)
+            slow = [await Caller.connect(device.port) for _ in range(AT_ONCE_MIN)]
+            for caller in slow:  # they ask and do not read
+                caller.ask(device.url(device.ticket(object_id, max_bytes=len(data))))
+            await until(lambda: len(device.service.sessions()) == AT_ONCE_MIN)
+            caller = await Caller.connect(device.port)
+            answer = await caller.call(device.url(device.ticket(object_id, max_bytes=MIB)), Range=f"bytes=0-{MIB - 1}")
+            assert answer.body == data[:MIB]
+            assert len(device.service.sessions()) == AT_ONCE_MIN
+            for one in (*slow, caller):
+                await one.close()
 
     asyncio.run(run())

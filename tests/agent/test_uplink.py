@@ -351,6 +351,28 @@ def test_whatever_ends_a_session_the_device_comes_back(monkeypatch: pytest.Monke
     assert errors[:6] == ["scheduler-away"] * 3 + ["session-refused", "session-replaced", "scheduler-away"]
 
 
+def test_where_the_line_is_back_a_long_delay_is_not_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cut(socket: web.WebSocketResponse, host: str) -> None:
+        pass
+
+    async def good(socket: web.WebSocketResponse, host: str) -> None:
+        await greet(socket, host)
+        await socket.receive()
+
+    async def use(session: Session, recorder: Recorder) -> None:
+        original = session._note_end
+
+        def note(ended: Any, delay_s: float) -> None:
+            original(ended, delay_s)
+            asyncio.get_running_loop().call_soon(session.hurry)
+
+        monkeypatch.setattr(session, "_note_end", note)
+        assert await recorder.taken.get() == POLICY
+
+    monkeypatch.setattr(Backoff, "delay_s", lambda self, random: 3600.0)
+    run_session(monkeypatch, FakeScheduler(cut, good), use)
+
+
 def test_a_large_change_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     current = [HEARTBEAT]
     heard: asyncio.Queue[Any] = asyncio.Queue()

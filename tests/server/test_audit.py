@@ -23,6 +23,7 @@ from fallow_server.ledger.export import EXPORTED
 from fallow_server.ledger.outward_tables import restores, reward_webhooks
 from fallow_server.ledger.tables import chain_head, redemptions
 from fallow_wire.batches import Head
+from fallow_wire.ids import uuid7
 from fallow_wire.journal import MOVES
 from fallow_wire.jws import Kind, verify
 from ledger_world import LINK, MIB, OPERATOR, OTHER, OWNER, PUBLISHER, Chain, World, in_world
@@ -44,6 +45,9 @@ async def busy(world: World) -> None:
     for jti in (reversed_.jti, "0189c0f0-0000-7000-8000-000000000000"):
         audit_ = {"device": world.device.id, "jti": jti, "bytes": 1, "agreed": True}
         await world.good("POST", "/v1/audits", OPERATOR, audit_)
+    routed = {"region": "DE", "bps": 10_000, "reach": 900}
+    ids = [uuid7(world.clock.now_ms(), os.urandom(10)) for _ in range(6)]
+    await world.prove(*(world.item(world.ticket(jti=jti, sub=f"c{n}", **routed)) for n, jti in enumerate(ids)))
     for _ in range(3):
         item = world.item(world.ticket(chain=second), confirmed=3 * MIB, claimed=5 * MIB)
         await world.prove(item, world.item(world.ticket(svc="probe", chain=second)), chain=second)
@@ -129,7 +133,7 @@ def test_an_export_computes_again_to_what_was_booked(tmp_path: Path, name: str) 
         assert (report.entries, report.head, report.sum) == (head.entries, head.hash, 0)
         known = await world.reconciled()
         assert (report.settlements, report.micro_points) == (known["settlements"], known["recomputed"])
-        assert report.batches == 5
+        assert report.batches == 6
         assert report.signatures > 5 * 2 + 9
         forged = await asyncio.to_thread(audit, tmp_path / name, None, (head.entries - 1, head.hash))
         assert places(forged) == {("entries", "head that was kept")}

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from fallow_client.ledger import Ledger
 from fallow_server.ledger.suspicion import Delivery, binomial_tail, unlikely_pairs, unlikely_shares
 from fallow_wire.ids import uuid7
 from hypothesis import given
@@ -102,6 +103,26 @@ def test_a_failed_audit_is_reviewed(tmp_path: Path) -> None:
     in_world(tmp_path, script)
 
 
+def test_who_claims_more_than_a_canary_got_is_reviewed(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        tickets = [world.ticket(max_bytes=9 * MIB) for _ in range(2)]
+        for ticket in tickets:
+            found = {"device": world.device.id, "jti": ticket.jti, "bytes": 2 * MIB, "agreed": True}
+            await world.good("POST", "/v1/audits", LINK, found)
+        honest, forged = tickets
+        await world.prove(world.item(honest, confirmed=2 * MIB, claimed=2 * MIB))
+        world.clock.time += 1
+        assert (await world.good("GET", "/v1/reviews", OWNER)) == []
+        await world.prove(world.item(forged, confirmed=3 * MIB, claimed=3 * MIB))
+        world.clock.time += 4 * DAY_S
+        await world.service.sweep()
+        (review,) = await world.good("GET", "/v1/reviews", OWNER)
+        assert review["reason"] == "failed-audit"
+        assert f"it claimed {3 * MIB} bytes, and {2 * MIB} came" in review["detail"]
+
+    in_world(tmp_path, script)
+
+
 async def suspicious_day(world: World) -> Chain:
     """Ten consumers meet two devices in equal shares; one meets the second alone."""
     second = Chain(50)
@@ -130,6 +151,13 @@ def test_a_review_is_made_read_and_upheld(tmp_path: Path) -> None:
         assert "40 of its 40" in review["detail"]
         assert await world.good("GET", "/v1/reviews", OTHER) == [review]
         assert await world.good("GET", "/v1/reviews", OWNER) == []
+        assert await world.good("GET", "/v1/reviews?state=open", OPERATOR) == [review]
+        assert await world.good("GET", "/v1/reviews?state=upheld", OPERATOR) == []
+        assert (await world.call("GET", "/v1/reviews?state=other", OPERATOR)).status == 400
+        held = (await world.account(OTHER))["held"]
+        for token in (OTHER, OPERATOR):
+            assert await world.good("GET", f"/v1/reviews/{review['id']}", token) == review | {"held": held}
+        assert (await world.call("GET", f"/v1/reviews/{review['id']}", OWNER)).status == 404
         path = f"/v1/reviews/{review['id']}/resolution"
         for token in (OWNER, OTHER, PUBLISHER, LINK):
             assert (await world.call("POST", path, token, {"outcome": "upheld"})).status == 403
@@ -140,6 +168,26 @@ def test_a_review_is_made_read_and_upheld(tmp_path: Path) -> None:
         again = await world.good("POST", path, OPERATOR, {"outcome": "upheld"})
         assert again["micro_points"] == 0
         assert (await world.account(OWNER))["held"] == 60 * (1_000_000 // 1024)
+        await world.reconciled()
+
+    in_world(tmp_path, script, hold_s=14 * DAY_S)
+
+
+def test_the_client_decides_and_takes_back(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        await suspicious_day(world)
+        world.clock.time += 4 * DAY_S
+        await world.service.sweep()
+        async with Ledger(world.address, OPERATOR) as ledger, Ledger(world.address, OTHER) as owner:
+            (review,) = await ledger.reviews("open")
+            assert await owner.reviews() == [review]
+            held = (await owner.review(review["id"]))["held"]
+            (jti,) = {one["ref"] for one in await owner.entries("me", limit=1)}
+            taken = await ledger.claw_back(jti, "made up")
+            assert taken["micro_points"] > 0
+            decided = await ledger.decide_review(review["id"], "upheld")
+            assert decided["micro_points"] == held - taken["micro_points"]
+            assert await ledger.reviews("open") == []
         await world.reconciled()
 
     in_world(tmp_path, script, hold_s=14 * DAY_S)

@@ -16,6 +16,43 @@ OPERATOR = {Role.OPERATOR}
 # What docs/protocol.md says. Not the code's own table: that is what is tested.
 SCHEDULER = {
     "GET /": EVERYONE,
+    "GET /console": EVERYONE,
+    "GET /console/": EVERYONE,
+    "GET /console/assets/{name}": EVERYONE,
+    "GET /console/session": EVERYONE,  # tells who the cookie stands for
+    "POST /console/session": EVERYONE,  # with a token
+    "DELETE /console/session": EVERYONE,  # only that of the cookie
+    "GET /console/fleet": OPERATOR,
+    "GET /console/fleet/summary": OPERATOR,
+    "GET /console/devices/{id}": OPERATOR,
+    "GET /console/history": OPERATOR,
+    "GET /console/capacity": OPERATOR,
+    "GET /console/accounts": OPERATOR,
+    "GET /console/objects": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /console/sites": {Role.PUBLISHER, Role.OPERATOR},
+    # Passed on to the ledger, with the caller's own token.
+    "GET /console/ledger/v1/health": OPERATOR,
+    "GET /console/ledger/v1/accounts/{id}": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /console/ledger/v1/accounts/{id}/statements": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /console/ledger/v1/accounts/{id}/statements/{month}": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /console/ledger/v1/tariffs": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /console/ledger/v1/tariffs/current": {Role.PUBLISHER, Role.OPERATOR},
+    "POST /console/ledger/v1/tariffs": OPERATOR,
+    "POST /console/ledger/v1/tariffs/diff": OPERATOR,
+    "GET /console/ledger/v1/reviews": OPERATOR,
+    "GET /console/ledger/v1/reviews/{id}": OPERATOR,
+    "POST /console/ledger/v1/reviews/{id}/resolution": OPERATOR,
+    "GET /console/ledger/v1/reconciliation": OPERATOR,
+    "GET /console/ledger/v1/reports": OPERATOR,
+    "GET /console/ledger/v1/restores": OPERATOR,
+    "POST /console/ledger/v1/restores/{id}/review": OPERATOR,
+    "POST /console/ledger/v1/deposits": OPERATOR,
+    "GET /console/ledger/v1/rewards": {Role.PUBLISHER, Role.OPERATOR},
+    "POST /console/ledger/v1/rewards": OPERATOR,
+    "DELETE /console/ledger/v1/rewards/{id}": OPERATOR,
+    "POST /console/ledger/v1/rewards/{id}/stock": OPERATOR,
+    "GET /console/ledger/v1/redemptions": OPERATOR,
+    "POST /console/ledger/v1/redemptions/{id}/resolution": OPERATOR,
     "GET /.well-known/jwks.json": EVERYONE,
     "GET /metrics": OPERATOR,
     "GET /v1/health": EVERYONE,
@@ -24,6 +61,14 @@ SCHEDULER = {
     "POST /v1/accounts/{id}/tokens": OPERATOR,
     "DELETE /v1/accounts/{id}/tokens": OPERATOR,
     "POST /v1/claims": {Role.OWNER},
+    "OPTIONS /v1/claims": EVERYONE,
+    "GET /v1/owners": EVERYONE,
+    "POST /v1/owners": EVERYONE,
+    "OPTIONS /v1/owners": EVERYONE,
+    "POST /v1/owners/claims": EVERYONE,  # signed in by the password in the body
+    "OPTIONS /v1/owners/claims": EVERYONE,
+    "POST /v1/owners/tokens": EVERYONE,
+    "PUT /v1/owners/me/login": {Role.OWNER},
     "POST /v1/devices": EVERYONE,  # signed by the device's key
     "GET /v1/devices": {Role.OWNER, Role.OPERATOR},
     "DELETE /v1/devices/{id}": {Role.OWNER, Role.OPERATOR, Role.DEVICE},
@@ -41,9 +86,9 @@ SCHEDULER = {
     "GET /s/{name}/{path}": EVERYONE,
     "HEAD /s/{name}/{path}": EVERYONE,
     "POST /v1/tasks": {Role.PUBLISHER},
-    "GET /v1/tasks": {Role.PUBLISHER},
-    "GET /v1/tasks/{id}": {Role.PUBLISHER},
-    "GET /v1/tasks/{id}/results": {Role.PUBLISHER},
+    "GET /v1/tasks": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /v1/tasks/{id}": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /v1/tasks/{id}/results": {Role.PUBLISHER, Role.OPERATOR},
     "GET /v1/tasks/{id}/why": {Role.PUBLISHER, Role.OPERATOR},
     "DELETE /v1/tasks/{id}": {Role.PUBLISHER},
     "GET /o/{id}/{name}": EVERYONE,
@@ -52,6 +97,9 @@ SCHEDULER = {
     "GET /v1/manifests/{id}": EVERYONE,
     "POST /v1/plans": EVERYONE,
     "OPTIONS /v1/plans": EVERYONE,
+    "GET /fallow.js": EVERYONE,
+    "GET /fallow/{name}": EVERYONE,
+    "GET /watch/{id}": EVERYONE,
 }
 SEES_ACCOUNT = {Role.OWNER, Role.PUBLISHER, Role.DEVICE, Role.OPERATOR}
 LEDGER = {
@@ -61,16 +109,21 @@ LEDGER = {
     "POST /v1/proofs": EVERYONE,  # signed by the device's key
     "GET /v1/accounts/{id}": SEES_ACCOUNT,
     "GET /v1/accounts/{id}/entries": SEES_ACCOUNT,
+    "GET /v1/accounts/{id}/days": SEES_ACCOUNT - {Role.PUBLISHER},
+    "GET /v1/accounts/{id}/days/{day}": SEES_ACCOUNT - {Role.PUBLISHER},
     "GET /v1/accounts/{id}/statements": SEES_ACCOUNT,
     "GET /v1/accounts/{id}/statements/{month}": SEES_ACCOUNT,
     "GET /v1/settlements/{jti}": SEES_ACCOUNT,
     "POST /v1/settlements/{jti}/clawback": OPERATOR,
+    "GET /v1/tariffs": EVERYONE,
+    "POST /v1/tariffs/diff": OPERATOR,
     "GET /v1/tariffs/current": EVERYONE,
     "GET /v1/tariffs/{id}": EVERYONE,
     "POST /v1/tariffs": OPERATOR,
     "GET /v1/head": EVERYONE,
-    "POST /v1/audits": OPERATOR,
+    "POST /v1/audits": OPERATOR | {Role.LINK},
     "GET /v1/reviews": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
+    "GET /v1/reviews/{id}": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "POST /v1/reviews/{id}/resolution": OPERATOR,
     "GET /v1/roots": EVERYONE,
     "GET /v1/roots/{day}": EVERYONE,
@@ -129,7 +182,7 @@ async def tokens_of_all_roles(world: ServerWorld) -> tuple[dict[str, str | None]
 
 async def call(world: ServerWorld, route: str, token: str | None, account: str, *, ledger: bool) -> Answer:
     method, path = route.split(" ")
-    if ledger:  # where everyone but the operator sees only what is their own
+    if ledger or "/console/ledger/" in path:  # where everyone but the operator sees only what is their own
         path = path.replace("/v1/accounts/{id}", f"/v1/accounts/{account}")
     path = re.sub(r"{\w+}", "x", path)
     # From another address than loopback, as a proxy would say, for loopback may read metrics.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fallow_wire.jws import Kind, verify
-from fallow_wire.tariff import Tariff
+from fallow_wire.tariff import DAY_S, GIB, Tariff
 from ledger_world import OPERATOR, OWNER, PUBLISHER, World, in_world
 
 NEW: dict[str, Any] = {
@@ -64,6 +64,12 @@ def test_tariffs_are_made_for_the_future_only(tmp_path: Path) -> None:
         {"weights": {"legacy": 0.5}},
         {"legacy_caps": {}},
         {"valid_from": None},
+        {"quality": []},
+        {"quality": [{"delivered": 0, "permille": 499}]},
+        {"quality": [{"delivered": 0, "permille": 1501}]},
+        {"scarcity": {"DE": [1000] * 23}},
+        {"scarcity": {"DE": [1000] * 23 + [10_001]}},
+        {"scarcity": {"de": [1000] * 24}},
     ],
 )
 def test_tariffs_that_make_no_sense_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -80,5 +86,66 @@ def test_only_operators_make_tariffs(tmp_path: Path) -> None:
         for token, status in ((None, 401), ("nobody", 401), (OWNER, 403), (PUBLISHER, 403)):
             body = {**NEW, "valid_from": world.clock.now() + 10}
             assert (await world.call("POST", "/v1/tariffs", token, body)).status == status
+
+    in_world(tmp_path, script)
+
+
+EVENING = [1000] * 18 + [1500] * 4 + [1000] * 2
+
+
+def test_other_scarcity_is_published_a_week_ahead(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        now = world.clock.now()
+        scarce = {**NEW, "scarcity": {"DE": EVENING}}
+        answer = await world.call("POST", "/v1/tariffs", OPERATOR, {**scarce, "valid_from": now + 7 * DAY_S - 1})
+        assert (answer.status, answer.type) == (409, "scarcity-too-soon")
+        await world.good("POST", "/v1/tariffs", OPERATOR, {**scarce, "valid_from": now + 7 * DAY_S})
+        # The same hours may stay at once, and none may be withdrawn at once.
+        await world.good("POST", "/v1/tariffs", OPERATOR, {**scarce, "valid_from": now + 7 * DAY_S + 1, "rates": {}})
+        world.clock.time += 6 * DAY_S
+        answer = await world.call("POST", "/v1/tariffs", OPERATOR, {**NEW, "valid_from": now + 7 * DAY_S + 2})
+        assert answer.type == "scarcity-too-soon"
+
+    in_world(tmp_path, script)
+
+
+def test_scarcity_is_that_of_the_region_and_hour_of_the_ticket(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        begin = (world.clock.now() // DAY_S + 8) * DAY_S
+        scarce = {**NEW, "rates": {"object": 1_000_000}, "valid_from": begin, "scarcity": {"DE": EVENING}}
+        for default in (None, [2000] * 24):
+            if default is not None:
+                scarce = {**scarce, "valid_from": begin + 8 * DAY_S, "scarcity": {"DE": EVENING, "*": default}}
+            tariff = (await world.good("POST", "/v1/tariffs", OPERATOR, scarce))["id"]
+            elsewhere = 1000 if default is None else 2000
+            for hour, region, wanted in (
+                (17, "DE", 1000),
+                (18, "DE", 1500),
+                (18, "FR", elsewhere),
+                (18, None, elsewhere),
+            ):
+                world.clock.time = int(scarce["valid_from"]) + hour * 3600
+                await world.reserve(10**7)
+                ticket = world.ticket(tariff=tariff, region=region, max_bytes=GIB)
+                (item,) = (await world.prove(world.item(ticket, confirmed=GIB, claimed=GIB))).items
+                assert item.micro_points == wanted * 1000
+                shown = await world.good("GET", f"/v1/settlements/{ticket.jti}", OWNER)
+                assert shown["factors"]["scarcity"] == wanted
+                assert shown.get("region") == region
+        await world.reconciled()
+
+    in_world(tmp_path, script)
+
+
+def test_all_tariffs_are_listed_newest_first(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        for later in (10, 20):
+            await world.good("POST", "/v1/tariffs", OPERATOR, {**NEW, "valid_from": world.clock.now() + later})
+        found = await world.good("GET", "/v1/tariffs")
+        assert [one["version"] for one in found] == [3, 2, 1]
+        for one in found:
+            tariff = verify(one["tariff"], Kind.TARIFF, Tariff, world.keys.public_keys().get).value
+            assert (tariff.tariff_id(), tariff.valid_from) == (one["id"], one["valid_from"])
+        assert await world.good("GET", "/v1/tariffs?before=3&limit=1") == found[1:2]
 
     in_world(tmp_path, script)

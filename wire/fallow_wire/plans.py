@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from .fields import device_id, hexadecimal, integer, items, record, text
+from .fields import device_id, hexadecimal, integer, items, matching, record, text
 from .keys import Jwk
 from .limits import MANIFEST_BYTES_MAX, TICKET_BYTES_MAX
+
+_COUNTRY = re.compile(r"[A-Z]{2}\Z")
 
 
 def first_chunk(object_id: str, device_id: str, chunks: int) -> int:
@@ -49,12 +52,14 @@ class PlanRequest:
 @dataclass(frozen=True, slots=True)
 class PlanSource:
     """``url`` takes the ticket as its ``ticket`` query parameter. ``rtt_ms``: the round trip that consumers of the same
-    country have had to devices of this one's; None where none has told."""
+    country have had to devices of this one's; None where none has told. ``country``: where the device's address is
+    (ISO 3166-1); None where the scheduler's tables do not tell."""
 
     device_id: Annotated[str, device_id()]
     url: Annotated[str, text(2048, 8)]
     ticket: Annotated[str, text(TICKET_BYTES_MAX, 1)]
     rtt_ms: Annotated[int | None, integer(1)] = None
+    country: Annotated[str | None, matching(_COUNTRY, "two capital letters", 2)] = None
 
 
 @dataclass(frozen=True, slots=True)

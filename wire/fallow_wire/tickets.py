@@ -6,18 +6,22 @@ ticket's ``cnf`` and is cumulative: ``bytes`` counts all verified bytes under th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from .errors import Malformed
-from .fields import device_id, hexadecimal, integer, one_of, record, text, uuid7, word
+from .fields import device_id, hexadecimal, integer, matching, one_of, record, text, uuid7, word
 from .jws import Kind, Signed, check, parse, split, verify
 from .keys import Jwk, PublicKey
 from .limits import RECEIPT_STEP_BYTES_MAX, RECEIPT_STEP_BYTES_MIN, TICKET_LIFETIME_S_MAX
 
 TIERS = ("countersigned", "legacy")
 SERVICES = ("object", "fill", "live", "probe")
+REGION = re.compile(r"[A-Z]{2}\Z")
+BPS_MAX = 10**9
+"""A rate in a ticket; no home line is promised more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,9 @@ class Ticket:
 
     ``line``: keyed pseudonym, new every day, of the network (/24 or /56) that the scheduler sees the device in.
     ``odds``: per mille, the chance that a ticket of this request would name the device.
+    ``region``: ISO 3166-1, the country of the device's line. ``bps``: bit/s that the device was reckoned to give.
+    ``line_bps``: bit/s that all devices of the line together carry, as far as others than they have seen.
+    ``reach``: per mille of its latest time online in which consumers could reach the device.
     """
 
     iss: Annotated[str, text(256, 1)]
@@ -52,6 +59,10 @@ class Ticket:
     cnf: Annotated[Confirmation | None, record(Confirmation)] = None
     line: Annotated[str | None, text(64, 1)] = None
     odds: Annotated[int | None, integer(0, 1000)] = None
+    region: Annotated[str | None, matching(REGION, "two capital letters")] = None
+    bps: Annotated[int | None, integer(1, BPS_MAX)] = None
+    line_bps: Annotated[int | None, integer()] = None
+    reach: Annotated[int | None, integer(0, 1000)] = None
 
     def __post_init__(self) -> None:
         if (self.cnf is not None) != (self.tier == "countersigned"):

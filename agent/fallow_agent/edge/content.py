@@ -36,7 +36,8 @@ _FACTS_BYTES_MAX = 1024
 
 @dataclass(frozen=True, slots=True)
 class ContentConfig:
-    """``free_floor_bytes`` stays free on the disk whatever the quota says: logs and updates need it.
+    """``dir``: where the folder of content is made, such as an external disk; None for the state's folder.
+    ``free_floor_bytes`` stays free on the disk whatever the quota says: logs and updates need it.
 
     ``open_files_max``: descriptors kept for objects being read often. ``scrub_chunks``: chunks verified per
     :meth:`ContentStore.scrub_next`, so that it ends within a second even on a router. ``write_bytes_per_day_max``: then
@@ -44,6 +45,7 @@ class ContentConfig:
     ``memory_bytes_max``: of what is held for seconds, in memory; 0 for none.
     """
 
+    dir: Path | None = None
     quota_bytes: int = 8 * 2**30
     free_floor_bytes: int = 512 * 2**20
     objects_max: int = 100_000

@@ -28,9 +28,9 @@ from fallow_agent.clock import Clock
 from fallow_agent.line.pacer import Pacer
 from fallow_agent.proofs.outbox import Outbox, OutboxUnavailable
 
-from . import http1, sending
+from . import cross_origin, http1, sending
 from .account import Account
-from .admission import ELSEWHERE, Refusal, Refused, VerifiedTickets, admit_ticket, admit_transfer, line_busy
+from .admission import ELSEWHERE, Refusal, Refused, VerifiedTickets, admit_ticket, admit_transfer, line_busy, not_held
 from .connection import Connection
 from .content import ContentStore
 from .dial_back import DialBackNonces
@@ -39,6 +39,7 @@ from .http1 import BadRequest, Request
 from .pulling import Partial, PullFailed, Pulls
 from .register import SAVE_INTERVAL_S, Register
 from .server import EdgeConfig, Server
+from .turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -49,17 +50,6 @@ OBJECT_LINES_MAX = 256
 _OBJECT = re.compile(r"/o/([0-9a-f]{64})/[^/]{1,765}\Z")
 _DIAL_BACK = re.compile(r"/v1/dial-back/([A-Za-z0-9_-]{16,64})\Z")
 _RECEIPTS = "/v1/receipts"
-_OPEN_TO_ALL = (
-    b"Access-Control-Allow-Origin: *\r\n"
-    b"Access-Control-Expose-Headers: Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Retry-After\r\n"
-    b"Timing-Allow-Origin: *\r\n"
-    b"X-Content-Type-Options: nosniff\r\n"
-)
-_PREFLIGHT = (
-    b"Access-Control-Allow-Methods: GET, HEAD, POST, OPTIONS\r\n"
-    b"Access-Control-Allow-Headers: Range, If-Range, If-None-Match, Content-Type, Fallow-Receipt\r\n"
-    b"Access-Control-Max-Age: 86400\r\n"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +104,13 @@ class EdgeService:
         self._tickets = VerifiedTickets(scheduler_key)
         self._register = Register(outbox, clock)
         self._transfers: dict[Connection, sending.Progress] = {}
+        self.turns = Turns(lambda: pacer.rate_bps)
         self._bytes_up_ended = 0
         self._connections_total_max = config.connections_total_max
         self._server = Server(config, self._answer, self._answer_bad, pacer.prepare, connections_max)
         self._ticker: asyncio.Task[None] | None = None
         self._object_lines: dict[str, bytes] = {}
-        self._date = (0, b"")
+        self._date = (0, (b"", b""))
 
     # ------------------------------------------------------------------ for the composition root
 
@@ -269,7 +260,7 @@ class EdgeService:
 
     def _answer_bad(self, bad: BadRequest) -> bytes:
         """The last answer of a connection whose request could not be read."""
-        return http1.problem_answer(bad.problem, self._lines(), False, None, True)
+        return http1.problem_answer(bad.problem, self._lines(is_open=False), False, None, True)
 
     async def _give_object(self, connection: Connection, request: Request, object_id: str, keep: bool) -> bool:
         fields = request.fields
@@ -287,7 +278,7 @@ class EdgeService:
         span = admit_transfer(account, range_header, fields.get("if-range"), with_body=with_body, door=self)
         stored = self._stored(object_id)
         if stored is None:
-            raise Refused(_not_held())
+            raise Refused(not_held())
         self._check_pull(object_id, span)
         lines = self._lines() + self._lines_of(stored)
         if unchanged:
@@ -325,7 +316,7 @@ class EdgeService:
                     self._bytes_up_ended += progress.sent_bytes
                     self._register.end(account)
         except Gone:
-            raise Refused(_not_held()) from None
+            raise Refused(not_held()) from None
         except OutboxUnavailable as error:
             raise Refused(_outbox_unavailable(error)) from None
         except (sending.ReceiptMissing, PullFailed):
@@ -338,19 +329,22 @@ class EdgeService:
     async def _send(
         self, connection: Connection, descriptor: int, span: Span, progress: sending.Progress, head: bytes
     ) -> None:
-        share = self._pacer.join(connection.socket, connection.wake)
-        try:
-            await connection.write(head, more=span.length > 0)
-            await sending.send_span(connection, descriptor, span, share, progress)
-        finally:
-            share.leave()
+        if head and self.turns.full:
+            await connection.write(head)  # at once: it is a sign of life, and whoever sees none asks elsewhere
+            head = b""
+        async with self.turns.turn(connection, sending.STALL_S_MAX):
+            share = self._pacer.join(connection.socket, connection.wake)
+            try:
+                await connection.write(head, more=span.length > 0)
+                await sending.send_span(connection, descriptor, span, share, progress)
+            finally:
+                share.leave()
 
     async def _send_pulled(
         self, partial: Partial, connection: Connection, descriptor: int, span: Span,
         progress: sending.Progress, head: bytes,
     ) -> None:  # fmt: skip
-        """Chunk by chunk as they come. The head goes at once: it is a sign of life, and whoever waits for one would
-        else ask the origin. Who waits for a chunk takes no part of the budget."""
+        """Chunk by chunk as they come, after the head. Who waits for a chunk takes no part of the budget."""
         assert self._pulls is not None
         await connection.write(head)
         for index, piece in partial.pieces(span):
@@ -391,11 +385,12 @@ class EdgeService:
 
     def _small_answer(self, request: Request, is_object: bool, keep: bool) -> bytes:
         """Everything but objects and receipts."""
-        lines = self._lines()
-        if is_object or request.path == _RECEIPTS:
+        is_open = is_object or request.path == _RECEIPTS
+        lines = self._lines(is_open=is_open)
+        if is_open:
             allowed = b"GET, HEAD, OPTIONS" if is_object else b"POST, OPTIONS"
             if request.method == "OPTIONS":
-                return http1.head(204, lines + _PREFLIGHT + b"Allow: %s\r\n" % allowed, keep)
+                return http1.head(204, lines + cross_origin.preflight_lines(is_object=is_object), keep)
             problem = Problem(405, "method-not-allowed", "Method not allowed", f"allowed: {allowed.decode()}")
             lines += b"Allow: %s\r\n" % allowed
             return http1.problem_answer(problem, lines, keep, None, request.method != "HEAD")
@@ -407,12 +402,13 @@ class EdgeService:
         problem = Problem(404, "not-found", "Not found", "there is nothing at this address", remedy=ELSEWHERE)
         return http1.problem_answer(problem, lines, keep, None, request.method != "HEAD")
 
-    def _lines(self) -> bytes:
-        """Header lines of every answer."""
+    def _lines(self, *, is_open: bool = True) -> bytes:
+        """Header lines of every answer. ``is_open``: at an address that pages of any site may ask."""
         now = self._clock.now()
         if self._date[0] != now:
-            self._date = (now, b"Date: %s\r\n%s" % (formatdate(now, usegmt=True).encode("ascii"), _OPEN_TO_ALL))
-        return self._date[1]
+            lines = b"Date: %s\r\nX-Content-Type-Options: nosniff\r\n" % formatdate(now, usegmt=True).encode("ascii")
+            self._date = (now, (lines, lines + cross_origin.OPEN))
+        return self._date[1][is_open]
 
     def _lines_of(self, stored: StoredObject) -> bytes:
         """Header lines that belong to an object; the URL and its ticket are one consumer's, so caches stay private."""
@@ -439,10 +435,6 @@ def _ticket_in(query: str) -> str | None:
 def _object_of(request: Request) -> str:
     found = _OBJECT.match(request.path)
     return found[1] if found else ""
-
-
-def _not_held() -> Refusal:
-    return Refusal(Problem(404, "not-held", "Not held", "this device does not hold it", "here", ELSEWHERE))
 
 
 def _outbox_unavailable(error: OutboxUnavailable) -> Refusal:

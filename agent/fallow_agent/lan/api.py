@@ -17,7 +17,7 @@ from fallow_wire.http import Problem
 from fallow_wire.lan import TERMS_VERSION, Activation, Limits, Pause, SpeedtestRequest
 from fallow_wire.limits import LAN_BODY_BYTES_MAX
 
-from ..life import PAUSED, Life
+from ..life import DORMANT, PAUSED, Life
 from ..lifecycle import (
     ActivationRequested,
     LeaveRequested,
@@ -29,6 +29,7 @@ from ..lifecycle import (
 from .events import Events
 from .interfaces import Interfaces
 from .middleware import ApiProblem, Door, json_response, problem_response, read_object
+from .neighbours import Neighbour
 from .pairing import CodeLocked, Pairing, WrongCode
 from .points import Points
 
@@ -47,7 +48,7 @@ class Device(Protocol):
     def limits(self) -> Limits: ...
 
     def description(self) -> dict[str, Any]:
-        """``device_id, name, model, version``."""
+        """``device_id, name, model, version``, and ``scheduler`` where one is proposed."""
 
     def now(self) -> int: ...
 
@@ -64,6 +65,9 @@ class Device(Protocol):
         """:raises RequestRefused: the device is not active, a test runs, or it costs and nobody insists."""
 
     def status(self) -> dict[str, Any]: ...
+
+    async def neighbours(self) -> list[Neighbour]:
+        """Other devices of this home."""
 
 
 class LanApi:
@@ -91,6 +95,7 @@ class LanApi:
         router.add_get("/v1/activation", self.activation)
         router.add_post("/v1/activation", self.activate)
         router.add_post("/v1/lan-tokens", self.add_phone)
+        router.add_get("/v1/neighbours", self.neighbours)
         for method, path, handler in (
             ("DELETE", "/v1/activation", self.leave),
             ("GET", "/v1/limits", self.limits),
@@ -100,6 +105,8 @@ class LanApi:
             ("POST", "/v1/speedtest", self.speedtest),
             ("GET", "/v1/status", self.status),
             ("GET", "/v1/points", self.points),
+            ("GET", r"/v1/points/{day:\d{4}-\d\d-\d\d}", self.deliveries),
+            ("GET", r"/v1/settlements/{jti:[0-9a-f-]{36}}", self.settlement),
             ("GET", "/v1/rewards", self.rewards),
             ("GET", "/v1/redemptions", self.redemptions),
             ("POST", "/v1/redemptions", self.redeem),
@@ -118,7 +125,8 @@ class LanApi:
         """The phone app; where it was not built in, a small page that shows the state."""
         index = self._app / "index.html"
         if index.is_file():
-            return _file(index)
+            # Only while the owner activates it does the page speak to a server, which the owner names; never again.
+            return _file(index, _APP_POLICY + (_ANY_SERVER if self._device.life.state == DORMANT else _NO_SERVER))
         text = PAGE.read_text("utf-8")
         return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": page_policy(text)})
 
@@ -126,7 +134,7 @@ class LanApi:
         file = (self._app / request.match_info["path"]).resolve()
         if not file.is_relative_to(self._app.resolve()) or not file.is_file():
             raise web.HTTPNotFound
-        return _file(file)
+        return _file(file, _APP_POLICY + _NO_SERVER)
 
     # -------------------------------------------------------------- anyone in the LAN
 
@@ -138,6 +146,9 @@ class LanApi:
         life = self._device.life
         error = {} if life.error is None else {"error": life.error.as_json()}
         return json_response({"state": life.state, **error})
+
+    async def neighbours(self, request: web.Request) -> web.Response:
+        return json_response([dataclasses.asdict(one) for one in await self._device.neighbours()])
 
     # -------------------------------------------------------------- holders of the setup code
 
@@ -256,7 +267,14 @@ class LanApi:
         return await self._events.serve(request, token)
 
     async def points(self, request: web.Request) -> web.Response:
-        return json_response(await self._points.points())
+        return json_response(await self._points.points(_whole(request, "offset_min")))
+
+    async def deliveries(self, request: web.Request) -> web.Response:
+        day, offset_min, after = request.match_info["day"], _whole(request, "offset_min"), _whole(request, "after")
+        return _passed_on(*await self._points.deliveries(day, offset_min, after))
+
+    async def settlement(self, request: web.Request) -> web.Response:
+        return _passed_on(*await self._points.settlement(request.match_info["jti"]))
 
     async def rewards(self, request: web.Request) -> web.Response:
         return _passed_on(*await self._points.rewards())
@@ -276,6 +294,14 @@ class LanApi:
             )
             raise ApiProblem(problem)
         return _passed_on(*await self._points.redeem(await read_object(request), key))
+
+
+def _whole(request: web.Request, name: str) -> int:
+    """A whole number of the query, 0 when left out. :raises Malformed: for anything else."""
+    text = request.query.get(name, "0")
+    if not re.fullmatch(r"-?[0-9]{1,15}", text, re.ASCII):
+        raise Malformed(f"{name}: a whole number is wanted")
+    return int(text)
 
 
 def _bearer(request: web.Request) -> str | None:
@@ -331,17 +357,18 @@ def page_policy(text: str) -> str:
         digest = base64.b64encode(hashlib.sha256(found[2].encode()).digest()).decode()
         digests[found[1]].append(f"'sha256-{digest}'")
     parts = [f"{kind}-src {' '.join(values)}" for kind, values in digests.items() if values]
-    return "; ".join(["default-src 'none'", *parts, _COMMON_POLICY])
+    return "; ".join(["default-src 'none'", *parts, _COMMON_POLICY]) + _NO_SERVER
 
 
-_COMMON_POLICY = "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_COMMON_POLICY = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_NO_SERVER, _ANY_SERVER = "; connect-src 'self'", "; connect-src 'self' http: https:"
 _APP_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-    f"manifest-src 'self'; worker-src 'self'; {_COMMON_POLICY}"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; manifest-src 'self'; "
+    f"require-trusted-types-for 'script'; {_COMMON_POLICY}"
 )
 
 
-def _file(path: Path) -> web.FileResponse:
+def _file(path: Path, policy: str) -> web.FileResponse:
     # Built assets carry a digest in their name; only they may be kept.
     cache = "no-cache" if path.parent.name != "assets" else "public, max-age=31536000, immutable"
-    return web.FileResponse(path, headers={"Content-Security-Policy": _APP_POLICY, "Cache-Control": cache})
+    return web.FileResponse(path, headers={"Content-Security-Policy": policy, "Cache-Control": cache})

@@ -52,6 +52,8 @@ CLOSE_S = 5
 """For the scheduler's reason to arrive after sending has failed."""
 HEALTHY_S = 60
 """A session that lived so long was good: the next failure starts with a short delay again."""
+HURRIED_DELAY_S = 5.0
+"""At most, at random, once the line is back."""
 REFUSED_DELAY_S = 300
 """After 4401 or 4409 hammering helps nobody: the owner or the operator has to act."""
 MESSAGES_BURST, MESSAGES_PER_S = 200, 3
@@ -121,6 +123,7 @@ class Session:
         self._outgoing = Outgoing()
         self._paid_until_s = 0.0
         self._wake = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._open = False
         self._reported: Heartbeat | None = None
         self.status = UplinkStatus(False, now())
@@ -138,6 +141,10 @@ class Session:
         if self._open and (self._reported is None or changed_largely(self._reported, self._report())):
             self._reported = None
             self._wake.set()
+
+    def hurry(self) -> None:
+        """The way to the internet has changed: do not wait out a long delay."""
+        self._hurried.set()
 
     async def run(self) -> None:
         """Keep a session until cancelled."""
@@ -161,7 +168,19 @@ class Session:
                 delay_s = REFUSED_DELAY_S * (0.5 + random.random())
             self._note_end(ended, delay_s)
             backoff = backoff.failed()
-            await asyncio.sleep(delay_s)
+            if await self._hurried_within(delay_s):
+                backoff = Backoff()
+                # A provider's failure ends for many homes at once.
+                await asyncio.sleep(HURRIED_DELAY_S * random.random())
+
+    async def _hurried_within(self, delay_s: float) -> bool:
+        self._hurried.clear()
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._hurried.wait()
+        except TimeoutError:
+            return False
+        return True
 
     # -------------------------------------------------------------- one session
 

@@ -14,10 +14,11 @@ from fallow_wire.errors import PeerError
 from fallow_wire.journal import HOUR_S, settlement_seal
 from fallow_wire.jws import Kind, check, parse, split, verify
 from fallow_wire.keys import PublicKey
-from fallow_wire.tariff import Tariff, paid_bytes, price
+from fallow_wire.tariff import Tariff, delivered_at, paid_bytes, price
 from fallow_wire.tickets import Receipt, Ticket, verify_receipt
 
 from .books import DAY_S
+from .deliveries import check_deliveries, delivered_terms
 from .report import Report
 from .source import ledger_key
 
@@ -42,6 +43,7 @@ def check_proofs(database: sqlite3.Connection, report: Report, keys: Mapping[str
     _check_strays(database, report)
     _check_legacy_days(database, report, days)
     _check_line_hours(database, report)
+    check_deliveries(database, report)
 
 
 def _check_tariffs(database: sqlite3.Connection, report: Report, keys: Mapping[str, PublicKey]) -> dict[str, Tariff]:
@@ -189,7 +191,8 @@ def _check_settlement(
         report.differ("settlements", row["jti"], "tariff", row["tariff"], "not in the tariffs")
         return
     report.signatures += receipt is not None
-    computed = compute(ticket, receipt, item, tariff, row["audits"])
+    delivered = delivered_at(delivered_terms(database, ticket.aud), ticket.iat)
+    computed = compute(ticket, receipt, item, tariff, row["audits"], delivered)
     computed |= {"device": ticket.aud, "booked_at": batch["received_at"]}
     for name, value in computed.items():
         report.differ("settlements", row["jti"], name, row[name], value)
@@ -205,11 +208,17 @@ def _check_settlement(
 
 
 def compute(
-    ticket: Ticket, receipt: Receipt | None, item: BatchItem, tariff: Tariff, audits: int | None
+    ticket: Ticket,
+    receipt: Receipt | None,
+    item: BatchItem,
+    tariff: Tariff,
+    audits: int | None,
+    delivered: int | None,
 ) -> dict[str, Any]:
-    """Columns of a settlement from what was signed and the number of audits that it was priced by."""
+    """Columns of a settlement from what was signed, the number of audits that it was priced by, and what consumers had
+    measured of the device."""
     confirmed = None if receipt is None else receipt.bytes
-    factors = price(ticket, tariff, paid_bytes(item.bytes, ticket.max_bytes, confirmed), audits or 0)
+    factors = price(ticket, tariff, paid_bytes(item.bytes, ticket.max_bytes, confirmed), audits or 0, delivered)
     return {
         "jti": ticket.jti,
         "publisher": ticket.publisher,
@@ -220,6 +229,10 @@ def compute(
         "object": ticket.obj,
         "line": ticket.line,
         "odds": ticket.odds,
+        "region": ticket.region,
+        "bps": ticket.bps,
+        "reach": ticket.reach,
+        "delivered": delivered,
         "tariff": ticket.tariff,
         "digest": item.digest(),
         "claimed_bytes": item.bytes,

@@ -26,7 +26,14 @@ LINE_BYTES_MAX = BATCH_BYTES_MAX + MIB
 """The longest line is that of a batch and its ack."""
 SQLITE_MAGIC = b"SQLite format 3\0"
 GZIP_MAGIC = b"\x1f\x8b"
-INDEXES = ("entries (seq)", "entries (ref)", "entries (holder)", "settlements (device, batch_seq)", "settlements (jti)")
+INDEXES = (
+    "entries (seq)",
+    "entries (ref)",
+    "entries (holder)",
+    "settlements (device, batch_seq)",
+    "settlements (jti)",
+    "deliveries (device)",
+)
 """What the audit looks rows up by, in an export's database; the ledger's own has them already."""
 COLUMNS = {
     "ledger_keys": "kid x",
@@ -39,13 +46,15 @@ COLUMNS = {
     "batches": "device seq hash token ack received_at",
     "settlements": "jti device batch_seq item digest owner publisher service tier issued_at "
     "claimed_bytes allowed_bytes confirmed_bytes confirmed_ms paid_bytes tariff rate quality scarcity weight "
-    "micro_points entry_seq booked_at matures_at late_at consumer object line odds audits seal",
+    "micro_points entry_seq booked_at matures_at late_at consumer object line odds audits seal "
+    "region bps reach delivered",
     "clawbacks": "jti micro_points reason entry_seq at",
     "earners": "owner since",
     "holds": "owner matures_at micro_points",
     "legacy_days": "scope holder day bytes",
     "line_hours": "line hour bytes",
     "audits": "jti device bytes agreed reason at",
+    "deliveries": "device day delivered consumers valid_from",
     "redemptions": "id owner reward micro_points state created_at changed_at",
     "statements": "account month token",
     "reports": "day at sound report",

@@ -20,6 +20,8 @@ class Config:
     ``redirect_bytes_min``: smaller objects come from the origin, for a redirect costs more than their bytes.
     ``assumed_bps_max``: what a routed request needs of a device, at most; with four of them a film of 2 GiB is there
     in half an hour. It is booked with so much, gets whatever the line has, and lets others be sent there too.
+    ``unmeasured_bps``: what a device's line is believed to carry at most before the server has measured it: a usual
+    home line. What it says of its line counts up to this, later up to a quarter more than was measured.
     ``consumer_tickets_burst``, ``consumer_tickets_per_s``: of one address (an IPv6 /64); a home behind one address
     stays well below, one script does not drain a publisher's escrow.
     ``consumer_bytes_burst``, ``consumer_bytes_per_s``: of what such tickets allow. Each locks its worst case in the
@@ -36,7 +38,6 @@ class Config:
     ``ledger_refused_s``: how long an empty escrow or an absent ledger is not asked again.
     ``lease_tickets_min``, ``lease_tickets_max``: escrow is borrowed for so many tickets of the kind in hand; it starts
     small, for what an hour leaves over is locked for two days, and doubles while it is used up.
-    ``quality_permille_max``, ``scarcity_permille_max``: the most that the ledger may multiply a settlement with.
     """
 
     public_url: str = ""
@@ -47,6 +48,7 @@ class Config:
     address_tables: tuple[str, ...] = ()
     redirect_bytes_min: int = 1
     assumed_bps_max: int = 2_500_000
+    unmeasured_bps: int = 20_000_000
     consumer_tickets_burst: int = 600
     consumer_tickets_per_s: float = 10
     consumer_bytes_burst: int = 256 * 2**30
@@ -60,6 +62,4 @@ class Config:
     ledger_refused_s: float = 15
     lease_tickets_min: int = 8
     lease_tickets_max: int = 1024
-    quality_permille_max: int = 1000
-    scarcity_permille_max: int = 1000
     filters: FilterConfig = field(default_factory=FilterConfig)

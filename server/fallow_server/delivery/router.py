@@ -30,7 +30,7 @@ from .devices import Devices
 from .escrow import Escrow, Reservations
 from .geography import Geography
 from .pseudonym import Pseudonyms, family_of
-from .tickets import Order, Tariffs, TicketIssuer
+from .tickets import Order, Standing, Tariffs, TicketIssuer
 from .transfer import CORS
 
 CROWD = "crowd"
@@ -99,13 +99,14 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Routed:
     """A device with the ticket to show it; ``url`` is without the ticket. ``rtt_ms``: what the round trip is likely to
-    be, or None. ``booked_bps``: what it is reckoned to give."""
+    be, or None. ``booked_bps``: what it is reckoned to give. ``country``: as its place tells."""
 
     device_id: str
     url: str
     ticket: str
     rtt_ms: int | None
     booked_bps: int
+    country: str | None
 
     @property
     def ticketed_url(self) -> str:
@@ -121,8 +122,8 @@ def ticket_bytes(length: int, sources: int) -> int:
 
 
 class Router:
-    """:param draw: gives numbers in [0, 1). ``demand``: whoever wants to hear what is asked for; ``routes``: where
-    it is had from."""
+    """:param draw: gives numbers in [0, 1). ``demand``: whoever wants to hear what is asked for; ``routes``: who
+    hears where it is had from."""
 
     def __init__(
         self,
@@ -137,15 +138,15 @@ class Router:
         self._clock = clock
         self._draw = draw
         self.demand: DemandSink | None = None
-        self.routes: RouteSink | None = None
+        self.routes: list[RouteSink] = []
         self.geography = Geography(config.address_tables)
-        self.devices = Devices(fleet, clock, self.geography.place_of)
+        self.devices = Devices(fleet, clock, self.geography.place_of, config.unmeasured_bps)
         self.escrow = Escrow(config, link, clock)
         self.crowds = Crowds(fleet, self.devices, config.filters, config.public_url, clock)
         self._distances = Distances()
         self._pseudonyms = Pseudonyms(clock)
         self.issuer = TicketIssuer(
-            config, keys, self.escrow, link, clock, line_of=self._line_of, pool_of=self._pseudonyms.pool
+            config, keys, self.escrow, link, clock, standing_of=self._standing_of, pool_of=self._pseudonyms.pool
         )
         self._limit = ConsumerLimit(config, clock)
         self._last_sent = LastSent(config, clock)
@@ -179,14 +180,15 @@ class Router:
         """
         held = wanted.held
         self.crowds.note(held.object_id)
+        self.devices.asked(family_of(consumer.address))
         if self.demand is not None:
             self.demand.note(held.object_id, consumer.place, wanted.asked_bytes, self._clock.now())
         found = await self._route(consumer, wanted, count)
         routed = [] if isinstance(found, str) else found
-        if self.routes is not None:
-            sources = [(one.device_id, one.booked_bps) for one in routed]
-            why = found if isinstance(found, str) else None
-            self.routes.routed(held.object_id, held.size, wanted.asked_bytes, consumer.place, sources, why)
+        sources = [(one.device_id, one.booked_bps) for one in routed]
+        why = found if isinstance(found, str) else None
+        for sink in self.routes:
+            sink.routed(held.object_id, held.size, wanted.asked_bytes, consumer.place, sources, why)
         return routed
 
     async def _route(self, consumer: Consumer, wanted: Wanted, count: int) -> list[Routed] | str:
@@ -218,6 +220,7 @@ class Router:
         for choice in chosen:
             device_id = choice.device.device_id
             url = url_for(choice.device, request.family)
+            booked_bps = min(assumed, choice.device.remaining_up_bps)
             order = Order(
                 held.object_id,
                 publisher,
@@ -226,14 +229,15 @@ class Router:
                 jwk=wanted.jwk,
                 odds=choice.odds,
                 pool=choice.pool,
+                bps=booked_bps,
             )
             ticket = await self.issuer.issue(device_id, order)
             if url is None or ticket is None:
                 break
-            booked_bps = min(assumed, choice.device.remaining_up_bps)
             self.devices.note_routed(device_id, booked_bps)
             round_trip_ms = self._distances.round_trip_ms(consumer.place, choice.device.place)
-            routed.append(Routed(device_id, url + path, ticket, round_trip_ms, booked_bps))
+            country = choice.device.place.country
+            routed.append(Routed(device_id, url + path, ticket, round_trip_ms, booked_bps, country))
         if count == 1 and routed:
             self._last_sent.note(consumer.address, held.object_id, routed[0].device_id)
         return routed or NO_TICKET
@@ -264,6 +268,11 @@ class Router:
         await self.crowds.close()
         await self.escrow.close()
 
-    def _line_of(self, device_id: str) -> str | None:
+    def _standing_of(self, device_id: str) -> Standing:
         line = self.devices.line(device_id)
-        return None if line is None else self._pseudonyms.line(line)
+        return Standing(
+            line=None if line is None else self._pseudonyms.line(line),
+            line_bps=self.devices.line_bps(device_id),
+            region=self.devices.place(device_id).country,
+            reach=self.devices.reach(device_id),
+        )

@@ -63,6 +63,10 @@ class DeliveryService:
         return self.router.devices
 
     @property
+    def transfer(self) -> Transfer:
+        return self._transfer
+
+    @property
     def issuer(self) -> TicketIssuer:
         return self.router.issuer
 
@@ -147,7 +151,7 @@ class DeliveryService:
         expires_at = self._clock.now() + self._config.ticket_s
         order = Wanted(held, name, length, length, wanted.jwk, manifest)
         routed = await self.router.route(consumer, order, self._config.sources_max)
-        sources = tuple(PlanSource(one.device_id, one.url, one.ticket, one.rtt_ms) for one in routed)
+        sources = tuple(PlanSource(one.device_id, one.url, one.ticket, one.rtt_ms, one.country) for one in routed)
         # Who has devices to turn to is served by the origin after those who have none.
         origin = self.origin_url(held.object_id, name) + "&help=1" * bool(sources)
         plan = Plan(held.object_id, name, manifest, sources, origin, expires_at)

@@ -13,7 +13,7 @@ from fallow_wire.ids import uuid7
 from fallow_wire.jws import Kind, Signed, sign
 from fallow_wire.keys import Jwk
 from fallow_wire.tariff import Factors, Tariff
-from fallow_wire.tickets import Confirmation, Ticket
+from fallow_wire.tickets import BPS_MAX, Confirmation, Ticket
 
 from ..clock import Clock
 from ..link import LedgerUnreachable
@@ -23,6 +23,9 @@ from .escrow import Escrow
 
 TARIFF_S = 1.0
 """The tariff is not asked for anew within so long: locks and timers around it would cost half a signature."""
+
+ISSUED_WITHIN_S = 60
+"""The ledger's answer about escrow is not waited for so long."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class Order:
     """What a ticket is to allow. ``sub``: a consumer's pseudonym, or the id of a device that fills.
 
     ``odds`` and ``pool``: of the choice of the device, see :class:`~..scheduling.routing.Choice`.
+    ``bps``: what the device is reckoned to give.
     ``jwk``: the key that confirms delivery; None makes a legacy ticket.
     """
 
@@ -48,12 +52,26 @@ class Order:
     jwk: Jwk | None = None
     odds: int | None = None
     pool: str = ""
+    bps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a ticket says of the device itself, as in :class:`fallow_wire.tickets.Ticket`. None: nobody knows it."""
+
+    line: str | None = None
+    line_bps: int | None = None
+    region: str | None = None
+    reach: int | None = None
+
+
+NOT_KNOWN = Standing()
 
 
 class TicketIssuer:
     """
     :param randomness: gives so many random bytes.
-    :param line_of: the pseudonym of a device's line; None while nobody knows where it is.
+    :param standing_of: what is known of a device.
     :param pool_of: the pseudonym of a pool.
     """
 
@@ -65,7 +83,7 @@ class TicketIssuer:
         tariffs: Tariffs,
         clock: Clock,
         randomness: Callable[[int], bytes] = os.urandom,
-        line_of: Callable[[str], str | None] = lambda device: None,
+        standing_of: Callable[[str], Standing] = lambda device: NOT_KNOWN,
         pool_of: Callable[[str], str] = lambda pool: pool,
     ) -> None:
         self._config = config
@@ -74,7 +92,7 @@ class TicketIssuer:
         self._tariffs = tariffs
         self._clock = clock
         self._randomness = randomness
-        self._line_of = line_of
+        self._standing_of = standing_of
         self._pool_of = pool_of
         self._tariff: Signed[Tariff] | None = None
         self._tariff_id = ""
@@ -90,7 +108,8 @@ class TicketIssuer:
         if tariff is None:
             return None
         tier = "legacy" if order.jwk is None else "countersigned"
-        issued_at = await self._escrow.take(order.publisher, self._cost(tariff, order, tier))
+        standing = self._standing_of(device_id)
+        issued_at = await self._escrow.take(order.publisher, self._cost(tariff, order, tier, standing.region))
         if issued_at is None:
             return None
         ticket = Ticket(
@@ -109,8 +128,12 @@ class TicketIssuer:
             tariff=self._tariff_id,
             ledger=self._config.ledger_url,
             cnf=None if order.jwk is None else Confirmation(order.jwk),
-            line=self._line_of(device_id),
+            line=standing.line,
             odds=order.odds,
+            region=standing.region,
+            bps=None if order.bps is None else max(1, min(order.bps, BPS_MAX)),
+            line_bps=standing.line_bps,
+            reach=standing.reach,
         )
         return sign(Kind.TICKET, ticket, self._keys.current)
 
@@ -119,13 +142,15 @@ class TicketIssuer:
         tariff = await self._current()
         return None if tariff is None else tariff.rates.get(service, 0)
 
-    def _cost(self, tariff: Tariff, order: Order, tier: str) -> int:
+    def _cost(self, tariff: Tariff, order: Order, tier: str, region: str | None) -> int:
         """The most that the ledger can book for the ticket, µp."""
+        now = self._clock.now()
         return Factors(
             bytes=order.max_bytes,
             rate=tariff.rates.get(order.service, 0),
-            quality=self._config.quality_permille_max,
-            scarcity=self._config.scarcity_permille_max,
+            quality=tariff.quality_max,
+            # The hour may end before the ticket is issued.
+            scarcity=max(tariff.scarcity_at(region, at) for at in (now, now + ISSUED_WITHIN_S)),
             weight=tariff.weights.get(tier, 0),
         ).micro_points()
 

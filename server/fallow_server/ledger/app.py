@@ -14,10 +14,12 @@ from ..signing import SigningKeys
 from .audits import Audits
 from .clawback import Clawbacks
 from .config import LedgerConfig, RewardsConfig
+from .days import Days
 from .directory import Directory, LedgerAuthenticator
 from .escrow import Escrow
 from .export import Export
 from .fulfilment import Fulfilment
+from .quality import Quality
 from .reconciliation import Reconciliation
 from .redemptions import Redemptions
 from .reports import Reports
@@ -27,6 +29,7 @@ from .rewards import Rewards
 from .roots import Roots
 from .settlement import Settlement
 from .statements import Statements
+from .tariff_diffs import TariffDiffs
 from .tariffs import Tariffs
 from .vesting import vest
 
@@ -56,6 +59,8 @@ class LedgerService:
         self._clock = clock
         self._escrow = Escrow(database, clock)
         self._tariffs = Tariffs(database, keys, clock)
+        self._tariff_diffs = TariffDiffs(database, clock)
+        self._quality = Quality(database, clock)
         self._reviews = Reviews(database, clock)
         self._roots = Roots(database, keys, clock)
         self._loops: list[asyncio.Task[None]] = []
@@ -70,12 +75,14 @@ class LedgerService:
         for part in (
             Settlement(config, database, keys, clock, self._booked, self._restored),
             Statements(database, keys, clock),
+            Days(database, clock),
             Rewards(rewards, database, clock),
             Redemptions(database, clock, self.fulfilment),
             Clawbacks(database, clock),
             Directory(database),
             self._escrow,
             self._tariffs,
+            self._tariff_diffs,
             self._roots,
             self._reviews,
             Audits(database, clock),
@@ -106,6 +113,7 @@ class LedgerService:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._loops.clear()
+        await self._tariff_diffs.close()
         await self.fulfilment.close()
 
     async def sweep(self) -> None:
@@ -113,6 +121,7 @@ class LedgerService:
         await vest(self._database, self._clock)
         await self._escrow.release()
         await self._roots.close_days()
+        await self._quality.look()
         await self._reviews.look()
 
     async def _sweep_forever(self) -> None:

@@ -25,6 +25,7 @@ from .books import Books, begin_books
 from .config import LedgerConfig
 from .directory import stored_scheduler_keys
 from .journal import Account, AccountKind, PostingKind, transfer
+from .quality import delivered_terms
 from .tariffs import stored_terms
 from .verification import HOUR_S, Admission, Booking, DeviceChain, Known, Refused, Settled, Verified, expect_next
 from .vesting import earning_since, hold, hold_until
@@ -32,9 +33,10 @@ from .vesting import earning_since, hold, hold_until
 SETTLEMENT_COLUMNS = (
     "jti, device, batch_seq, item, digest, owner, publisher, service, tier, issued_at, claimed_bytes, allowed_bytes, "
     "confirmed_bytes, confirmed_ms, paid_bytes, tariff, rate, quality, scarcity, weight, micro_points, entry_seq, "
-    "booked_at, matures_at, late_at, consumer, object, line, odds, audits, seal"
+    "booked_at, matures_at, late_at, consumer, object, line, odds, audits, seal, "
+    "region, bps, reach, delivered"
 )
-_INSERT_SETTLEMENT = f"INSERT INTO settlements ({SETTLEMENT_COLUMNS}) VALUES ({marks(31)})"
+_INSERT_SETTLEMENT = f"INSERT INTO settlements ({SETTLEMENT_COLUMNS}) VALUES ({marks(35)})"
 _log = logging.getLogger(__name__)
 
 
@@ -73,7 +75,8 @@ def bound_device(rows: Rows, device: str) -> BoundDevice:
 
 def known_to(rows: Rows, ledger: str, device: str, now: int) -> Known:
     """What items of ``device`` are verified against. :param ledger: the address that tickets must name."""
-    return Known(ledger, stored_scheduler_keys(rows), stored_terms(rows), agreeing_audits(rows, device, now))
+    audits = agreeing_audits(rows, device, now)
+    return Known(ledger, stored_scheduler_keys(rows), stored_terms(rows), audits, delivered_terms(rows, device))
 
 
 def earlier_ack(rows: Rows, signed: Signed[Batch]) -> str | None:
@@ -133,7 +136,8 @@ def book(
         audits = outcome.verified.audits if ticket.tier == "legacy" else None
         booked = (entry_seq, books.now, matures_at, late_at)
         routed = (ticket.sub, ticket.obj, ticket.line, ticket.odds, audits)
-        settled.append((*_settlement(outcome.verified, batch, place, device.owner), *booked, *routed, seal))
+        measured = (ticket.region, ticket.bps, ticket.reach, outcome.verified.delivered)
+        settled.append((*_settlement(outcome.verified, batch, place, device.owner), *booked, *routed, seal, *measured))
     rows.many(_INSERT_SETTLEMENT, settled)
     rows.many(
         f"INSERT INTO legacy_days (scope, holder, day, bytes) VALUES ({marks(4)}) "

@@ -46,6 +46,7 @@ EXPORTED: dict[Table, frozenset[str]] = {
     tables.earners: frozenset(),
     tables.holds: frozenset(),
     tables.audits: frozenset(),
+    tables.deliveries: frozenset(),
     tables.legacy_days: frozenset(),
     tables.line_hours: frozenset(),
     tables.redemptions: frozenset({"code", "reason"}),

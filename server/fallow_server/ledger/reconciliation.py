@@ -214,7 +214,8 @@ def _recompute(report: Report, batch: Any, rows: Any, tariffs: Mapping[str, Tari
             report.differ("settlement", row.jti, "its inputs", type(error).__name__)
             continue
         confirmed = None if receipt is None else receipt.bytes
-        factors = price(ticket, tariff, paid_bytes(item.bytes, ticket.max_bytes, confirmed), row.audits or 0)
+        paid = paid_bytes(item.bytes, ticket.max_bytes, confirmed)
+        factors = price(ticket, tariff, paid, row.audits or 0, row.delivered)
         report.recomputed += factors.micro_points()
         inputs_stored = {name: getattr(row, name) for name in INPUTS}
         inputs = (

@@ -19,7 +19,7 @@ from ..database import Database
 from ..http import Api, Principal, Role, json_response, principal, refusal
 from ..signing import SigningKeys
 from .books import entry_of, insert_new, read_head
-from .counterfactuals import NOT_TOLD, counterfactuals
+from .counterfactuals import counterfactuals, not_told
 from .directory import may_see
 from .journal import AccountKind
 from .outward_tables import statements
@@ -58,7 +58,7 @@ class Statements:
         api.add("GET", "/v1/head", self.get_head, Role.ANYONE)
 
     async def get_account(self, request: web.Request) -> web.Response:
-        account = _account(request)
+        account = account_of(request)
         async with self._database.read() as connection:
             role = await _role(connection, account)
             query = (
@@ -77,7 +77,7 @@ class Statements:
         return json_response(shown)
 
     async def get_entries(self, request: web.Request) -> web.Response:
-        account = _account(request)
+        account = account_of(request)
         after = number(request.query.get("after", "0"), "after")
         query = select(entries).where(entries.c.holder == account, entries.c.seq > after)
         async with self._database.read() as connection:
@@ -109,7 +109,7 @@ class Statements:
 
     async def get_months(self, request: web.Request) -> web.Response:
         """The months of which there is a statement: from the account's first entry on."""
-        account, now = _account(request), self._clock.now()
+        account, now = account_of(request), self._clock.now()
         async with self._database.read() as connection:
             await _role(connection, account)
             first = (
@@ -122,7 +122,7 @@ class Statements:
 
     async def get_statement(self, request: web.Request) -> web.Response:
         """As the ledger signed it; for people as a table or a page."""
-        account, month = _account(request), request.match_info["month"]
+        account, month = account_of(request), request.match_info["month"]
         form: str = one_of(*FORMATS)(request.query.get("format", "jwt"), "format", True)
         language: str = one_of(*LANGUAGES)(request.query.get("lang") or _language(request), "lang", True)
         token = await self._statement(account, month)
@@ -205,6 +205,10 @@ def settlement_json(row: Any, batch_token: str) -> dict[str, Any]:
         "confirmed_bytes": row.confirmed_bytes,
         "tariff": row.tariff,
         "audits": row.audits,
+        "region": row.region,
+        "bps": row.bps,
+        "delivered": row.delivered,
+        "reach": row.reach,
         "factors": {
             "bytes": row.paid_bytes,
             "rate": row.rate,
@@ -223,7 +227,8 @@ def settlement_json(row: Any, batch_token: str) -> dict[str, Any]:
 def _otherwise(row: Any, tariff: Tariff) -> dict[str, Any]:
     factors = Factors(row.paid_bytes, row.rate, row.quality, row.scarcity, row.weight)
     served = min(row.claimed_bytes, row.allowed_bytes)
-    return {"otherwise": counterfactuals(row.tier, factors, served, tariff), "not_told": NOT_TOLD}
+    otherwise = counterfactuals(row.tier, factors, served, tariff, row.reach)
+    return {"otherwise": otherwise, "not_told": not_told(row.reach)}
 
 
 def _language(request: web.Request) -> str:
@@ -231,7 +236,7 @@ def _language(request: web.Request) -> str:
     return "zh" if request.headers.get("Accept-Language", "").lower().startswith("zh") else "en"
 
 
-def _account(request: web.Request) -> str:
+def account_of(request: web.Request) -> str:
     """The account that the path names; :data:`MINE` is the caller's own.
 
     :raises ApiProblem: 403 when it is not the caller's to see, whether there is such an account or not.

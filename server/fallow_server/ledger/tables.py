@@ -1,7 +1,8 @@
 """Tables of the ledger's database. Money is integer micro-points, times are Unix seconds.
 
 On SQLite all are STRICT. Triggers, which migrations make, refuse every UPDATE and DELETE of entries, settlements,
-batches, tariffs, clawbacks, earners, audits, roots and ledger_keys, and another state of a redemption that is resolved.
+batches, tariffs, clawbacks, earners, audits, deliveries, roots and ledger_keys, and another state of a redemption that
+is resolved.
 """
 
 from __future__ import annotations
@@ -185,6 +186,10 @@ settlements = Table(
     Column("odds", WHOLE),
     Column("audits", WHOLE),
     Column("seal", Text, nullable=False),
+    Column("region", Text),
+    Column("bps", WHOLE),
+    Column("reach", WHOLE),
+    Column("delivered", WHOLE),
     CheckConstraint("micro_points >= 0", name="not_negative"),
     CheckConstraint(
         "paid_bytes <= claimed_bytes AND paid_bytes <= allowed_bytes "
@@ -231,6 +236,20 @@ audits = Table(
     Column("at", WHOLE, nullable=False),
     CheckConstraint("agreed IN (0, 1)", name="agreed"),
     Index("ix_audits_device", "device", "at"),
+)
+
+# What a day's consumers measured of a device: ‰ of the promised rate, for tickets issued from valid_from on. day counts
+# from 1970.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("day", WHOLE, primary_key=True, autoincrement=False),
+    Column("delivered", WHOLE, nullable=False),
+    Column("consumers", WHOLE, nullable=False),
+    Column("valid_from", WHOLE, nullable=False),
+    CheckConstraint("delivered >= 0", name="not_negative"),
+    Index("ix_deliveries_day", "day"),
 )
 
 # Bytes paid to all devices of one line, by hour of the tickets.

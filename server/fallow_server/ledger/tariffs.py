@@ -10,7 +10,21 @@ from aiohttp import web
 from fallow_wire.errors import LocalError
 from fallow_wire.fields import encode, hexadecimal, integer, items, mapping, one_of, record
 from fallow_wire.jws import Kind, parse, sign, split
-from fallow_wire.tariff import FACTOR_PERMILLE_MAX, GIB, RATE_MAX, TRUST_STEPS_MAX, LegacyCaps, Tariff, TrustStep
+from fallow_wire.limits import INTEGER_MAX
+from fallow_wire.tariff import (
+    FACTOR_PERMILLE_MAX,
+    GIB,
+    NEUTRAL_PERMILLE,
+    QUALITY_STEPS_MAX,
+    RATE_MAX,
+    SCARCITY,
+    TRUST_STEPS_MAX,
+    LegacyCaps,
+    QualityStep,
+    Scarcity,
+    Tariff,
+    TrustStep,
+)
 from fallow_wire.tickets import SERVICES, TIERS
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,9 +35,12 @@ from ..http import Api, Role, json_response, record_body, refusal
 from ..rows import Rows
 from ..signing import SigningKeys
 from .books import open_books
+from .paging import limit_of, number
 from .tables import tariffs
 from .verification import Term
 
+TARIFFS_PER_PAGE_MAX = 50
+"""Up to 64 KiB each."""
 POINT = 1_000_000
 """µp in a point."""
 
@@ -34,6 +51,15 @@ FIRST_LEGACY_CAPS = LegacyCaps(device_day_bytes=50 * GIB, publisher_day_bytes=50
 """50 GiB a day are 5 Mbit/s around the clock: more than most home lines give away."""
 FIRST_TRUST = (TrustStep(0, 100), TrustStep(5, 500), TrustStep(20, 1000))
 """Nobody signs for legacy service, and whoever claims it without serving is found by audits only after some time."""
+FIRST_QUALITY = (QualityStep(0, 800), QualityStep(250, 900), QualityStep(500, NEUTRAL_PERMILLE))
+"""Who gives half of what it was reckoned with, or more, has served well; the consumer's line may be the slow one.
+Nothing is above that, so that consumers who say that it was fast bring a device nothing."""
+SCARCITY_AHEAD_S = 7 * 86_400
+"""Owners can see a week ahead when service is wanted most."""
+
+
+def first_tariff(valid_from: int) -> Tariff:
+    return Tariff(1, valid_from, FIRST_RATES, FIRST_WEIGHTS, FIRST_LEGACY_CAPS, FIRST_TRUST, FIRST_QUALITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +71,11 @@ class NewTariff:
     weights: Annotated[dict[str, int], mapping(one_of(*TIERS), integer(0, FACTOR_PERMILLE_MAX), len(TIERS))]
     legacy_caps: Annotated[LegacyCaps, record(LegacyCaps)]
     trust: Annotated[tuple[TrustStep, ...] | None, items(record(TrustStep), TRUST_STEPS_MAX, 1)] = None
+    quality: Annotated[tuple[QualityStep, ...] | None, items(record(QualityStep), QUALITY_STEPS_MAX, 1)] = None
+    scarcity: Annotated[Scarcity | None, SCARCITY] = None
+
+    def as_tariff(self, version: int) -> Tariff:
+        return Tariff(version, **{name: getattr(self, name) for name in self.__slots__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +122,7 @@ class Tariffs:
         self._clock = clock
 
     def add_routes(self, api: Api) -> None:
+        api.add("GET", "/v1/tariffs", self.get_all, Role.ANYONE)
         api.add("GET", "/v1/tariffs/current", self.get_current, Role.ANYONE)
         api.add("GET", "/v1/tariffs/{id}", self.get_one, Role.ANYONE)
         api.add("POST", "/v1/tariffs", self.post, Role.OPERATOR)
@@ -100,8 +132,20 @@ class Tariffs:
         async with self._database.write() as connection:
             await open_books(connection, self._clock)
             if (await connection.execute(select(tariffs.c.id).limit(1))).one_or_none() is None:
-                first = Tariff(1, self._clock.now(), FIRST_RATES, FIRST_WEIGHTS, FIRST_LEGACY_CAPS, FIRST_TRUST)
+                first = Tariff(
+                    1, self._clock.now(), FIRST_RATES, FIRST_WEIGHTS, FIRST_LEGACY_CAPS, FIRST_TRUST, FIRST_QUALITY
+                )
                 await self._insert(connection, first)
+
+    async def get_all(self, request: web.Request) -> web.Response:
+        """Newest first, the announced ones too; ``before`` is the version of the last one seen."""
+        before = number(request.query.get("before", str(INTEGER_MAX)), "before")
+        query = select(tariffs).where(tariffs.c.version < before).order_by(tariffs.c.version.desc())
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.limit(limit_of(request, TARIFFS_PER_PAGE_MAX)))).all()
+        return json_response([
+            {"id": row.id, "version": row.version, "valid_from": row.valid_from, "tariff": row.token} for row in rows
+        ])  # fmt: skip
 
     async def get_current(self, request: web.Request) -> web.Response:
         now = self._clock.now()
@@ -133,7 +177,16 @@ class Tariffs:
                     f"valid_from {new.valid_from}; {earliest} is the earliest, after now and the newest tariff's start",
                     remedy="Choose a later valid_from.",
                 )
-            tariff = Tariff(newest.version + 1, new.valid_from, new.rates, new.weights, new.legacy_caps, new.trust)
+            week = self._clock.now() + SCARCITY_AHEAD_S
+            if new.scarcity != newest.scarcity and new.valid_from < week:
+                raise refusal(
+                    409,
+                    "scarcity-too-soon",
+                    "Other hours of scarcity are published a week ahead",
+                    f"valid_from {new.valid_from}; {week} is the earliest for another scarcity",
+                    remedy="Choose a later valid_from, or leave scarcity as it is in the newest tariff.",
+                )
+            tariff = new.as_tariff(newest.version + 1)
             tariff_id = await self._insert(connection, tariff)
         return json_response({"id": tariff_id, "tariff": encode(tariff)}, 201)
 

@@ -30,7 +30,7 @@ from fallow_wire.errors import BadSignature, PeerError
 from fallow_wire.jws import Kind, Signed, Unverified, check, parse, split
 from fallow_wire.keys import PublicKey
 from fallow_wire.limits import INTEGER_MAX, PROOF_AGE_S_MAX
-from fallow_wire.tariff import Factors, Tariff, paid_bytes, price
+from fallow_wire.tariff import Factors, Tariff, delivered_at, paid_bytes, price
 from fallow_wire.tickets import Receipt, Ticket
 
 CLOCK_SKEW_S = 60
@@ -61,6 +61,8 @@ class Known:
     terms: Mapping[str, Term]
     audits: int = 0
     """Agreeing audits in a row of the device that sent the batch."""
+    delivered: tuple[tuple[int, int], ...] = ()
+    """What consumers measured of it, as :func:`fallow_wire.tariff.delivered_at` takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Verified:
     factors: Factors
     micro_points: int
     audits: int
+    delivered: int | None = None
 
     @property
     def hour(self) -> int:
@@ -193,8 +196,10 @@ def verify_item(item: BatchItem, device: str, known: Known, now: int) -> Verifie
         return receipt
 
     paid = paid_bytes(item.bytes, ticket.max_bytes, None if receipt is None else receipt.bytes)
-    factors = price(ticket, term.tariff, paid, known.audits)
-    return Verified(item, ticket, receipt, item.digest(), term.tariff, factors, factors.micro_points(), known.audits)
+    delivered = delivered_at(known.delivered, ticket.iat)
+    factors = price(ticket, term.tariff, paid, known.audits, delivered)
+    points = factors.micro_points()
+    return Verified(item, ticket, receipt, item.digest(), term.tariff, factors, points, known.audits, delivered)
 
 
 def _receipt(item: BatchItem, ticket: Ticket) -> Receipt | Refused | None:
@@ -243,7 +248,7 @@ class Admission:
 
     The caller fills it with what is booked so far, for all tickets, publishers, hours and days of the batch.
     ``reserved``: µp left by (publisher, hour). The next two: legacy bytes paid by (device or publisher, day). Then all
-    bytes paid to one line by (line, hour), and how many that may be.
+    bytes paid to one line by (line, hour), and how many that may be at most, less by a ticket's ``line_bps``.
     """
 
     device: str
@@ -277,8 +282,12 @@ class Admission:
                 return Refused("publisher-cap", ticket.jti)
 
         line_hour = None if ticket.line is None else (ticket.line, verified.hour)
-        if line_hour is not None and self.line_hour_bytes.get(line_hour, 0) + paid > self.line_hour_bytes_max:
-            return Refused("line-cap", ticket.jti)
+        if line_hour is not None:
+            most = self.line_hour_bytes_max
+            if ticket.line_bps is not None:
+                most = min(most, ticket.line_bps * HOUR_S // 8)
+            if self.line_hour_bytes.get(line_hour, 0) + paid > most:
+                return Refused("line-cap", ticket.jti)
 
         # Escrow
         purse = (ticket.publisher, verified.hour)

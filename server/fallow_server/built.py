@@ -1,0 +1,48 @@
+"""Files that ``make web`` has built for browsers, held in memory and sent compressed."""
+
+from __future__ import annotations
+
+import gzip
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+GZIP_BYTES_MIN = 1024
+FILES_MAX = 200
+"""Of a build; it has some ten."""
+FOREVER = "public, max-age=31536000, immutable"
+"""For files whose names change with what is in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltFile:
+    media_type: str
+    plain: bytes
+    packed: bytes | None
+
+    def answer(self, request: web.Request, headers: Mapping[str, str]) -> web.Response:
+        """The file, compressed for callers that take it."""
+        sent = {**headers, "Vary": "Accept-Encoding"}
+        body = self.plain
+        if self.packed is not None and "gzip" in request.headers.get("Accept-Encoding", ""):
+            body, sent["Content-Encoding"] = self.packed, "gzip"
+        charset = "utf-8" if self.media_type.startswith("text/") else None
+        return web.Response(body=body, content_type=self.media_type, charset=charset, headers=sent)
+
+
+def read_built(path: Path) -> BuiltFile | None:
+    """The file; None where nothing was built."""
+    if not path.is_file():
+        return None
+    plain = path.read_bytes()
+    packed = gzip.compress(plain, mtime=0) if len(plain) >= GZIP_BYTES_MIN else None
+    return BuiltFile(mimetypes.guess_type(path.name)[0] or "application/octet-stream", plain, packed)
+
+
+def read_all_built(directory: Path) -> dict[str, BuiltFile]:
+    """All files of a directory, by name."""
+    names = sorted(path for path in directory.glob("*") if path.is_file())[:FILES_MAX]
+    return {path.name: built for path in names if (built := read_built(path)) is not None}
