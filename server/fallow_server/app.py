@@ -46,7 +46,6 @@ from .link import Link, LinkScheduler
 from .metrics import FleetCollector, LedgerCollector, Metrics
 from .outbox import Outbox
 from .recording.recorder import Recorder
-from .scheduling.filters import waiting_for_heartbeats
 from .signing import SigningKeys
 from .spreading.service import SpreadingService
 from .state import StateDirectory
@@ -111,12 +110,7 @@ class Scheduler:
         self.link = Link(config.link, database, outbox, clock, ledger_address, state.link_token(), self._introduction)
         self.catalogue = CatalogueService(config.catalogue, database, self.keys, clock, state.path, public_url)
         self.delivery = DeliveryService(
-            replace(
-                config.delivery,
-                public_url=public_url,
-                ledger_url=ledger_url,
-                filters=waiting_for_heartbeats(config.delivery.filters, config.policy.heartbeat_s),
-            ),
+            replace(config.delivery, public_url=public_url, ledger_url=ledger_url),
             self.catalogue.catalogue,
             self.fleet,
             self.link,
@@ -124,9 +118,8 @@ class Scheduler:
             clock,
         )
         self.catalogue.insight = self.delivery
-        tasks = replace(config.tasks, filters=waiting_for_heartbeats(config.tasks.filters, config.policy.heartbeat_s))
         self.tasks = TaskService(
-            tasks,
+            config.tasks,
             database,
             self.catalogue.catalogue,
             self.delivery.devices,
@@ -145,7 +138,7 @@ class Scheduler:
         )
         self.spreading = SpreadingService(
             config.spreading,
-            tasks.filters,
+            config.tasks.filters,
             self.catalogue.catalogue,
             self.delivery.devices,
             self.tasks.driver,
@@ -302,7 +295,7 @@ class ServerApp:
         if config.with_scheduler:
             database = await self._open(urls.scheduler, "scheduler")
             self.scheduler = Scheduler(
-                config,
+                config.awaiting_heartbeats(),
                 self._state,
                 database,
                 self._clock,
