@@ -251,7 +251,7 @@ def says(had: Any, value: Any) -> bool:
             # Compared together; but true is no number, though it equals one.
             return bool(had.tolist() == value) and bool not in map(type, value)
         return kind is tuple and len(had) == len(value) and all(map(says, had, value))
-    names = _names_of(kind)
+    names = _names_of(kind)  # type: ignore[arg-type]  # as in encode
     if names is None or type(value) is not dict:
         return False
     get = value.get

@@ -220,9 +220,9 @@ class Sessions:
         """False when the device holds more objects than one may."""
         observers = self._fleet.observers
         if isinstance(said, Heartbeat):
-            before = device.heartbeat
-            device.heartbeat = lasting(said, before)
-            if _is_news(device, before, self._config.remember_connected_s):
+            last = device.heartbeat
+            device.heartbeat = lasting(said, last)
+            if _is_news(device, last, self._config.remember_connected_s):
                 self._note_seen(device)
             for observer in observers:
                 await observer.reported(device.device_id)
