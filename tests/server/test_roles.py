@@ -121,6 +121,7 @@ LEDGER = {
     "GET /v1/tariffs/{id}": EVERYONE,
     "POST /v1/tariffs": OPERATOR,
     "GET /v1/head": EVERYONE,
+    "GET /v1/audits": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "POST /v1/audits": OPERATOR | {Role.LINK},
     "GET /v1/reviews": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "GET /v1/reviews/{id}": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
