@@ -15,6 +15,7 @@ from playwright.async_api import Browser, Page, async_playwright
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SCREENSHOTS = Path(os.environ.get("FALLOW_SCREENSHOTS", "tests/browser/screenshots"))
 """Where screens are kept to be looked at; not committed."""
+AXE = Path(__file__).parent.parent / "web" / "node_modules" / "axe-core" / "axe.min.js"
 ARGUMENTS = [
     "--no-sandbox",  # root has no sandbox; the tests only open pages of their own
     "--disable-gpu",
@@ -64,3 +65,10 @@ async def page(browser: Browser, language: str = "en", **settings: Any) -> Async
 async def keep(shown: Page, name: str) -> None:
     """Keep the whole page as a picture."""
     await shown.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+async def accessible(shown: Page) -> None:
+    """axe finds nothing wrong. Run by the browser itself, as a page's policy lets no foreign script in."""
+    await shown.evaluate(AXE.read_text(encoding="utf-8"))
+    found = await shown.evaluate("axe.run().then((found) => found.violations)")
+    assert not found, [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
