@@ -16,6 +16,7 @@ const DRAW_MS = 250;
 type State = "opening" | "playing" | "plain" | { failed: string } | "missing";
 
 const BASE = new URL("../", location.href).href;
+const PLAYLIST = new URLSearchParams(location.search).get("playlist");
 
 async function play(
   video: HTMLVideoElement,
@@ -24,11 +25,10 @@ async function play(
   signal: AbortSignal,
 ): Promise<void> {
   const id = location.pathname.split("/").pop() ?? "";
-  const playlist = new URLSearchParams(location.search).get("playlist");
-  if (playlist !== null) {
+  if (PLAYLIST !== null) {
     const { playStream } = await import("./stream");
     onState("playing");
-    await playStream(video, `${BASE}s/${playlist}`, onEvent, signal);
+    await playStream(video, `${BASE}s/${PLAYLIST}`, onEvent, signal);
   }
   const address = `${BASE}o/${id}/video`;
   const object = await openObject(address, { signal, onEvent });
@@ -60,12 +60,13 @@ function Page() {
   const [state, setState] = useState<State>("opening");
   const [attempt, setAttempt] = useState(0);
   const video = useRef<HTMLVideoElement>(null);
+  const name = PLAYLIST ?? tally.name;
   const t = (text: Text, values?: Record<string, string | number>) => say(text, language, values);
 
   useEffect(() => {
     document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
-    document.title = tally.name === "" ? "Fallow" : `${tally.name} – Fallow`;
-  }, [language, tally.name]);
+    document.title = name === "" ? "Fallow" : `${name} – Fallow`;
+  }, [language, name]);
 
   useEffect(() => {
     const shown = video.current;
@@ -111,7 +112,7 @@ function Page() {
         </button>
       </header>
       <main>
-        <h1>{tally.name || t(TEXTS.opening)}</h1>
+        <h1>{name || t(TEXTS.opening)}</h1>
         {/* biome-ignore lint/a11y/useMediaCaption: what a publisher's file has of them is shown by the browser */}
         <video ref={video} controls playsInline />
         <p class="state" role="status">
