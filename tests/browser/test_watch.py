@@ -158,11 +158,12 @@ async def a_film(network: WatchNetwork, browser: Browser, film: PublishedObject,
     async with page(browser, **DESKTOP) as shown:
         await shown.goto(f"{network.scheduler_url}/watch/{film.id}")
         await plays(shown, RATE, until_s=5)
+        await network.kill("device-1")
         await jumps(shown, 75)
         await plays(shown, RATE, until_s=77)
-        await jumps(shown, 20)
-        await network.kill("device-1")
+        await jumps(shown, 45)
         await plays(shown, RATE)
+        await expect(shown.get_by_text("stopped sending; others took over")).to_be_visible()
         await accessible(shown)
         await keep(shown, "watch")
         homes, origin = await shares(shown)
@@ -203,6 +204,7 @@ async def by_https(network: WatchNetwork, browser: Browser, film: PublishedObjec
         await shown.goto(f"{SECURE}/watch/{film.id}")
         await plays(shown, RATE, until_s=3)
         await expect(shown.get_by_text("浏览器不允许")).to_be_visible()
+        await expect(shown.get_by_role("status")).to_have_text("全部来自发布者的服务器")
         homes, origin = await shares(shown)
         assert (sum(homes.values()), origin > 0) == (0, True)
         assert not any("Mixed Content" in one for one in said), "nothing was tried in vain"

@@ -151,12 +151,14 @@ function stateText(state: State, tally: Tally, t: Say): string {
   const percent = percentFromHomes(tally);
   if (percent === undefined) return t(state === "opening" ? TEXTS.opening : TEXTS.playing);
   const homes = [...tally.homes.values()].filter((home) => home.bytes > 0).length;
+  if (homes === 0) return t(TEXTS.shareOfNone);
   return t(homes === 1 ? TEXTS.shareOfOne : TEXTS.share, { percent, homes });
 }
 
 function Sources(props: { tally: Tally; nameOf: (home: Home) => string; origin: string; nothing: string }) {
   const { homes, originBytes } = props.tally;
-  const shown = [...homes.values()].map((home) => ({
+  const sending = [...homes.values()].filter((home) => home.bytes > 0 || home.lost);
+  const shown = sending.map((home) => ({
     key: home.number,
     name: props.nameOf(home),
     bytes: home.bytes,
