@@ -19,9 +19,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from fallow_server.delivery.capacity import MARGIN_PERMILLE
 from fallow_server.ledger.config import LedgerConfig
 from fallow_server.ledger.suspicion import Delivery, unlikely_pairs, unlikely_shares
-from fallow_server.ledger.tariffs import FIRST_LEGACY_CAPS, FIRST_RATES, FIRST_TRUST, FIRST_WEIGHTS
+from fallow_server.ledger.tariffs import FIRST_LEGACY_CAPS, FIRST_QUALITY, FIRST_RATES, FIRST_TRUST, FIRST_WEIGHTS
 from fallow_server.ledger.verification import DAY_S, HOUR_S, Admission, Booking, Verified
 from fallow_server.ledger.vesting import hold_until
 from fallow_server.scheduling.holders import Holders
@@ -41,8 +42,12 @@ DELIVERIES_A_DAY, CANARIES_A_DAY = 5000, 100
 LEGACY_SHARE = 0.15
 REVIEW_DAYS = 3
 LINE_BPS = 20_000_000
-TARIFF = Tariff(1, 0, FIRST_RATES, FIRST_WEIGHTS, FIRST_LEGACY_CAPS, FIRST_TRUST)
 COUNTRY = "DE"
+EVENING = range(18, 22)
+SCARCITY = tuple(1250 if hour in EVENING else 1000 for hour in range(24))
+DEMAND = tuple(3 if hour in EVENING else 1 for hour in range(24))
+"""Service is scarce when most is asked for."""
+TARIFF = Tariff(1, 0, FIRST_RATES, FIRST_WEIGHTS, FIRST_LEGACY_CAPS, FIRST_TRUST, FIRST_QUALITY, {COUNTRY: SCARCITY})
 CONFIG = LedgerConfig("https://ledger.example")
 CNF = Confirmation(PrivateKey(bytes(32)).public.jwk())
 BEGIN = 1_700_000_000 // DAY_S * DAY_S
@@ -50,19 +55,21 @@ BEGIN = 1_700_000_000 // DAY_S * DAY_S
 
 @dataclass(slots=True)
 class Device:
-    """``idle_bps`` is what it reports. ``serves``: consumers get what they ask for."""
+    """``idle_bps``: what it reports. ``line_bps``: what canaries see of its line. ``serves``: consumers get what they
+    ask for."""
 
     name: str
     line: str
     idle_bps: int
     provider: int
+    line_bps: int
     serves: bool = True
     audits: int = 0
     bound: bool = True
 
     @property
     def remaining_up_bps(self) -> int:
-        return self.idle_bps
+        return min(self.idle_bps, self.line_bps * MARGIN_PERMILLE // 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,9 @@ class Strategy:
     """What the cheater brings. ``devices`` that serve nothing stand beside the real one unless ``real`` is False.
 
     ``consumers`` a day, each with so many ``requests``; a ticket for another's device lapses. ``legacy``: claims whole
-    objects for tickets that nobody countersigns. ``rare``: an object that one honest device holds besides.
+    objects for tickets that nobody countersigns. ``rare``: an object that one honest device holds besides. ``near``:
+    its consumers are of its own provider. ``boast``: it says that its line carries so many times what it does.
+    ``evening``: all of them come when service is scarce and worth more.
     """
 
     name: str
@@ -82,6 +91,7 @@ class Strategy:
     rare: bool = False
     near: bool = False
     boast: int = 1
+    evening: bool = False
 
 
 STRATEGIES = (
@@ -99,6 +109,10 @@ STRATEGIES = (
     *(Strategy(f"near_consumers_{count}", consumers=count, near=True) for count in (500, 200, 100)),
     *(Strategy(f"boasting_near_consumers_{count}", consumers=count, near=True, boast=10) for count in (200, 100)),
     Strategy("boasting_fresh_consumers_100", consumers=100, boast=10),
+    *(
+        Strategy(f"evening_near_consumers_{count}", consumers=count, near=True, boast=10, evening=True)
+        for count in (200, 150, 100, 50)
+    ),
 )
 
 
@@ -126,9 +140,8 @@ class Network:
 
     def __post_init__(self) -> None:
         draw = self.draw
-        self.honest = [
-            Device(f"h{n}", f"line-h{n}", round(LINE_BPS * draw.uniform(0.5, 2)), n % PROVIDERS) for n in range(DEVICES)
-        ]
+        lines = [round(LINE_BPS * draw.uniform(0.5, 2)) for _ in range(DEVICES)]
+        self.honest = [Device(f"h{n}", f"line-h{n}", bps, n % PROVIDERS, bps) for n, bps in enumerate(lines)]
         self.sizes = [min(2048, max(16, round(draw.lognormvariate(4.5, 1)))) * MIB for _ in range(OBJECTS)]
         self.popularity = [1 / (rank + 3) for rank in range(OBJECTS)]
         self.holders = [draw.sample(self.honest, HOLDERS) for _ in range(OBJECTS)]
@@ -147,9 +160,9 @@ class Network:
         if chosen is None:
             return
         idle = LINE_BPS * chosen.boast
-        self.own = [Device(f"c{n}", "line-c", idle, 0, serves=False) for n in range(chosen.devices)]
+        self.own = [Device(f"c{n}", "line-c", idle, 0, LINE_BPS, serves=False) for n in range(chosen.devices)]
         if chosen.real:
-            self.own.append(Device("c-real", "line-c", idle, 0))
+            self.own.append(Device("c-real", "line-c", idle, 0, LINE_BPS))
         if chosen.rare:
             self.holders[-1] = [self.honest[0]]
         # What does not serve can hold everything; the real one holds as much as the others, among it the rare object.
@@ -207,13 +220,16 @@ class Network:
 
     def settle(self, now: int, device: Device, consumer: str, number: int, legacy: bool, *, received: bool) -> None:
         """Through the ledger's own admission; the escrow is never at its end here."""
-        at = now + self.draw.randrange(DAY_S)
+        evening = not received and self.strategy is not None and self.strategy.evening
+        (hour,) = (self.draw.choice(EVENING),) if evening else self.draw.choices(range(24), DEMAND)
+        at = now + hour * HOUR_S + self.draw.randrange(HOUR_S)
         tier = "legacy" if legacy else "countersigned"
         jti = uuid7(at * 1000 + next(self.numbers) % 1000, self.draw.randbytes(10))
         ticket = Ticket(
             "https://scheduler.example", "fd-" + "a" * 24, jti, consumer, at, at, at + 900, f"{number:064x}", "object",
             tier, self.sizes[number], "publisher-1", "0" * 64,
-            "https://ledger.example", None if legacy else CNF, device.line,
+            "https://ledger.example", None if legacy else CNF, device.line, region=COUNTRY,
+            line_bps=device.line_bps * MARGIN_PERMILLE // 1000,
         )  # fmt: skip
         factors = price(ticket, TARIFF, self.sizes[number], device.audits)
         item = BatchItem("ticket", self.sizes[number], 1, at, at)

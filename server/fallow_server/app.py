@@ -28,6 +28,7 @@ from .common import CommonRoutes
 from .config import HttpConfig, ServerConfig
 from .console.service import ConsoleService
 from .database import Branch, Database
+from .delivery.canaries import Canaries
 from .delivery.pages import BrowserRoutes
 from .delivery.service import DeliveryService
 from .fleet.dial_back import DialBacks
@@ -142,6 +143,15 @@ class Scheduler:
             clock,
             state.path,
         )
+        self.canaries = Canaries(
+            config.canaries,
+            self.fleet,
+            self.delivery.devices,
+            self.catalogue.catalogue,
+            self.delivery.issuer,
+            self.link,
+            clock,
+        )
         self._records = config.recording.days > 0
         self.recorder = Recorder(config.recording, self.delivery.devices, self.tasks.driver, clock, state.path)
         self.delivery.router.demand = self.spreading
@@ -155,7 +165,7 @@ class Scheduler:
         CommonRoutes(config.role, database, self.keys, lambda: self.link.trouble).add_to(self.api)
         AccountRoutes(self.accounts).add_to(self.api)
         FleetRoutes(self.fleet, records, self.sessions, self.policy, clock).add_to(self.api)
-        SpeedtestRoutes(config.speedtest, clock).add_to(self.api)
+        SpeedtestRoutes(config.speedtest, clock, self.delivery.devices.measured).add_to(self.api)
         self.console = ConsoleService(
             config.console,
             database,
@@ -201,6 +211,7 @@ class Scheduler:
         self._background.start("pulse of sessions", self.sessions.keep_pulse())
         self._background.start("lateness", self.metrics.watch_loop())
         self._background.start("spreading", self.spreading.run())
+        self._background.start("canaries", self.canaries.run())
         if self._records:
             self._background.start("recording", self.recorder.run())
 

@@ -22,6 +22,7 @@ from fallow_wire.lan import HTTP_URL
 from .accounts.accounts import AccountsConfig
 from .catalogue.config import Config as CatalogueConfig
 from .console.config import Config as ConsoleConfig
+from .delivery.canaries import CanaryConfig
 from .delivery.config import Config as DeliveryConfig
 from .fleet.connection import SessionConfig
 from .fleet.dial_back import DialBackConfig
@@ -92,6 +93,7 @@ class ServerConfig:
     link: LinkConfig = field(default_factory=LinkConfig)
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     delivery: DeliveryConfig = field(default_factory=lambda: DeliveryConfig("", ""))
+    canaries: CanaryConfig = field(default_factory=CanaryConfig)
     streaming: StreamingConfig = field(default_factory=StreamingConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
     spreading: SpreadingConfig = field(default_factory=SpreadingConfig)

@@ -17,7 +17,20 @@ from typing import Annotated, Any, TypeVar
 import aiohttp
 from fallow_wire import strict
 from fallow_wire.errors import FallowError, Malformed, PeerError
-from fallow_wire.fields import decode, encode, hexadecimal, integer, items, one_of, record, text, word
+from fallow_wire.fields import (
+    boolean,
+    decode,
+    device_id,
+    encode,
+    hexadecimal,
+    integer,
+    items,
+    one_of,
+    record,
+    text,
+    uuid7,
+    word,
+)
 from fallow_wire.jws import Kind, Signed, verify
 from fallow_wire.keys import Jwk, JwkSet
 from fallow_wire.lan import HTTP_URL
@@ -36,6 +49,7 @@ from .signing import key_set
 
 T = TypeVar("T")
 
+REASON_CHARS_MAX = 200
 ANSWER_BYTES_MAX = TARIFF_BYTES_MAX + 1024
 _log = logging.getLogger(__name__)
 
@@ -111,10 +125,28 @@ class LinkConfig:
     """A ledger that is away is asked only so often; consumers wait for the answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class LinkAudit:
+    """``POST /v1/audits``: what a canary received and found right under ticket ``jti``. ``reason``: why it does not
+    agree."""
+
+    device: Annotated[str, device_id()]
+    jti: Annotated[str, uuid7()]
+    bytes: Annotated[int, integer()]
+    agreed: Annotated[bool, boolean()]
+    reason: Annotated[str, text(REASON_CHARS_MAX)] = ""
+
+
 class LedgerUnreachable(FallowError):
     """The ledger does not answer, or not as it should; what was asked may be asked again."""
 
     slug = "ledger-unreachable"
+
+
+class LedgerRefused(LedgerUnreachable):
+    """The ledger refuses what it was told; telling it again changes nothing."""
+
+    slug = "ledger-refused"
 
 
 class Link:
@@ -255,6 +287,13 @@ class Link:
             return min(granted, micro_points)
         raise AssertionError("reserve_attempts_max must be at least 1")
 
+    async def audit(self, found: LinkAudit) -> None:
+        """Tell what a canary found; there is one audit of a ticket, and the first one stands.
+
+        :raises LedgerUnreachable: to be told again. :raises LedgerRefused: it will never take it.
+        """
+        await self._call("POST", "/v1/audits", found)
+
     async def current_tariff(self) -> Signed[Tariff]:
         """The tariff in force, verified; asked for once a minute.
 
@@ -310,7 +349,8 @@ class Link:
             raise LedgerUnreachable(f"{method} {path}: {error or type(error).__name__}") from None
         if not 200 <= response.status < 300:
             said = answer[:300].decode("utf-8", "replace")
-            raise LedgerUnreachable(f"{method} {path}: {response.status} {said}")
+            refused = 400 <= response.status < 500 and response.status not in (401, 408, 429)
+            raise (LedgerRefused if refused else LedgerUnreachable)(f"{method} {path}: {response.status} {said}")
         return answer
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fallow_wire.tariff import GIB, LegacyCaps, Tariff, TrustStep
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_world import LINK, OPERATOR, OTHER, OWNER, PUBLISHER, World, in_world
+from ledger_world import OPERATOR, OTHER, OWNER, PUBLISHER, World, in_world
 from support import new_jti
 
 POINT = 1_000_000
@@ -75,9 +75,9 @@ def test_who_claims_more_than_the_canary_received_disagrees(tmp_path: Path) -> N
     in_world(tmp_path, script)
 
 
-def test_only_operators_audit_known_devices(tmp_path: Path) -> None:
+def test_only_operators_and_the_scheduler_audit_known_devices(tmp_path: Path) -> None:
     async def script(world: World) -> None:
-        for token in (OWNER, OTHER, PUBLISHER, LINK):
+        for token in (OWNER, OTHER, PUBLISHER):
             assert (await world.call("POST", "/v1/audits", token, audit(world))).status == 403
         unknown = audit(world, device="fd-" + "a" * 24)
         assert (await world.call("POST", "/v1/audits", OPERATOR, unknown)).type == "unknown-device"

@@ -100,6 +100,7 @@ def test_what_was_routed_counts_until_heartbeats_show_that_it_is_over(tmp_path: 
     async def script(server: Harness) -> None:
         object_id = await server.publish(os.urandom(20 * MIB))
         device = await server.device(1, object_id)
+        server.delivery.devices.measured(device.id, 30_000_000)
         states = [(await server.call("HEAD", f"/o/{object_id}/x", who=None)).status]
         states += [(await server.call("GET", f"/o/{object_id}/x", who=None)).status for _ in range(10)]
         # 30 Mbit/s are foreseen, 22.5 of which may be promised, and each request needs 2.5.

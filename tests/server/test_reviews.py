@@ -102,6 +102,26 @@ def test_a_failed_audit_is_reviewed(tmp_path: Path) -> None:
     in_world(tmp_path, script)
 
 
+def test_who_claims_more_than_a_canary_got_is_reviewed(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        tickets = [world.ticket(max_bytes=9 * MIB) for _ in range(2)]
+        for ticket in tickets:
+            found = {"device": world.device.id, "jti": ticket.jti, "bytes": 2 * MIB, "agreed": True}
+            await world.good("POST", "/v1/audits", LINK, found)
+        honest, forged = tickets
+        await world.prove(world.item(honest, confirmed=2 * MIB, claimed=2 * MIB))
+        world.clock.time += 1
+        assert (await world.good("GET", "/v1/reviews", OWNER)) == []
+        await world.prove(world.item(forged, confirmed=3 * MIB, claimed=3 * MIB))
+        world.clock.time += 4 * DAY_S
+        await world.service.sweep()
+        (review,) = await world.good("GET", "/v1/reviews", OWNER)
+        assert review["reason"] == "failed-audit"
+        assert f"it claimed {3 * MIB} bytes, and {2 * MIB} came" in review["detail"]
+
+    in_world(tmp_path, script)
+
+
 async def suspicious_day(world: World) -> Chain:
     """Ten consumers meet two devices in equal shares; one meets the second alone."""
     second = Chain(50)
@@ -130,6 +150,13 @@ def test_a_review_is_made_read_and_upheld(tmp_path: Path) -> None:
         assert "40 of its 40" in review["detail"]
         assert await world.good("GET", "/v1/reviews", OTHER) == [review]
         assert await world.good("GET", "/v1/reviews", OWNER) == []
+        assert await world.good("GET", "/v1/reviews?state=open", OPERATOR) == [review]
+        assert await world.good("GET", "/v1/reviews?state=upheld", OPERATOR) == []
+        assert (await world.call("GET", "/v1/reviews?state=other", OPERATOR)).status == 400
+        held = (await world.account(OTHER))["held"]
+        for token in (OTHER, OPERATOR):
+            assert await world.good("GET", f"/v1/reviews/{review['id']}", token) == review | {"held": held}
+        assert (await world.call("GET", f"/v1/reviews/{review['id']}", OWNER)).status == 404
         path = f"/v1/reviews/{review['id']}/resolution"
         for token in (OWNER, OTHER, PUBLISHER, LINK):
             assert (await world.call("POST", path, token, {"outcome": "upheld"})).status == 403

@@ -185,6 +185,20 @@ def test_admission_pays_a_ticket_once() -> None:
     assert door.reserved == {("publisher-1", NOW // 3600): 10**9 - 976}
 
 
+def test_a_line_is_paid_for_what_it_was_seen_to_carry_and_never_for_more() -> None:
+    size = 2**20
+    bps = size * 8 // 3600 + 1
+    for seen, most, fits in (
+        (bps, 10**9, True),
+        (bps - 1, 10**9, False),
+        (None, size, True),
+        (2 * bps, size - 1, False),
+    ):
+        of = ticket(line="line", line_bps=seen)
+        outcome = admission(line_hour_bytes_max=most).admit(verified(of))
+        assert outcome == (Booking(verified(of)) if fits else Refused("line-cap", of.jti))
+
+
 def test_what_is_refused_uses_up_nothing() -> None:
     door = admission(reserved={("publisher-1", NOW // 3600): 488})
     big = verified(ticket(True, max_bytes=101 * 2**20), bytes=101 * 2**20)

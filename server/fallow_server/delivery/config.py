@@ -20,6 +20,8 @@ class Config:
     ``redirect_bytes_min``: smaller objects come from the origin, for a redirect costs more than their bytes.
     ``assumed_bps_max``: what a routed request needs of a device, at most; with four of them a film of 2 GiB is there
     in half an hour. It is booked with so much, gets whatever the line has, and lets others be sent there too.
+    ``unmeasured_bps``: what a device's line is believed to carry at most before the server has measured it: a usual
+    home line. What it says of its line counts up to this, later up to a quarter more than was measured.
     ``consumer_tickets_burst``, ``consumer_tickets_per_s``: of one address (an IPv6 /64); a home behind one address
     stays well below, one script does not drain a publisher's escrow.
     ``consumer_bytes_burst``, ``consumer_bytes_per_s``: of what such tickets allow. Each locks its worst case in the
@@ -46,6 +48,7 @@ class Config:
     address_tables: tuple[str, ...] = ()
     redirect_bytes_min: int = 1
     assumed_bps_max: int = 2_500_000
+    unmeasured_bps: int = 20_000_000
     consumer_tickets_burst: int = 600
     consumer_tickets_per_s: float = 10
     consumer_bytes_burst: int = 256 * 2**30

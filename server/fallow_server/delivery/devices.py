@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from fallow_wire.session import Heartbeat, TaskStatus
+from fallow_wire.tickets import BPS_MAX
 
 from ..clock import Clock
 from ..fleet.live import Fleet, LiveDevice
@@ -15,9 +16,11 @@ from ..scheduling.bookings import Bookings
 from ..scheduling.filters import Config, Request, routing_refusal
 from ..scheduling.holders import Draw, Holders
 from ..scheduling.places import NOWHERE, Place
+from ..scheduling.reached import Reached
 from ..scheduling.routing import Choice, choose
 from ..scheduling.views import DeviceView
-from .pseudonym import family_of, line_of
+from .capacity import Capacities
+from .pseudonym import family_of, home_of, line_of
 
 PLACED_AT_ONCE = 100
 """Devices that get a new place before others have their turn: some ms where each holds a hundred objects."""
@@ -29,15 +32,24 @@ class Devices:
     ``committed``: bytes of unfinished fills by device; ``tasks`` writes it.
 
     :param place_of: where an address is.
+    :param unmeasured_bps: what a line is believed to carry at most before anybody has measured it.
     """
 
-    def __init__(self, fleet: Fleet, clock: Clock, place_of: Callable[[str], Place] = lambda address: NOWHERE) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        clock: Clock,
+        place_of: Callable[[str], Place] = lambda address: NOWHERE,
+        unmeasured_bps: int = BPS_MAX,
+    ) -> None:
         self.fleet = fleet
         self.committed: dict[str, int] = {}
         self._clock = clock
         self._place_of = place_of
         self._holders = Holders()
         self._places: dict[str, Place] = {}
+        self._capacities = Capacities(unmeasured_bps)
+        self._reached = Reached()
         self._bookings = Bookings()
         self._heartbeats: dict[str, Heartbeat | None] = {}
         fleet.observers.append(self)
@@ -48,6 +60,7 @@ class Devices:
         if beat is None:
             return None
         routed_bps, routed_requests = self._bookings.booked(device.device_id)
+        believed_bps = self._capacities.believed_bps(device.device_id)
         return DeviceView(
             device_id=device.device_id,
             owner=device.owner,
@@ -56,9 +69,9 @@ class Devices:
             service_urls=device.service_urls,
             reachability=device.reachability,
             services=frozenset(beat.services),
-            idle_up_bps=beat.line.idle_up_bps,
+            idle_up_bps=min(beat.line.idle_up_bps, believed_bps),
             own_up_bps=beat.line.own_up_bps,
-            forecast_idle_up_bps=beat.forecast_idle_up_bps,
+            forecast_idle_up_bps=_at_most(beat.forecast_idle_up_bps, believed_bps),
             disk_free_bytes=max(0, min(beat.disk.free_bytes, beat.disk.quota_bytes - beat.disk.used_bytes)),
             disk_quota_bytes=beat.disk.quota_bytes,
             spare_percent=beat.processor.spare_percent,
@@ -79,6 +92,29 @@ class Devices:
     def line(self, device_id: str) -> str | None:
         """The public line of a connected device; None where its address is private."""
         return self._holders.line_of(device_id)
+
+    def measured(self, device_id: str, bps: int) -> None:
+        """Somebody else than the device saw it send so much."""
+        self._capacities.note(device_id, bps, self._clock.monotonic())
+
+    def line_bps(self, device_id: str) -> int | None:
+        """What all devices of the device's line carry together, as others saw it; None where its line is not known."""
+        line = self.line(device_id)
+        return None if line is None else self._capacities.line_bps(line)
+
+    def asked(self, family: str) -> None:
+        """A consumer of ``family`` asked for something."""
+        self._reached.asked(family)
+
+    def reach(self, device_id: str) -> int | None:
+        """‰ of its latest time online in which consumers could reach the device."""
+        return self._reached.permille(device_id, self._clock.monotonic())
+
+    def forget(self) -> None:
+        """What is remembered of devices that are away for long."""
+        now = self._clock.monotonic()
+        self._reached.forget(now)
+        self._capacities.forget(now)
 
     def holder_ids(self, object_id: str) -> frozenset[str]:
         """Connected devices that hold the object; takes as long as there are."""
@@ -155,6 +191,7 @@ class Devices:
 
     async def lost(self, device_id: str) -> None:
         self._forget(device_id)
+        self._reached.lost(device_id, self._clock.monotonic())
 
     async def task_status(self, device_id: str, status: TaskStatus) -> None:
         return
@@ -166,6 +203,8 @@ class Devices:
 
     async def reported(self, device_id: str) -> None:
         device = self.fleet.get(device_id)
+        if device is not None and device.reach is not None:
+            self._reached.online(device_id, device.service_urls, self._clock.monotonic())
         heartbeat = device.heartbeat if device is not None else None
         # A dial-back reports too, and shows nothing of the line.
         if heartbeat is not self._heartbeats.get(device_id):
@@ -175,13 +214,20 @@ class Devices:
     def _join(self, device: LiveDevice) -> None:
         place = self._place_of(device.remote_address)
         self._places[device.device_id] = place
-        self._holders.join(device.device_id, place, _public_line_of(device.remote_address))
+        line = _public_line_of(device.remote_address)
+        self._holders.join(device.device_id, place, line)
+        self._capacities.join(device.device_id, line, home_of(device.remote_address))
 
     def _forget(self, device_id: str) -> None:
         self._holders.leave(device_id)
+        self._capacities.leave(device_id)
         self._places.pop(device_id, None)
         self._bookings.forget(device_id)
         self._heartbeats.pop(device_id, None)
+
+
+def _at_most(forecast: Sequence[int], bps: int) -> Sequence[int]:
+    return forecast if max(forecast, default=0) <= bps else [min(one, bps) for one in forecast]
 
 
 def _public_line_of(address: str) -> str | None:

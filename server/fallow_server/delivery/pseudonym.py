@@ -47,6 +47,12 @@ def line_of(address: str) -> str:
     return str(ipaddress.ip_network((int(found) >> 72 << 72, 56) if found.version == 6 else (int(found) >> 8 << 8, 24)))
 
 
+def home_of(address: str) -> str:
+    """What stands for one home within its :func:`line_of`: an address of IPv4, which a router shares among its devices;
+    of IPv6 the line itself, which is one home's."""
+    return prefix_of(address) if family_of(address) == "ipv4" else line_of(address)
+
+
 class Pseudonyms:
     def __init__(self, clock: Clock, randomness: Callable[[int], bytes] = os.urandom) -> None:
         self._clock = clock

@@ -140,7 +140,7 @@ class Router:
         self.demand: DemandSink | None = None
         self.routes: RouteSink | None = None
         self.geography = Geography(config.address_tables)
-        self.devices = Devices(fleet, clock, self.geography.place_of)
+        self.devices = Devices(fleet, clock, self.geography.place_of, config.unmeasured_bps)
         self.escrow = Escrow(config, link, clock)
         self.crowds = Crowds(fleet, self.devices, config.filters, config.public_url, clock)
         self._distances = Distances()
@@ -180,6 +180,7 @@ class Router:
         """
         held = wanted.held
         self.crowds.note(held.object_id)
+        self.devices.asked(family_of(consumer.address))
         if self.demand is not None:
             self.demand.note(held.object_id, consumer.place, wanted.asked_bytes, self._clock.now())
         found = await self._route(consumer, wanted, count)
@@ -271,5 +272,7 @@ class Router:
         line = self.devices.line(device_id)
         return Standing(
             line=None if line is None else self._pseudonyms.line(line),
+            line_bps=self.devices.line_bps(device_id),
             region=self.devices.place(device_id).country,
+            reach=self.devices.reach(device_id),
         )

@@ -11,7 +11,7 @@ import asyncio
 import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -26,6 +26,8 @@ PIECE_BYTES = 256 * 1024
 NOISE_BYTES = MIB
 """Repeated over and over. Proxies that compress look back 32 KiB, and find nothing to leave out."""
 UP, DOWN = "up", "down"
+SEEN_S_MIN = 2.0
+"""Buffers on the way take in the first moment more than the line carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,18 @@ class Window:
     opened_at: float
     carried: dict[str, int] = field(default_factory=lambda: {UP: 0, DOWN: 0})
     streams: dict[str, int] = field(default_factory=lambda: {UP: 0, DOWN: 0})
+    came_at: float | None = None
+    """When the device's first byte came."""
 
     @property
     def ends_at(self) -> float:
         return self.opened_at + SPEEDTEST_S_MAX
+
+    def seen_bps(self, now: float) -> int | None:
+        """What the device was seen to send, over all streams; None where it was too short to say."""
+        if self.came_at is None or now - self.came_at < SEEN_S_MIN:
+            return None
+        return round(self.carried[UP] * 8 / (now - self.came_at))
 
     def left(self, direction: str) -> int:
         """Bytes that the direction may still carry."""
@@ -107,9 +117,17 @@ class Speedtests:
 
 
 class SpeedtestRoutes:
-    def __init__(self, config: SpeedtestConfig, clock: Clock) -> None:
+    """:param measured: hears what the devices' lines were seen to carry, bit/s."""
+
+    def __init__(
+        self,
+        config: SpeedtestConfig,
+        clock: Clock,
+        measured: Callable[[str, int], None] = lambda device, bps: None,
+    ) -> None:
         self._tests = Speedtests(config)
         self._clock = clock
+        self._measured = measured
 
     def add_to(self, api: Api) -> None:
         api.add("POST", "/v1/speedtest", self.sink, Role.DEVICE, body_bytes_max=None)
@@ -119,12 +137,14 @@ class SpeedtestRoutes:
         """Read and forget; the answer tells how many bytes came, and in how many ms from the first to the last."""
         now = self._clock.monotonic
         count, first_at, last_at = 0, None, 0.0
-        with self._tests.stream(_device(request), UP, now()) as window:
+        device = _device(request)
+        with self._tests.stream(device, UP, now()) as window:
             try:
                 async with asyncio.timeout(max(0.0, window.ends_at - now())):
                     async for piece in request.content.iter_any():
                         last_at = now()
                         first_at = last_at if first_at is None else first_at
+                        window.came_at = last_at if window.came_at is None else window.came_at
                         count += len(piece)
                         window.carried[UP] += len(piece)
                         if window.carried[UP] > SPEEDTEST_BYTES_MAX:
@@ -133,6 +153,8 @@ class SpeedtestRoutes:
                 raise refusal(408, "too-slow", "The speed test took too long") from None
             except (ClientConnectionError, ConnectionError):
                 raise refusal(400, "cut-short", "The device went away during the test") from None
+            if (bps := window.seen_bps(last_at)) is not None:
+                self._measured(device, bps)
         return json_response({"bytes": count, "ms": 0 if first_at is None else int((last_at - first_at) * 1000)})
 
     async def source(self, request: web.Request) -> web.StreamResponse:

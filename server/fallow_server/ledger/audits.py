@@ -1,23 +1,22 @@
 """``POST /v1/audits``: what canary consumers found.
 
-A canary fetches like any consumer without receipts, from wherever the operator lets it run, and checks what comes. An
+A canary fetches like any other consumer, the server's own on a schedule and others from wherever the operator lets them
+run, and checks what comes. An
 audit that agrees raises what the legacy service of the device is worth, one that does not sends it back to the start:
 where no consumer signs, a device is believed as far as it was seen to be right. A device that claims more for the
-ticket of a canary than the canary received disagrees with it, whenever the claim arrives.
+ticket of a canary than the canary received, or has a receipt for more, disagrees with it, whenever the claim arrives.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
-
 from aiohttp import web
-from fallow_wire.fields import boolean, device_id, encode, integer, text, uuid7
+from fallow_wire.fields import encode
 from sqlalchemy import insert, select
 
 from ..clock import Clock
 from ..database import Database
 from ..http import Api, Role, json_response, record_body, refusal
+from ..link import LinkAudit
 from ..rows import Rows
 from .books import open_books
 from .tables import audits, devices
@@ -26,28 +25,17 @@ AUDITS_COUNTED_MAX = 100
 """More in a row say nothing more."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewAudit:
-    """``bytes``: what the canary received and found right under ticket ``jti``. ``reason``: why it does not agree."""
-
-    device: Annotated[str, device_id()]
-    jti: Annotated[str, uuid7()]
-    bytes: Annotated[int, integer()]
-    agreed: Annotated[bool, boolean()]
-    reason: Annotated[str, text(200)] = ""
-
-
 class Audits:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def add_routes(self, api: Api) -> None:
-        api.add("POST", "/v1/audits", self.post, Role.OPERATOR)
+        api.add("POST", "/v1/audits", self.post, Role.OPERATOR, Role.LINK)
 
     async def post(self, request: web.Request) -> web.Response:
         """May be repeated: there is one audit of a ticket, and the first one stands."""
-        new = await record_body(request, NewAudit)
+        new = await record_body(request, LinkAudit)
         async with self._database.write() as connection:
             books = await open_books(connection, self._clock)
             known = (await connection.execute(select(devices.c.id).where(devices.c.id == new.device))).one_or_none()
@@ -63,13 +51,13 @@ class Audits:
 def agreeing_audits(rows: Rows, device: str, before: int) -> int:
     """Agreeing audits of ``device`` in a row, from the newest before that time (Unix seconds) back."""
     query = (
-        "SELECT audits.agreed, audits.bytes, settlements.claimed_bytes FROM audits "
+        "SELECT audits.agreed, audits.bytes, settlements.claimed_bytes, settlements.confirmed_bytes FROM audits "
         "LEFT JOIN settlements ON settlements.jti = audits.jti "
         "WHERE audits.device = ? AND audits.at < ? ORDER BY audits.at DESC, audits.jti DESC LIMIT ?"
     )
     count = 0
-    for agreed, received, claimed in rows.all(query, (device, before, AUDITS_COUNTED_MAX)):
-        if not agreed or (claimed is not None and claimed > received):
+    for agreed, received, claimed, confirmed in rows.all(query, (device, before, AUDITS_COUNTED_MAX)):
+        if not agreed or max(claimed or 0, confirmed or 0) > received:
             break
         count += 1
     return count

@@ -17,8 +17,9 @@ from typing import Annotated, Any
 from aiohttp import web
 from fallow_wire.fields import one_of
 from fallow_wire.ids import uuid7
+from fallow_wire.journal import held_parts
 from fallow_wire.limits import PROOF_AGE_S_MAX
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import Select, insert, or_, select, update
 
 from ..clock import Clock
 from ..database import Database
@@ -26,6 +27,7 @@ from ..http import Api, Role, json_response, principal, record_body, refusal
 from ..rows import Row, Rows
 from .books import new_id, open_books
 from .clawback import take_back
+from .directory import may_see
 from .paging import limit_of
 from .suspicion import Delivery, unlikely_pairs, unlikely_shares
 from .tables import clawbacks, devices, reviews, settlements
@@ -38,6 +40,7 @@ CLAWBACKS_MAX = 5000
 """Settlements that one decision reverses; the rest by deciding again. Batches wait meanwhile."""
 LOOK_BACK_DAYS = 12
 """Points of older days have matured: there is nothing left to decide about."""
+STATES = ("open", "cleared", "upheld")
 UNLIKELY_PAIR, UNLIKELY_SHARE, FAILED_AUDIT = "unlikely-pair", "unlikely-share", "failed-audit"
 _log = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ class Reviews:
 
     def add_routes(self, api: Api) -> None:
         api.add("GET", "/v1/reviews", self.get, Role.OWNER, Role.DEVICE, Role.OPERATOR)
+        api.add("GET", "/v1/reviews/{id}", self.get_one, Role.OWNER, Role.DEVICE, Role.OPERATOR)
         api.add("POST", "/v1/reviews/{id}/resolution", self.post_resolution, Role.OPERATOR)
 
     async def look(self) -> None:
@@ -109,15 +113,34 @@ class Reviews:
                 _log.warning("%s is to be reviewed: %s", one.device, row["detail"])
 
     async def get(self, request: web.Request) -> web.Response:
-        """Newest last; ``after`` is the id of the last one seen."""
+        """Newest last, of all states or of one; ``after`` is the id of the last one seen."""
         caller = principal(request)
         query = select(reviews).where(reviews.c.id > request.query.get("after", ""))
+        if "state" in request.query:
+            query = query.where(reviews.c.state == one_of(*STATES)(request.query["state"], "state", True))
         if caller.role is not Role.OPERATOR:
             query = query.where(reviews.c.owner == caller.account)
         async with self._database.read() as connection:
             limited = query.order_by(reviews.c.id).limit(limit_of(request, REVIEWS_PER_PAGE_MAX))
             rows = (await connection.execute(limited)).all()
         return json_response([dict(row._mapping) for row in rows])
+
+    async def get_one(self, request: web.Request) -> web.Response:
+        """With what would be taken back now, were it upheld."""
+        caller, now = principal(request), self._clock.now()
+        async with self._database.read() as connection:
+            query = select(reviews).where(reviews.c.id == request.match_info["id"])
+            row = (await connection.execute(query)).one_or_none()
+            if row is None or not may_see(caller, row.owner):
+                raise refusal(404, "not-found", "There is no such review")
+            held = await connection.execute(_held_of(row.device, now))
+            at_stake = sum(
+                amount
+                for one in held
+                for at, amount in held_parts(one.micro_points, one.matures_at, one.late_at)
+                if at > now
+            )
+        return json_response({**row._mapping, "held": at_stake})
 
     async def post_resolution(self, request: web.Request) -> web.Response:
         outcome = (await record_body(request, Decision)).outcome
@@ -131,17 +154,7 @@ class Reviews:
             if row.state == "cleared" and outcome != row.state:
                 raise refusal(409, "already-resolved", "The device was cleared", remedy="What is cleared stays so.")
             if outcome == "upheld":
-                held = (
-                    select(settlements)
-                    .where(
-                        settlements.c.device == row.device,
-                        or_(settlements.c.matures_at > books.now, settlements.c.late_at > books.now),
-                        settlements.c.micro_points > 0,
-                        settlements.c.jti.not_in(select(clawbacks.c.jti)),
-                    )
-                    .order_by(settlements.c.jti)
-                    .limit(CLAWBACKS_MAX)
-                )
+                held = _held_of(row.device, books.now).order_by(settlements.c.jti).limit(CLAWBACKS_MAX)
                 for settlement in (await connection.execute(held)).all():
                     taken += await take_back(connection, books, settlement, f"review {row.id}: {row.detail}")
             await books.save()
@@ -149,6 +162,16 @@ class Reviews:
             change = update(reviews).where(reviews.c.id == row.id)
             await connection.execute(change.values(state=outcome, changed_at=books.now))
         return json_response({**changed, "micro_points": taken})
+
+
+def _held_of(device: str, now: int) -> Select[Any]:
+    """Settlements of a device of which something is held."""
+    return select(settlements).where(
+        settlements.c.device == device,
+        or_(settlements.c.matures_at > now, settlements.c.late_at > now),
+        settlements.c.micro_points > 0,
+        settlements.c.jti.not_in(select(clawbacks.c.jti)),
+    )
 
 
 def deliveries_of(rows: Rows, day: int) -> list[Row]:
@@ -162,9 +185,17 @@ def deliveries_of(rows: Rows, day: int) -> list[Row]:
 
 
 def failed_audits(rows: Rows, day: int) -> dict[str, str]:
-    """Devices that a canary found wrong that day, and why."""
+    """Devices that a canary found wrong that day, or that claimed more than it got, and why."""
+    span = (day * DAY_S, (day + 1) * DAY_S)
+    query = (
+        "SELECT audits.device, audits.bytes, settlements.claimed_bytes FROM audits JOIN settlements "
+        "ON settlements.jti = audits.jti WHERE audits.at >= ? AND audits.at < ? "
+        "AND (settlements.claimed_bytes > audits.bytes OR settlements.confirmed_bytes > audits.bytes) "
+        "ORDER BY audits.at"
+    )
+    found = {row[0]: f"it claimed {row[2]} bytes, and {row[1]} came" for row in rows.all(query, span)}
     query = "SELECT device, reason FROM audits WHERE agreed = 0 AND at >= ? AND at < ? ORDER BY at"
-    return {row[0]: row[1] for row in rows.all(query, (day * DAY_S, (day + 1) * DAY_S))}
+    return found | {row[0]: row[1] for row in rows.all(query, span)}
 
 
 def findings_of(rows: list[Row], failed: Mapping[str, str]) -> list[Finding]:

@@ -19,7 +19,7 @@ from ..database import Database
 from ..http import Api, Principal, Role, json_response, principal, refusal
 from ..signing import SigningKeys
 from .books import entry_of, insert_new, read_head
-from .counterfactuals import NOT_TOLD, counterfactuals
+from .counterfactuals import counterfactuals, not_told
 from .directory import may_see
 from .journal import AccountKind
 from .outward_tables import statements
@@ -227,7 +227,8 @@ def settlement_json(row: Any, batch_token: str) -> dict[str, Any]:
 def _otherwise(row: Any, tariff: Tariff) -> dict[str, Any]:
     factors = Factors(row.paid_bytes, row.rate, row.quality, row.scarcity, row.weight)
     served = min(row.claimed_bytes, row.allowed_bytes)
-    return {"otherwise": counterfactuals(row.tier, factors, served, tariff), "not_told": NOT_TOLD}
+    otherwise = counterfactuals(row.tier, factors, served, tariff, row.reach)
+    return {"otherwise": otherwise, "not_told": not_told(row.reach)}
 
 
 def _language(request: web.Request) -> str:

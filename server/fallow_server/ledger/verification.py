@@ -248,7 +248,7 @@ class Admission:
 
     The caller fills it with what is booked so far, for all tickets, publishers, hours and days of the batch.
     ``reserved``: µp left by (publisher, hour). The next two: legacy bytes paid by (device or publisher, day). Then all
-    bytes paid to one line by (line, hour), and how many that may be.
+    bytes paid to one line by (line, hour), and how many that may be at most, less by a ticket's ``line_bps``.
     """
 
     device: str
@@ -282,8 +282,12 @@ class Admission:
                 return Refused("publisher-cap", ticket.jti)
 
         line_hour = None if ticket.line is None else (ticket.line, verified.hour)
-        if line_hour is not None and self.line_hour_bytes.get(line_hour, 0) + paid > self.line_hour_bytes_max:
-            return Refused("line-cap", ticket.jti)
+        if line_hour is not None:
+            most = self.line_hour_bytes_max
+            if ticket.line_bps is not None:
+                most = min(most, ticket.line_bps * HOUR_S // 8)
+            if self.line_hour_bytes.get(line_hour, 0) + paid > most:
+                return Refused("line-cap", ticket.jti)
 
         # Escrow
         purse = (ticket.publisher, verified.hour)

@@ -157,6 +157,7 @@ class Spreading:
             self._lost_copies = 0
             began = self._clock.monotonic()
             self._presence.forget(began)
+            self._devices.forget()
             gathered = await self._gather()
             gathering = gathered.gathering
             room = self._config.open_max - self._open_count()
