@@ -31,6 +31,12 @@ BODY_BYTES_MAX = 64 * 1024
 BODY_TIMEOUT_S = 30
 """For a whole body that is read into memory."""
 TOKEN_CHARS_MAX = 128
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Max-Age": "86400",
+}
+_EXPOSED = "Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Retry-After"
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 _log = logging.getLogger(__name__)
 
@@ -100,6 +106,7 @@ class Rule:
     roles: frozenset[Role]
     body_bytes_max: int | None
     loopback: bool
+    cross_origin: bool
 
 
 class _Call:
@@ -152,19 +159,24 @@ class Api:
         *roles: Role,
         body_bytes_max: int | None = BODY_BYTES_MAX,
         loopback: bool = False,
+        cross_origin: bool = False,
     ) -> None:
         """Add a route.
 
         :param roles: who may call; at least one.
         :param body_bytes_max: larger bodies are refused with 413; None for handlers that stream and count themselves.
         :param loopback: callers from this machine need no token.
+        :param cross_origin: scripts of any page may call it and read its answers (CORS), as the phone app does. What
+            they show they bring themselves: a browser adds nothing of its own to such a call.
         """
         assert roles, f"{method} {path}: a route without roles cannot be called by anyone"
         assert Role.ANYONE not in roles or len(roles) == 1, f"{method} {path}: anyone already contains the others"
         assert not any(rule.method == method and rule.path == path for rule in self.rules), f"{method} {path} twice"
-        rule = Rule(method, path, frozenset(roles), body_bytes_max, loopback)
+        rule = Rule(method, path, frozenset(roles), body_bytes_max, loopback, cross_origin)
         route = self.application.router.add_route(method, path, handler, expect_handler=_wait_with_continue)
         self._rules[route] = rule
+        if cross_origin and not any(known.method == "OPTIONS" and known.path == path for known in self.rules):
+            self.add("OPTIONS", path, _preflight, Role.ANYONE, cross_origin=True)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -371,8 +383,16 @@ async def _continue(request: web.Request, expected: str) -> None:
         request.writer.output_size = 0  # headers of the true answer are not sent yet
 
 
+async def _preflight(request: web.Request) -> web.Response:
+    return web.Response(status=204, headers=_PREFLIGHT)
+
+
 async def _remember_start(request: web.Request, response: web.StreamResponse) -> None:
-    _call_of(request).response = response
+    call = _call_of(request)
+    call.response = response
+    if call.rule is not None and call.rule.cross_origin:
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Access-Control-Expose-Headers"] = _EXPOSED
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
 
 
