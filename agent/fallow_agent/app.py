@@ -106,11 +106,13 @@ class Agent:
         return self._controls.limits
 
     def description(self) -> dict[str, Any]:
+        scheduler = self._config.lan.scheduler
         return {
             "device_id": self._device_id,
             "name": self._config.name,
             "model": self._config.model,
             "version": self._version,
+            **({} if scheduler is None else {"scheduler": scheduler.rstrip("/")}),
         }
 
     def now(self) -> int:

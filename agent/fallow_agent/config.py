@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fallow_wire.errors import LocalError
-from fallow_wire.lan import LAN_PORT
+from fallow_wire.errors import LocalError, Malformed
+from fallow_wire.lan import HTTP_URL, LAN_PORT
 
 from .edge.content import ContentConfig
 from .edge.filling import FillConfig
@@ -43,14 +43,23 @@ class ConfigError(LocalError):
 class LanConfig:
     """Port M. ``bind``: addresses, empty for all (the guard keeps the WAN out). ``interfaces``: the LAN interfaces;
     empty takes those with a private IPv4 address, so a router names its own, such as br-lan. ``names``: further host
-    names to answer to. ``setup_code``: in place of one made at the first start."""
+    names to answer to. ``setup_code``: in place of one made at the first start. ``scheduler``: the server that
+    the phone app proposes; nothing is sent there before the owner agrees."""
 
     bind: tuple[str, ...] = ()
     port: int = LAN_PORT
     interfaces: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     setup_code: str | None = None
+    scheduler: str | None = None
     mdns: bool = True
+
+    def __post_init__(self) -> None:
+        if self.scheduler is not None:
+            try:
+                HTTP_URL(self.scheduler, "lan.scheduler", True)
+            except Malformed as error:
+                raise ValueError(error.detail) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,15 +101,15 @@ class Controls:
         """Why nobody is served now, or None."""
         life = self._life()
         if life.state != ACTIVE:
-            return paused("The device's owner has paused it.", self._pause_left_s(life))
+            return paused("The device's owner has paused it.", self._pause_left_s(life), "owner")
         if self._on_metered_line():
-            return paused(self.costs(), RETRY_PAUSED_S)
+            return paused(self.costs(), RETRY_PAUSED_S, "metered")
         at = self.local_time()
         if not within_hours(self._limits.hours, at):
             wait_s = min(RETRY_WINDOW_S_MAX, minutes_until_open(self._limits.hours, at) * 60)
-            return paused("The owner shares the line at other hours.", wait_s)
+            return paused("The owner shares the line at other hours.", wait_s, "hours")
         if month_used_up(self._limits, self._usage):
-            return line_busy(self.costs(), RETRY_WINDOW_S_MAX)
+            return line_busy(self.costs(), RETRY_WINDOW_S_MAX, "month")
         return None
 
     def costs(self) -> str:

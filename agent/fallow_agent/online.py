@@ -308,7 +308,7 @@ class Online:
         return {
             **self._sharing.status(),
             **({} if self._speedtest.status is None else {SPEEDTEST: self._speedtest.status}),
-            "refusal": None if refusal is None else refusal.problem.as_json(),
+            "refusal": None if refusal is None else {**refusal.problem.as_json(), "reason": refusal.reason},
             "disk": report.disk,
             "processor": report.processor,
             "headroom_permille": self._host.headroom_permille,
@@ -351,9 +351,9 @@ class Online:
         """Why nobody is served now, or None: the owner's word first, then the line."""
         refusal = self._controls.refusal()
         if refusal is None and self._host.headroom_permille == 0:
-            refusal = line_busy("The device is too hot or too busy.", 60)
+            refusal = line_busy("The device is too hot or too busy.", 60, "device")
         if refusal is None and self._sharing.budget_bps < USEFUL_BPS_MIN:
-            refusal = line_busy("The household is using the line.", 10)
+            refusal = line_busy("The household is using the line.", 10, "household")
         return refusal
 
     def _with_headroom(self, bps: int) -> int:

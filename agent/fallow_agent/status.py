@@ -20,6 +20,7 @@ def status_of(life: Life, controls: Controls, online: Online | None) -> dict[str
     status: dict[str, Any] = {
         **state_of(life),
         "today": {"bytes_up": usage.day_bytes, "yields": 0 if online is None else online.yields_today},
+        "month": {"bytes": usage.month_bytes},
         "sessions": [],
         "tasks": [],
         "content": {"objects": 0, "bytes": 0},

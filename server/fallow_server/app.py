@@ -21,6 +21,7 @@ from yarl import URL
 
 from .accounts.accounts import Accounts
 from .accounts.routes import AccountRoutes
+from .accounts.signing_in import SigningIn
 from .background import Background
 from .catalogue.service import CatalogueService
 from .clock import Clock
@@ -163,7 +164,8 @@ class Scheduler:
         self.metrics.before.append(counted.count)
         self.metrics.add_to(self.api)
         CommonRoutes(config.role, database, self.keys, lambda: self.link.trouble).add_to(self.api)
-        AccountRoutes(self.accounts).add_to(self.api)
+        signing_in = SigningIn(config.accounts, self.accounts, database, clock)
+        AccountRoutes(self.accounts, signing_in).add_to(self.api)
         FleetRoutes(self.fleet, records, self.sessions, self.policy, clock).add_to(self.api)
         SpeedtestRoutes(config.speedtest, clock, self.delivery.devices.measured).add_to(self.api)
         self.console = ConsoleService(

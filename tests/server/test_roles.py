@@ -34,6 +34,14 @@ SCHEDULER = {
     "POST /v1/accounts/{id}/tokens": OPERATOR,
     "DELETE /v1/accounts/{id}/tokens": OPERATOR,
     "POST /v1/claims": {Role.OWNER},
+    "OPTIONS /v1/claims": EVERYONE,
+    "GET /v1/owners": EVERYONE,
+    "POST /v1/owners": EVERYONE,
+    "OPTIONS /v1/owners": EVERYONE,
+    "POST /v1/owners/claims": EVERYONE,  # signed in by the password in the body
+    "OPTIONS /v1/owners/claims": EVERYONE,
+    "POST /v1/owners/tokens": EVERYONE,
+    "PUT /v1/owners/me/login": {Role.OWNER},
     "POST /v1/devices": EVERYONE,  # signed by the device's key
     "GET /v1/devices": {Role.OWNER, Role.OPERATOR},
     "DELETE /v1/devices/{id}": {Role.OWNER, Role.OPERATOR, Role.DEVICE},

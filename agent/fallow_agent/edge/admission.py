@@ -50,10 +50,15 @@ ELSEWHERE = "ask the scheduler again; it names another device or the origin"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is refused; with ``retry_after_s`` where waiting helps."""
+    """Why a request is refused; with ``retry_after_s`` where waiting helps.
+
+    ``reason``: for the owner's phone, where nobody is served at all: ``owner``, ``metered``, ``hours``, ``month``,
+    ``device`` (hot or busy) or ``household``.
+    """
 
     problem: Problem
     retry_after_s: int | None = None
+    reason: str = ""
 
 
 class Refused(Exception):
@@ -69,14 +74,14 @@ def forbidden(slug: str, detail: str, remedy: str = NEW_TICKET) -> Refused:
     return Refused(Refusal(Problem(403, slug, "Ticket refused", detail, "caller", remedy)))
 
 
-def paused(detail: str, retry_after_s: int) -> Refusal:
+def paused(detail: str, retry_after_s: int, reason: str = "") -> Refusal:
     """503 ``paused``: the owner does not want to serve now."""
-    return Refusal(Problem(503, "paused", "Not serving now", detail, "here", ELSEWHERE), retry_after_s)
+    return Refusal(Problem(503, "paused", "Not serving now", detail, "here", ELSEWHERE), retry_after_s, reason)
 
 
-def line_busy(detail: str, retry_after_s: int) -> Refusal:
+def line_busy(detail: str, retry_after_s: int, reason: str = "") -> Refusal:
     """503 ``line-busy``: the line is the household's, or its allowance is used up."""
-    return Refusal(Problem(503, "line-busy", "The line is in use", detail, "here", ELSEWHERE), retry_after_s)
+    return Refusal(Problem(503, "line-busy", "The line is in use", detail, "here", ELSEWHERE), retry_after_s, reason)
 
 
 class VerifiedTickets:

@@ -17,7 +17,7 @@ from fallow_wire.http import Problem
 from fallow_wire.lan import TERMS_VERSION, Activation, Limits, Pause, SpeedtestRequest
 from fallow_wire.limits import LAN_BODY_BYTES_MAX
 
-from ..life import PAUSED, Life
+from ..life import DORMANT, PAUSED, Life
 from ..lifecycle import (
     ActivationRequested,
     LeaveRequested,
@@ -47,7 +47,7 @@ class Device(Protocol):
     def limits(self) -> Limits: ...
 
     def description(self) -> dict[str, Any]:
-        """``device_id, name, model, version``."""
+        """``device_id, name, model, version``, and ``scheduler`` where one is proposed."""
 
     def now(self) -> int: ...
 
@@ -118,7 +118,8 @@ class LanApi:
         """The phone app; where it was not built in, a small page that shows the state."""
         index = self._app / "index.html"
         if index.is_file():
-            return _file(index)
+            # Only while the owner activates it does the page speak to a server, which the owner names; never again.
+            return _file(index, _APP_POLICY + (_ANY_SERVER if self._device.life.state == DORMANT else _NO_SERVER))
         text = PAGE.read_text("utf-8")
         return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": page_policy(text)})
 
@@ -126,7 +127,7 @@ class LanApi:
         file = (self._app / request.match_info["path"]).resolve()
         if not file.is_relative_to(self._app.resolve()) or not file.is_file():
             raise web.HTTPNotFound
-        return _file(file)
+        return _file(file, _APP_POLICY + _NO_SERVER)
 
     # -------------------------------------------------------------- anyone in the LAN
 
@@ -331,17 +332,18 @@ def page_policy(text: str) -> str:
         digest = base64.b64encode(hashlib.sha256(found[2].encode()).digest()).decode()
         digests[found[1]].append(f"'sha256-{digest}'")
     parts = [f"{kind}-src {' '.join(values)}" for kind, values in digests.items() if values]
-    return "; ".join(["default-src 'none'", *parts, _COMMON_POLICY])
+    return "; ".join(["default-src 'none'", *parts, _COMMON_POLICY]) + _NO_SERVER
 
 
-_COMMON_POLICY = "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_COMMON_POLICY = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_NO_SERVER, _ANY_SERVER = "; connect-src 'self'", "; connect-src 'self' http: https:"
 _APP_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-    f"manifest-src 'self'; worker-src 'self'; {_COMMON_POLICY}"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; manifest-src 'self'; "
+    f"require-trusted-types-for 'script'; {_COMMON_POLICY}"
 )
 
 
-def _file(path: Path) -> web.FileResponse:
+def _file(path: Path, policy: str) -> web.FileResponse:
     # Built assets carry a digest in their name; only they may be kept.
     cache = "no-cache" if path.parent.name != "assets" else "public, max-age=31536000, immutable"
-    return web.FileResponse(path, headers={"Content-Security-Policy": _APP_POLICY, "Cache-Control": cache})
+    return web.FileResponse(path, headers={"Content-Security-Policy": policy, "Cache-Control": cache})

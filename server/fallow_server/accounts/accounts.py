@@ -36,6 +36,14 @@ class AccountsConfig:
     open_claims_max: int = 10
     """Claims of one owner that are neither used nor expired."""
     claim_lifetime_s: int = CLAIM_LIFETIME_S
+    open_registration: bool = False
+    """Anyone may become an owner, from the phone app. Else the operator makes every account."""
+    registrations_per_address_burst: int = 5
+    registrations_per_address_every_s: int = 3600
+    """Of one IPv4 address or IPv6 /64: five at once, then one an hour."""
+    registrations_burst: int = 200
+    registrations_every_s: int = 10
+    """Of all: a town that joins on one evening, and then 8,640 a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +106,24 @@ class Accounts:
         return None if account is None else Principal(account.id, Role(account.role))
 
     async def create(self, new: NewAccount) -> IssuedAccount:
-        role = Role(new.role)
-        account_id = _ID_PREFIX[role] + base64.b32encode(secrets.token_bytes(10)).decode("ascii").lower()
-        token = secret.new_token(_PREFIX[role])
-        now = self._clock.now()
+        token = secret.new_token(_PREFIX[Role(new.role)])
         async with self._database.write() as connection:
-            row = {"id": account_id, "role": new.role, "name": new.name, "created_at": now}
-            await connection.execute(insert(accounts).values(row))
+            account_id = await self.add(connection, new)
             await self._add_token(connection, account_id, token)
         self._outbox.wake()
         return IssuedAccount(account_id, new.role, new.name, token)
+
+    async def add(self, connection: AsyncConnection, new: NewAccount) -> str:
+        """An account without a token, in the caller's transaction; after it, call :meth:`added`. Gives its id."""
+        account_id = _ID_PREFIX[Role(new.role)] + base64.b32encode(secrets.token_bytes(10)).decode("ascii").lower()
+        row = {"id": account_id, "role": new.role, "name": new.name, "created_at": self._clock.now()}
+        await connection.execute(insert(accounts).values(row))
+        await self._outbox.note(connection, "account", account_id)
+        return account_id
+
+    def added(self) -> None:
+        """The transaction of :meth:`add` is over: the ledger is told."""
+        self._outbox.wake()
 
     async def page(self, after: str, limit: int) -> list[Account]:
         """Accounts in the order of their ids, from the one behind ``after``."""

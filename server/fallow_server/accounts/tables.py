@@ -23,6 +23,16 @@ tokens = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
+# What an owner signs in with, where there is such. The login is in its compared form, the password salted and hashed.
+logins = Table(
+    "logins",
+    scheduler_metadata,
+    Column("login", String(64), primary_key=True),
+    Column("account", ForeignKey("accounts.id"), nullable=False, unique=True),
+    Column("password", String(128), nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+)
+
 # A used claim keeps its row until it expires: the device that used it may ask again when the answer was lost.
 claims = Table(
     "claims",

@@ -1,5 +1,7 @@
 import { render } from "preact";
-import { currentLanguage, say } from "../../shared/language";
 import "../../shared/tokens.css";
+import "./app.css";
+import { App } from "./App";
 
-render(<p>{say(["Fallow", "Fallow"], currentLanguage())}</p>, document.body);
+const place = document.getElementById("app");
+if (place) render(<App />, place);
