@@ -50,7 +50,8 @@ async function play(
   } finally {
     void object.close();
   }
-  video.src = address;
+  // By itself the player follows redirects to homes, which a page that came by https may not.
+  video.src = location.protocol === "https:" ? `${address}?source=origin` : address;
   onState("plain");
 }
 
