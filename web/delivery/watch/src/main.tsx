@@ -206,5 +206,9 @@ function bytesText(bytes: number): string {
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
+// A page that was left has ended its transfers.
+addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload();
+});
 const root = document.getElementById("page");
 if (root !== null) render(<Page />, root);
