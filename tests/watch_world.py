@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ class WatchNetwork(FragileNetwork):
         """Of one of the devices."""
         async with Scheduler(self.scheduler_url, self.operator_token) as operator:
             return str((await operator.devices())[0]["service_urls"][0])
+
+    @contextlib.contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """A device whose line is dead, as far as others see: it takes connections, and says nothing."""
+        (process,) = (started.process for started in self.processes if started.name == name)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def spoil(self, name: str, object_id: str) -> None:
         """What the device holds of the object is not what it was, and it does not know."""

@@ -83,6 +83,18 @@ async def in_a_publishers_page(browser: Browser, url: str, address: str, content
     return came
 
 
+async def without_the_silent(browser: Browser, url: str, address: str, content: bytes, silent: str) -> Counter[str]:
+    """A home that takes requests and says nothing is not waited for."""
+    async with page(browser) as shown:
+        await shown.goto(url)
+        found = await fetched(shown, address)
+    assert base64.b64decode(found["bytes"]) == content
+    came = bytes_by_source(found["events"])
+    assert silent not in came
+    assert came["origin"] <= 0.2 * SIZE
+    return came
+
+
 async def from_a_liar(browser: Browser, url: str, address: str, content: bytes, liar: str) -> Counter[str]:
     """Its bytes are refused, it is not asked again, and others bring what it should have."""
     async with page(browser) as shown:
@@ -236,6 +248,9 @@ def test_objects_and_films_come_from_homes(tmp_path: Path) -> None:
                 async with page(browser) as shown:
                     await shown.goto(url)
                     assert await misused(shown, await network.service_url(), published.id) == HOSTILE
+                silent = network.devices[2]
+                with network.frozen(silent.line.name):
+                    owed += await without_the_silent(browser, url, published.url, content, silent.device_id)
                 liar = network.devices[0]
                 network.spoil(liar.line.name, published.id)
                 owed += await from_a_liar(browser, url, published.url, content, liar.device_id)
