@@ -9,7 +9,21 @@ import sys
 import click
 from fallow_wire.errors import FallowError
 
-from .commands import auditor, books, consumer, earnings, login, operator, owner, publisher, speedtest, status, tasks
+from .commands import (
+    auditor,
+    books,
+    consumer,
+    earnings,
+    login,
+    operator,
+    owner,
+    publisher,
+    reviews,
+    speedtest,
+    status,
+    tariffs,
+    tasks,
+)
 from .commands.context import Context
 from .commands.output import clean
 from .errors import ApiError, ClientError, FetchFailed, Unreachable
@@ -25,7 +39,7 @@ def fallow() -> None:
 
     \b
     Owner:      devices, claim, activate, pair, status, speedtest, limits, pause, resume, leave,
-                points, rewards, redeem, redemptions, statements, settlement
+                points, rewards, redeem, redemptions, statements, settlement, reviews
     Publisher:  publish, objects, sites, tasks
     Consumer:   fetch
     Operator:   operator …
@@ -50,6 +64,7 @@ for command in (
     earnings.redemptions,
     books.statements,
     books.settlement,
+    reviews.own_reviews,
     publisher.publish,
     publisher.objects,
     publisher.sites,
@@ -61,6 +76,7 @@ for command in (
     login.logout,
 ):
     fallow.add_command(command)
+operator.operator.add_command(tariffs.tariff)
 
 
 def exit_code(error: ClientError) -> int:

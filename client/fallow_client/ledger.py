@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +22,7 @@ from .transport import Api, path_of
 T = TypeVar("T")
 
 
+DIFF_ASKED_AGAIN_S = 0.5
 MINE = "me"
 """Stands for the caller's own account where an account's id is wanted."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -94,9 +97,44 @@ class Ledger(Api):
             raise BadAnswer(self.base_url + path, "the tariff does not have the id that it is given under")
         return tariff.tariff_id(), tariff
 
+    async def tariffs(self) -> list[dict[str, Any]]:
+        """All tariffs, newest first: ``id, version, valid_from, tariff``."""
+        found: list[dict[str, Any]] = []
+        for _ in range(self._config.pages_max):
+            params = {"before": str(found[-1].get("version", 0))} if found else None
+            page = await self.listing("/v1/tariffs", "tariffs", params=params)
+            if not page:
+                break
+            found += page
+        return found
+
     async def add_tariff(self, tariff: dict[str, Any]) -> dict[str, Any]:
-        """:param tariff: ``valid_from, rates, weights, legacy_caps``; it applies to later service only."""
+        """:param tariff: ``valid_from, rates, weights, legacy_caps, trust?, quality?, scarcity?``; it applies to later
+        service only."""
         return await self.mapping("POST", "/v1/tariffs", tariff)
+
+    async def tariff_diff(
+        self, tariff: dict[str, Any], progress: Callable[[int], None] = lambda permille: None
+    ) -> dict[str, Any]:
+        """What ``tariff`` would have paid last week: sums, and ``owners`` with theirs, all pages together.
+
+        :param progress: hears how many ‰ the ledger has gone through, while it does.
+        """
+        found: dict[str, Any] = {"owners": []}
+        pages, params = 0, None
+        while pages < self._config.pages_max:
+            answer = await self.mapping("POST", "/v1/tariffs/diff", tariff, params=params)
+            if type(answer.get("done_permille")) is int:
+                progress(answer["done_permille"])  # the ledger itself waits some seconds before it says so
+                await asyncio.sleep(DIFF_ASKED_AGAIN_S)
+                continue
+            if not isinstance(answer.get("owners"), list):
+                raise BadAnswer(f"{self.base_url}/v1/tariffs/diff", "a list of owners is wanted")
+            found = {**answer, "owners": found["owners"] + answer["owners"]}
+            if "next" not in answer:
+                break
+            pages, params = pages + 1, {"after": str(found.pop("next"))}
+        return found
 
     async def head(self) -> Head:
         """The head of the hash chain, its signature verified."""
@@ -156,6 +194,23 @@ class Ledger(Api):
     async def resolve_redemption(self, redemption_id: str, outcome: str) -> Any:
         """:param outcome: ``fulfilled``, ``voided`` or ``unknown``."""
         return await self.call("POST", path_of("v1", "redemptions", redemption_id, "resolution"), {"outcome": outcome})
+
+    async def reviews(self, state: str | None = None) -> list[dict[str, Any]]:
+        """What looks wrong about devices, oldest first: an owner's own, an operator all. :param state: ``open`` …"""
+        return await self.pages("/v1/reviews" if state is None else f"/v1/reviews?state={state}", "reviews")
+
+    async def review(self, review_id: str) -> dict[str, Any]:
+        """One, with ``held``: µp that would be taken back now."""
+        return await self.mapping("GET", path_of("v1", "reviews", review_id))
+
+    async def decide_review(self, review_id: str, outcome: str) -> dict[str, Any]:
+        """:param outcome: ``cleared`` or ``upheld``. :returns: the review, with the ``micro_points`` taken back."""
+        return await self.mapping("POST", path_of("v1", "reviews", review_id, "resolution"), {"outcome": outcome})
+
+    async def claw_back(self, jti: str, reason: str, key: dict[str, str] | None = None) -> dict[str, Any]:
+        """Take back what is still held of a settlement."""
+        path = path_of("v1", "settlements", jti, "clawback")
+        return await self.mapping("POST", path, {"reason": reason}, headers=key or new_key())
 
     async def add_audit(self, audit: dict[str, Any]) -> dict[str, Any]:
         """:param audit: ``device, jti, bytes, agreed, reason``; the first one of a ticket stands."""

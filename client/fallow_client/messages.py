@@ -132,8 +132,8 @@ ZH: dict[str, str] = {
     "Fetch an object from several devices at once. WHAT is its address, or its id with --scheduler.": (
         "同时从多台设备下载一个对象。WHAT 是它的地址，或配合 --scheduler 使用的编号。"
     ),
-    "Run the network: accounts, deposits, tariffs, rewards, redemptions, fleet, books.": (
-        "运营网络：账户、充值、费率、奖励、兑换、设备、账目。"
+    "Run the network: accounts, deposits, tariffs, rewards, redemptions, reviews, fleet, books.": (
+        "运营网络：账户、充值、费率、奖励、兑换、审查、设备、账目。"
     ),
     "Accounts and their tokens: list, create, token, revoke.": "账户及其令牌：列出、创建、发放令牌、吊销。",
     "The devices: list, unbind.": "设备：列出、解绑。",
@@ -186,9 +186,38 @@ ZH: dict[str, str] = {
     "List devices.": "列出设备。",
     "Unbind a device that is lost.": "解绑丢失的设备。",
     "Show the tariff in force, or another; its signature is verified.": "查看现行或其他费率，并校验其签名。",
-    "Add a tariff from a JSON FILE: valid_from, rates, weights, legacy_caps. It holds for later service only.": (
-        "从 JSON 文件添加费率：valid_from、rates、weights、legacy_caps。只对以后的服务有效。"
+    "The points formula: list, show, diff, publish.": "积分公式：列出、查看、比较、发布。",
+    "List tariffs, newest first, those that are announced too.": "列出费率，最新的在前，包括已预告的。",
+    "What the tariff in a JSON FILE would have paid each owner last week, against what was paid. Publishes nothing.": (
+        "比较：若采用 JSON 文件中的费率，上周每位主人会得到多少，与实际所得相比。不会发布任何内容。"
     ),
+    "Show every owner, and not those alone whose points change most.": "显示所有主人，而不只是积分变化最大的。",
+    "Going through last week: {percent} %": "正在核算上周：{percent} %",
+    "Nobody was paid last week.": "上周没有人获得积分。",
+    "{count} owners more: add --all.": "另有 {count} 位主人：请加上 --all。",
+    "Publish the tariff in a JSON FILE. It holds for later service only, and other scarcity a week ahead.": (
+        "发布 JSON 文件中的费率。只对以后的服务有效；稀缺系数的变动须提前一周公布。"
+    ),
+    "From {count} agreeing audits on": "连续 {count} 次抽查相符起",
+    "From {share} % of the promised rate on": "达到承诺速率的 {share} % 起",
+    "{share} % of the promised rate": "承诺速率的 {share} %",
+    "elsewhere": "其他地区",
+    "What looks wrong about your devices, why, and what the operator decided.": (
+        "您的设备有哪些可疑之处、原因，以及运营者的决定。"
+    ),
+    "Nothing looks wrong.": "没有可疑之处。",
+    "What looks wrong about devices: list, show, decide.": "设备的可疑之处：列出、查看、裁定。",
+    "List what is to be decided, oldest first.": "列出待裁定的事项，最早的在前。",
+    "Those that were decided, too.": "也包括已裁定的。",
+    "Nothing is to be decided.": "没有待裁定的事项。",
+    "Show a review: why, and what is at stake.": "查看一项审查：原因以及涉及的积分。",
+    "Decide a review: cleared closes it for good; upheld takes back what is still held of the device.": (
+        "裁定一项审查：cleared 表示排除嫌疑，不再追究；upheld 表示属实，追回该设备仍被暂时保留的积分。"
+    ),
+    "Take back what is still held of one settlement (its ticket's id). REASON is told to its owner.": (
+        "追回一笔结算（凭证编号）中仍被暂时保留的积分。REASON 会告知其主人。"
+    ),
+    "Idempotency key: the same key again takes nothing back twice.": "幂等键：重复使用同一个键不会重复追回。",
     "List rewards.": "列出奖励。",
     "Offer a reward for PRICE points.": "以 PRICE 积分提供一项奖励。",
     "List redemptions.": "列出兑换。",

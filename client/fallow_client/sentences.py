@@ -40,6 +40,12 @@ ZH_STATES: dict[str, str] = {
     "countersigned": "有回执",
     "legacy": "无回执",
     "open": "开放",
+    "undecided": "待裁定",
+    "cleared": "已排除嫌疑",
+    "upheld": "属实",
+    "unlikely-pair": "同一下载者过于频繁地遇到该线路",
+    "unlikely-share": "该线路的交付份额过高",
+    "failed-audit": "抽查不符",
     "mapped": "经路由器可达",
     "carrier": "运营商级 NAT",
     "blocked": "被阻挡",
@@ -285,4 +291,38 @@ ZH_SENTENCES: dict[str, str] = {
     "The device is not active": "设备未激活",
     "The device has no owner": "设备还没有主人",
     "Activate the device first.": "请先激活设备。",
+    "one consumer received {} of its {} deliveries from the devices of this line, where the other consumers of the "
+    "same objects received {} of theirs": (
+        "某下载者的交付中有 {} 次（共 {} 次）来自本线路的设备，而下载相同内容的其他人只有 {} 来自本线路"
+    ),
+    "the devices of this line made {} of {} deliveries of what they hold, where the choice among the holders gives the "
+    "strongest of them {} at most": "本线路的设备完成了其所持内容的 {} 次交付（共 {} 次），而按选择机制最强者最多占 {}",
+    "a canary did not get from {} what it should": "抽查者未能从 {} 得到应有的内容",
+    "it claimed {} bytes, and {} came": "设备声称提供了 {} 字节，实际收到 {} 字节",
+    "no reason given": "未说明原因",
+    "it did not answer": "设备没有应答",
+    "answered {}": "应答为 {}",
+    "more bytes than were asked for": "收到的字节多于请求",
+    "fewer bytes than were asked for": "收到的字节少于请求",
+    "when the ticket was issued, consumers had reached the device since too short a time": (
+        "签发凭证时，设备可达的时间还太短，无法推算"
+    ),
+    "when the ticket was issued, consumers had reached the device for hardly any of its time online": (
+        "签发凭证时，设备在线期间几乎一直不可达，无法推算"
+    ),
+    "A tariff can only be made for the future": "费率只能对将来生效",
+    "Choose a later valid_from.": "请选择更晚的 valid_from。",
+    "Other hours of scarcity are published a week ahead": "稀缺系数的变动须提前一周公布",
+    "Choose a later valid_from, or leave scarcity as it is in the newest tariff.": (
+        "请选择更晚的 valid_from，或沿用最新费率中的 scarcity。"
+    ),
+    "Another proposal is being compared": "正在比较另一份费率",
+    "Wait until it is done.": "请等待其完成。",
+    "{} holds no JSON object": "{} 不是 JSON 对象",
+    "The settlement was reversed before": "该结算已被追回",
+    "Nothing of this settlement is held any more": "该结算已没有暂时保留的积分",
+    "There is no settlement of this ticket": "没有该凭证的结算",
+    "There is no such review": "没有该审查",
+    "The device was cleared": "该设备已被排除嫌疑",
+    "What is cleared stays so.": "已排除的不再追究。",
 }

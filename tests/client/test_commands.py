@@ -26,8 +26,10 @@ from fallow_client.lan_device import device_url
 from fallow_client.messages import TERMS, ZH, Messages, language_of
 from fallow_client.sentences import ZH_SENTENCES
 from fallow_client.settings import KnownDevice, Profile, Settings, load_settings, save_settings, settings_path
+from fallow_wire.fields import encode
 from fallow_wire.harm import HarmDay, HarmRecord
 from fallow_wire.jws import Kind, sign
+from fallow_wire.tariff import LegacyCaps, QualityStep, Tariff, TrustStep
 from hypothesis import given
 from hypothesis import strategies as st
 from support import key
@@ -1019,3 +1021,137 @@ def test_restores_are_listed_and_reviewed(fallow: Fallow, server: FakeServer, en
     assert fallow("operator", "restores", "reviewed", "1800000000")[0] == cli.OK
     server.json("GET /v1/restores", {"restores": [], "gaps": []})
     assert fallow("operator", "restores", "reviewed")[0] == cli.FAILED
+
+
+DIFF = {
+    "from_at": 0, "until_at": 604800, "settlements": 30, "paid": 3_000_000, "would": 3_500_000, "capped": 0,
+    "owner_count": 2,
+}  # fmt: skip
+
+
+def test_a_proposed_tariff_is_compared_page_by_page(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str], tmp_path: Path
+) -> None:
+    logged_in(environ, server)
+    file = tmp_path / "spring.json"
+    file.write_text('{"valid_from": 9, "rates": {}}')
+    first = {"owner": "a", "settlements": 10, "paid": 1_000_000, "would": 1_100_000, "more_permille": 100}
+    second = {"owner": "b", "settlements": 20, "paid": 2_000_000, "would": 2_400_000, "more_permille": 200}
+    pages = [
+        (202, {"done_permille": 500}),
+        (200, {**DIFF, "owners": [first], "next": "a"}),
+        (200, {**DIFF, "owners": [second]}),
+    ]
+    server.answers["POST /v1/tariffs/diff"] = answers = Pages(pages)  # type: ignore[assignment]
+    code, out, _ = fallow("operator", "tariff", "diff", str(file))
+    assert code == cli.OK
+    assert answers.left == []
+    assert "3.5 (+16.7 %)" in out
+    assert [line.split()[0] for line in out.splitlines()[-2:]] == ["b", "a"], "the largest change first"
+    assert {json.loads(body)["valid_from"] for _, _, body in server.asked if b"valid_from" in body} == {9}
+    assert "POST /v1/tariffs" not in server.calls(), "nothing is published"
+    server.json("POST /v1/tariffs/diff", {**DIFF, "owners": [first, second]})
+    told = json.loads(fallow("operator", "tariff", "diff", str(file), "--json")[1])
+    assert told["owners"] == [first, second]
+    assert "按新费率应得" in fallow("operator", "tariff", "diff", str(file), LANG="zh_CN.UTF-8")[1]
+
+
+class Pages(tuple[int, str, bytes]):
+    """One answer after another."""
+
+    left: list[tuple[int, Any]]
+
+    def __new__(cls, pages: list[tuple[int, Any]]) -> Pages:
+        made = super().__new__(cls, (0, "", b""))
+        made.left = list(pages)
+        return made
+
+    def __iter__(self) -> Iterator[Any]:
+        status, value = self.left.pop(0)
+        return iter((status, "application/json", json.dumps(value).encode()))
+
+
+def test_tariffs_are_published_and_listed(
+    fallow: Fallow, server: FakeServer, environ: dict[str, str], tmp_path: Path
+) -> None:
+    logged_in(environ, server)
+    file, broken = tmp_path / "spring.json", tmp_path / "broken.json"
+    file.write_text('{"valid_from": 9}')
+    server.json("POST /v1/tariffs", {"id": "f" * 64, "tariff": {"version": 2}}, 201)
+    assert fallow("operator", "tariff", "publish", str(file))[0] == cli.OK
+    assert json.loads(server.asked[-1][2]) == {"valid_from": 9}
+    for text in ("{", "[1]"):
+        broken.write_text(text)
+        asked = len(server.asked)
+        assert fallow("operator", "tariff", "publish", str(broken))[0] == cli.FAILED
+        assert len(server.asked) == asked
+    server.problem("POST /v1/tariffs", 409, type="not-prospective", title="A tariff can only be made for the future")
+    code, _, err = fallow("operator", "tariff", "publish", str(file), LANG="zh_CN.UTF-8")
+    assert code == cli.REFUSED
+    assert "费率只能对将来生效" in err
+    found = [{"id": "f" * 64, "version": 2, "valid_from": 9, "tariff": "x"}]
+    server.answers["GET /v1/tariffs"] = Pages([(200, found), (200, [])])
+    assert "f" * 64 in fallow("operator", "tariff", "list")[1]
+
+
+def test_a_tariff_is_shown_with_every_factor(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    hours = (1000,) * 18 + (1250,) * 4 + (1000,) * 2
+    quality = (QualityStep(500, 1000), QualityStep(0, 800))
+    caps, trust = LegacyCaps(2**30, 2**40), (TrustStep(5, 500),)
+    tariff = Tariff(2, 9, {"object": 10**6}, {"legacy": 500}, caps, trust, quality, {"DE": hours, "*": (900,) * 24})
+    signer = key(7)
+    keys = {"keys": [encode(signer.public.jwk(with_kid=True))]}
+    server.json("GET /.well-known/jwks.json", keys)
+    server.json("GET /v1/tariffs/current", {"id": tariff.tariff_id(), "tariff": sign(Kind.TARIFF, tariff, signer)})
+    _, out, _ = fallow("operator", "tariff", "show")
+    assert "00–18 1000 ‰, 18–22 1250 ‰, 22–24 1000 ‰ (UTC)" in out
+    for told in ("From 5 agreeing audits on", "From 50 % of the promised rate on", "Scarcity: elsewhere", "1.0 GiB"):
+        assert told in out
+    assert "达到承诺速率的 50 % 起" in fallow("operator", "tariff", "show", LANG="zh_CN.UTF-8")[1]
+
+
+REVIEW = {
+    "id": "r1", "owner": "owner-1", "device": DEVICE_ID, "reason": "unlikely-pair", "state": "open", "at": 86400,
+    "changed_at": 2,
+    "detail": "one consumer received 40 of its 40 deliveries from the devices of this line, where the other consumers "
+    "of the same objects received 50.0% of theirs",
+}  # fmt: skip
+
+
+def test_reviews_are_read_and_decided(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    server.json("GET /v1/reviews", [REVIEW])
+    server.json("GET /v1/reviews/r1", {**REVIEW, "held": 1_500_000})
+    server.json("POST /v1/reviews/r1/resolution", {**REVIEW, "state": "upheld", "micro_points": 1_500_000})
+    _, out, _ = fallow("operator", "reviews")
+    assert "1970-01-02" in out
+    assert "undecided" in out
+    _, out, _ = fallow("operator", "reviews", "show", "r1")
+    assert "40 of its 40" in out
+    assert "1.5" in out
+    _, out, _ = fallow("operator", "reviews", "decide", "r1", "upheld")
+    assert json.loads(server.asked[-1][2]) == {"outcome": "upheld"}
+    assert "upheld" in out
+    assert fallow("operator", "reviews", "decide", "r1", "perhaps")[0] == cli.USAGE
+    chinese = fallow("reviews", LANG="zh_CN.UTF-8")[1]
+    assert "某下载者的交付中有 40 次（共 40 次）" in chinese
+    assert "待裁定" in chinese
+    server.json("GET /v1/reviews", [])
+    assert "Nothing looks wrong." in fallow("reviews")[1]
+    assert json.loads(fallow("reviews", "--json")[1]) == []
+
+
+def test_a_settlement_is_clawed_back_with_a_reason(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    taken = {"jti": "j", "micro_points": 250_000, "reason": "made up", "entry_seq": 1, "at": 2}
+    server.json("POST /v1/settlements/j/clawback", taken, 201)
+    _, out, _ = fallow("operator", "clawback", "j", "made up", "--key", "k")
+    assert "0.25" in out
+    _, headers, body = server.asked[-1]
+    assert (headers["Idempotency-Key"], json.loads(body)) == ("k", {"reason": "made up"})
+    title = "Nothing of this settlement is held any more"
+    server.problem("POST /v1/settlements/j/clawback", 409, type="already-vested", title=title)
+    code, _, err = fallow("operator", "clawback", "j", "x", LANG="zh_CN.UTF-8")
+    assert code == cli.REFUSED
+    assert "该结算已没有暂时保留的积分" in err

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from fallow_client.ledger import Ledger
 from fallow_server.ledger.suspicion import Delivery, binomial_tail, unlikely_pairs, unlikely_shares
 from fallow_wire.ids import uuid7
 from hypothesis import given
@@ -167,6 +168,26 @@ def test_a_review_is_made_read_and_upheld(tmp_path: Path) -> None:
         again = await world.good("POST", path, OPERATOR, {"outcome": "upheld"})
         assert again["micro_points"] == 0
         assert (await world.account(OWNER))["held"] == 60 * (1_000_000 // 1024)
+        await world.reconciled()
+
+    in_world(tmp_path, script, hold_s=14 * DAY_S)
+
+
+def test_the_client_decides_and_takes_back(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        await suspicious_day(world)
+        world.clock.time += 4 * DAY_S
+        await world.service.sweep()
+        async with Ledger(world.address, OPERATOR) as ledger, Ledger(world.address, OTHER) as owner:
+            (review,) = await ledger.reviews("open")
+            assert await owner.reviews() == [review]
+            held = (await owner.review(review["id"]))["held"]
+            (jti,) = {one["ref"] for one in await owner.entries("me", limit=1)}
+            taken = await ledger.claw_back(jti, "made up")
+            assert taken["micro_points"] > 0
+            decided = await ledger.decide_review(review["id"], "upheld")
+            assert decided["micro_points"] == held - taken["micro_points"]
+            assert await ledger.reviews("open") == []
         await world.reconciled()
 
     in_world(tmp_path, script, hold_s=14 * DAY_S)

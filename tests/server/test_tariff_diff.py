@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fallow_client.ledger import Ledger
 from fallow_server.ledger import tariff_diffs
 from fallow_server.ledger.tariffs import FIRST_LEGACY_CAPS, FIRST_QUALITY, FIRST_RATES, FIRST_TRUST, FIRST_WEIGHTS
 from fallow_wire.batches import BatchItem
@@ -121,6 +122,23 @@ def test_owners_come_in_pages(tmp_path: Path) -> None:
         assert second["owners"] == whole["owners"][1:]
         assert "next" not in second
         assert {**second, "owners": 0} == {**whole, "owners": 0}
+
+    in_world(tmp_path, script)
+
+
+def test_the_client_reads_all_pages_and_publishes_what_it_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tariff_diffs, "OWNERS_PER_PAGE_MAX", 1)
+
+    async def script(world: World) -> None:
+        await a_week(world)
+        async with Ledger(world.address, OPERATOR) as ledger:
+            found = await ledger.tariff_diff(SAME)
+            assert [one["owner"] for one in found["owners"]] == [OTHER, OWNER]
+            assert sum(one["would"] for one in found["owners"]) == found["would"] == found["paid"]
+            await ledger.add_tariff({**SAME, "valid_from": world.clock.now() + 10})
+            assert [one["version"] for one in await ledger.tariffs()] == [2, 1]
 
     in_world(tmp_path, script)
 

@@ -19,6 +19,7 @@ T = TypeVar("T")
 OTHERWISE = {
     "countersigned": "With a downloader who signs receipts",
     "all-confirmed": "With receipts for all that was sent",
+    "reachable-port": "With a port reachable all the time, in proportion",
 }
 """What a settlement would have been worth otherwise, by the ledger's name for the case."""
 
@@ -110,8 +111,8 @@ def settlement(context: Context, jti: str) -> None:
         ("Tier", context.say.state(str(found.get("tier", "–")))),
         ("Data", human_bytes(int(factors.get("bytes", 0)))),
         ("Rate", f"{points(int(factors.get('rate', 0)))} / GiB"),
-        ("Quality", f"{factors.get('quality', '–')} ‰"),
-        ("Scarcity", f"{factors.get('scarcity', '–')} ‰"),
+        ("Quality", f"{factors.get('quality', '–')} ‰{_of_promised(context, found)}"),
+        ("Scarcity", f"{factors.get('scarcity', '–')} ‰" + (f" ({found['region']})" if "region" in found else "")),
         ("Weight", f"{factors.get('weight', '–')} ‰"),
         ("Points", points(int(found.get("micro_points", 0)))),
         ("Redeemable from", moment(int(found.get("matures_at", 0)))),
@@ -127,4 +128,15 @@ def settlement(context: Context, jti: str) -> None:
             if type(other.get(name)) is int:
                 change = f" ({sign}{other[name] / 10:.1f} %)"
         pairs.append((heading, points(int(other.get("micro_points", 0))) + change))
+    for missing in found.get("not_told") or []:
+        heading = OTHERWISE.get(str(missing.get("if")), str(missing.get("if")))
+        pairs.append((heading, context.say.sentence(str(missing.get("why", "")))))
     context.out.pairs(found, pairs)
+
+
+def _of_promised(context: Context, found: dict[str, Any]) -> str:
+    """What consumers had measured of the device, where that is known."""
+    if type(found.get("delivered")) is not int:
+        return ""
+    share = f"{found['delivered'] / 10:g}"
+    return f" ({context.say('{share} % of the promised rate', share=share)})"

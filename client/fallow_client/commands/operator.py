@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import time
 from collections.abc import Callable, Coroutine
 from decimal import Decimal, InvalidOperation
@@ -16,7 +15,7 @@ from ..ledger import Ledger
 from ..scheduler import Scheduler
 from . import books, publisher
 from .context import Context, at_ledger, at_scheduler, pass_context
-from .output import MICRO, heading_of, moment, points
+from .output import MICRO, heading_of, points
 
 T = TypeVar("T")
 MICRO_POINTS_MAX = 2**53 - 1
@@ -47,7 +46,7 @@ def micro_points_of(text: str) -> int:
 
 @click.group()
 def operator() -> None:
-    """Run the network: accounts, deposits, tariffs, rewards, redemptions, fleet, books."""
+    """Run the network: accounts, deposits, tariffs, rewards, redemptions, reviews, fleet, books."""
 
 
 # ------------------------------------------------------------------ accounts
@@ -179,41 +178,6 @@ def deposit(context: Context, publisher_id: str, amount: str, key: str | None) -
     if type(found.get("escrow")) is int:
         pairs.append(("Escrow", points(found["escrow"])))
     context.out.pairs(found or {"micro_points": micro_points}, pairs)
-
-
-@operator.group()
-def tariff() -> None:
-    """The points formula: show, set."""
-
-
-@tariff.command("show")
-@click.argument("tariff_id", required=False)
-@at_ledger
-@pass_context
-def tariff_show(context: Context, tariff_id: str | None) -> None:
-    """Show the tariff in force, or another; its signature is verified."""
-    found_id, found = at_books(context, lambda ledger: ledger.tariff(tariff_id))
-    pairs: list[tuple[str, Any]] = [
-        ("Tariff", found_id),
-        ("Version", found.version),
-        ("Valid from", moment(found.valid_from)),
-    ]
-    pairs += [(f"rate {name}", f"{points(rate)} / GiB") for name, rate in sorted(found.rates.items())]
-    pairs += [(f"weight {name}", f"{weight} ‰") for name, weight in sorted(found.weights.items())]
-    context.out.pairs({"id": found_id, "tariff": found}, pairs)
-
-
-@tariff.command("set")
-@click.argument("file", type=click.File("rb"))
-@at_ledger
-@pass_context
-def tariff_set(context: Context, file: Any) -> None:
-    """Add a tariff from a JSON FILE: valid_from, rates, weights, legacy_caps. It holds for later service only."""
-    try:
-        document = json.loads(file.read())
-    except ValueError as error:
-        raise ClientError(f"{file.name} is not JSON: {error}", "correct it") from error
-    context.out.members(at_books(context, lambda ledger: ledger.add_tariff(document)))
 
 
 @operator.group(invoke_without_command=True)
