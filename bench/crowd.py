@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import Figure, arguments, publish
@@ -102,6 +102,10 @@ class Plan:
         alone = wire_mbit / self.guest.down_mbps
         return max(copies * wire_mbit / up, alone, wire_mbit / self.origin_up if case == COLD else 0)
 
+    def divided(self, by: int) -> Plan:
+        """The same with fewer sites: each has to carry as much, and this computer less."""
+        return replace(self, homes=self.homes // by, guests=self.guests // by, origin_up=max(1, self.origin_up // by))
+
 
 FULL = Plan()
 QUICK = Plan(homes=4, guests=12, size=5_000_000, origin_up=10, nginx_s=3, seconds_max=60)
@@ -128,6 +132,25 @@ class Outcome:
     @property
     def origin_share(self) -> float:
         return self.origin_bytes / max(1, self.got_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """What this computer's processors have done: seconds busy and in all, of all cores."""
+
+    busy: int
+    total: int
+
+    @classmethod
+    def now(cls) -> Busy:
+        ticks = [int(word) for word in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
+        idle = ticks[3] + ticks[4]
+        return cls(sum(ticks) - idle, sum(ticks))
+
+    def share(self) -> float:
+        """Busy since then."""
+        now = Busy.now()
+        return (now.busy - self.busy) / max(1, now.total - self.total)
 
 
 class Town:
@@ -171,10 +194,11 @@ class Town:
         origin, homes = sent_bytes(self.network, "core"), [
             sent_bytes(self.network, home.name("house")) for home in self.homes
         ]  # fmt: skip
-        at = time.monotonic()
+        at, busy = time.monotonic(), Busy.now()
         told = crowd.ask(True)
         lasted = time.monotonic() - at
         note = f"homes' lines used to {usage_note(self.network, self.homes, homes, lasted)}, {lasted:.0f} s in all"
+        note += f"; this computer was busy to {busy.share():.0%}, the consumers took {told['cpu_s']:.0f} s of that"
         origin_bytes = sent_bytes(self.network, "core") - origin
         wanted = hashlib.sha256(content.read_bytes()).digest()
         seconds, intact, got = [], 0, 0
@@ -371,8 +395,9 @@ def main() -> None:
     parser.add_argument("--case", nargs="+", choices=(PLACED, COLD), default=(PLACED, COLD), help="only these")
     parser.add_argument("--system", nargs="+", choices=NAMES, help="only these; with --quick nginx and fetch")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="copy logs to this folder")
+    parser.add_argument("--divide", type=int, default=1, metavar="N", help="a N-th of homes, consumers, origin's line")
     options = parser.parse_args()
-    plan = QUICK if options.quick else FULL
+    plan = QUICK if options.quick else FULL.divided(max(1, options.divide))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     if lacking := missing_programs():

@@ -60,5 +60,7 @@ async def populate(world: ServerWorld, devices: int, connected: int) -> None:
             device_id(number), owners[number % OWNERS], bytes(32), "192.0.2.1", 1_800_000_000, _nowhere, _never
         )
         live.reach = reach_of(REACH[number % len(REACH)], REACH[-1])
+        if live.reach.ipv4 in ("open", "mapped"):
+            live.service_urls = (f"http://198.51.100.{number % 250}:32557",)
         live.heartbeat = replace(beat, line=replace(beat.line, idle_up_bps=1_000_000 + 1000 * number), state="active")
         await world.scheduler.fleet.attach(live)

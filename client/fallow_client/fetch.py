@@ -23,6 +23,7 @@ from fallow_wire.tickets import verify_ticket
 from yarl import URL
 
 from . import fetch_plan
+from .bodies import BrokenOff, TooLong, read_body
 from .errors import BadAnswer, ClientError, FetchFailed
 from .fetch_plan import ORIGIN, Abort, Failure, Fetch, FetchPlan, Finish, GiveUp, Replan, TicketSource
 from .locations import Location, safe_name
@@ -357,6 +358,10 @@ class _Fetcher:
             event = _Got(command, self._signed.manifest.chunks[command.chunk], ms)
         except ChunkMismatch as error:
             event = _Lost(command, Failure.WRONG, error.detail)
+        except TooLong as error:
+            event = _Lost(command, Failure.WRONG, str(error))
+        except BrokenOff as error:
+            event = _Lost(command, Failure.BROKEN, str(error))
         except _Refused as refused:
             event = _Lost(command, refused.failure, str(refused), refused.retry_after_s)
         except aiohttp.ClientConnectorError as error:
@@ -385,16 +390,11 @@ class _Fetcher:
             self._machine.answered(command.request, self._now_ms())
             if ticket is not None and receipt is not None:
                 ticket.delivered(receipt[0])
-            data = memoryview(bytearray(length))
-            filled = 0
-            async for piece in response.content.iter_any():
-                if filled + len(piece) > length:
-                    raise ChunkMismatch(f"chunk {command.chunk}: more bytes than asked for")
-                data[filled : filled + len(piece)] = piece
-                filled += len(piece)
-        if filled < length:
-            raise _Refused(Failure.BROKEN, f"broke off after {filled} bytes")
-        return data
+            return await read_body(response, length, lambda: self._began(command.request))
+
+    def _began(self, request: int) -> None:
+        for abort in self._machine.began(request, self._now_ms()):
+            self._abort(abort.request)
 
     def _check_answer(self, response: aiohttp.ClientResponse, span: Span) -> None:
         """:raises _Refused: unless the body will be exactly ``span``."""

@@ -10,21 +10,31 @@ ORIGIN = "origin"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """``requests_max`` bounds memory: each request holds one chunk. ``requests_per_source_max``: enough to fill a long
-    path. ``ahead_chunks_max``: how far beyond the first missing chunk to ask, for output in order.
+    """``requests_max`` bounds memory: each request holds one chunk. ``requests_first``: under way before any device has
+    shown what it can; ``requests_min``: so many always may be, so that one slow device is not all there is.
+    ``long_wait_ms``, ``short_wait_ms``: a device that lets a request wait for so long has too many, or hardly any.
+    ``requests_per_source_max``: enough to fill a long path. ``ahead_chunks_max``: how far beyond the first missing
+    chunk to ask, for output in order.
 
     ``silent_ms_min``, ``silent_rtt_factor``: a device that shows no first byte for so long is dead or overrun, and its
     chunk is asked of another source. ``help_permille``, ``help_chunks_min``: the share of the object that the origin
     helps with while devices serve: of a crowd each consumer waits for slow devices, and together they would trample it
-    (Dean and Barroso, The Tail at Scale, 2013)."""
+    (Dean and Barroso, The Tail at Scale, 2013).
+
+    ``tie_after_ms``: at the end, a chunk that waits for so long is asked of an idle device too."""
 
     requests_max: int = 20
+    requests_first: int = 4
+    requests_min: int = 3
+    long_wait_ms: int = 1000
+    short_wait_ms: int = 250
     requests_per_source_max: int = 4
     ahead_chunks_max: int | None = None
     silent_ms_min: int = 300
     silent_rtt_factor: int = 2
     help_permille: int = 80
     help_chunks_min: int = 1
+    tie_after_ms: int = 500
     hedge_after_ms_min: int = 1000
     hedge_origin_after_ms_min: int = 4000
     hedge_factor: int = 2

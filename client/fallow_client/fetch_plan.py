@@ -8,12 +8,14 @@ clock. The rules:
 2. Devices come first; the origin serves when no device can. Else it helps with a small share of the chunks: where a
    device gives no sign of life, or refuses, or where all are so slow that many must be asking.
 3. When nothing is left to ask for, a slow chunk is asked of a second source, the origin last; the first good answer
-   counts, and only that one is confirmed.
+   counts, and only that one is confirmed. Where the first has not begun to send, whichever begins goes on alone, so
+   that nothing is sent twice (tied requests: Dean and Barroso, The Tail at Scale, 2013).
 4. A device that sent a wrong chunk is never asked again, in later plans neither.
 5. A device is asked first for the chunk where consumers begin with it, and for those behind it: one that holds the
    object in part so has few to fetch.
 6. A failed chunk goes back to the front. A source that fails repeatedly is closed; when too few are left, a new plan
    is wanted, each barren one later than the last.
+7. How many requests are under way follows from how long devices let them wait (:class:`.fetch_sources.Window`).
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from fallow_wire.errors import LocalError
 from fallow_wire.tickets import unacknowledged_bytes_max
@@ -36,45 +37,7 @@ from .fetch_commands import Finish as Finish
 from .fetch_commands import GiveUp as GiveUp
 from .fetch_commands import Replan as Replan
 from .fetch_commands import TicketSource as TicketSource
-
-FIRST_REQUESTS_MAX = 16
-"""At all devices together, before any has shown what it can."""
-ORIGIN_REQUESTS_MAX = 2
-"""It has others to serve too."""
-
-
-@dataclass(slots=True)
-class _Source:
-    key: str
-    device_id: str
-    max_bytes: int | None
-    until_ms: int | None
-    first_chunk: int = 0
-    rtt_ms: int | None = None
-    requested: int = 0
-    confirmed: int = 0
-    in_flight: int = 0
-    failures: int = 0
-    rest_until_ms: int = 0
-    last_ms: int | None = None
-    closed: bool = False
-
-
-@dataclass(slots=True)
-class _Request:
-    number: int
-    source: _Source
-    chunk: int
-    since_ms: int
-    answered: bool = False
-    helping: bool = False
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """A chunk that is being asked for."""
-
-    requests: list[_Request] = field(default_factory=list)
+from .fetch_sources import Chunk, Request, Source, Window
 
 
 class FetchPlan:
@@ -91,14 +54,15 @@ class FetchPlan:
         self._left = self.chunk_count - sum(self._done)
         self._pending = [chunk for chunk in range(self.chunk_count) if not self._done[chunk]]
         self._first_missing = 0
-        self._active: dict[int, _Chunk] = {}
-        self._requests: dict[int, _Request] = {}
+        self._active: dict[int, Chunk] = {}
+        self._requests: dict[int, Request] = {}
         self._next_number = 1
-        self._devices: dict[str, _Source] = {}
-        self._origin = _Source(ORIGIN, "", None, None)
+        self._devices: dict[str, Source] = {}
+        self._origin = Source(ORIGIN, "")
         self._origin_wrong: Counter[int] = Counter()
         self._help_chunks = max(self._config.help_chunks_min, self.chunk_count * self._config.help_permille // 1000)
         """How many chunks more the origin may help with while devices serve."""
+        self._window = Window(self._config)
         self._offered = 0
         self._replanning = False
         self._replan_at_ms = 0
@@ -133,9 +97,7 @@ class FetchPlan:
         self._forget_closed()
         for source in offered:
             if source.key not in self._devices:
-                self._devices[source.key] = _Source(
-                    source.key, source.device_id, source.max_bytes, source.until_ms, source.first_chunk, source.rtt_ms
-                )
+                self._devices[source.key] = Source.of(source)
         self._offered = len(offered)
         self._replan_done(now_ms)
 
@@ -143,13 +105,29 @@ class FetchPlan:
         self._replan_done(now_ms)
 
     def answered(self, request: int, now_ms: int) -> None:
-        """The first byte of an answer came: the device is at it."""
+        """The head of an answer came: the device lives, and will send as soon as it can."""
         found = self._requests.get(request)
-        if found is not None and not found.answered:
-            found.answered = True
+        if found is not None and found.answered_ms is None:
+            found.answered_ms = now_ms
             waited_ms = now_ms - found.since_ms
             rtt_ms = found.source.rtt_ms
             found.source.rtt_ms = waited_ms if rtt_ms is None else min(rtt_ms, waited_ms)
+
+    def began(self, request: int, now_ms: int) -> list[Abort]:
+        """The first byte of the chunk came."""
+        found = self._requests.get(request)
+        if found is None or found.waited_ms is not None:
+            return []
+        found.waited_ms = now_ms - (now_ms if found.answered_ms is None else found.answered_ms)
+        if found.source is not self._origin:
+            self._window.began(found.waited_ms)
+        aborted = []
+        for other in tuple(self._active[found.chunk].requests):
+            if other is not found and (found.tied or other.tied):
+                self._take(other.number)
+                other.source.requested -= self.chunk_length(found.chunk)  # nothing was sent
+                aborted.append(Abort(other.number))
+        return aborted
 
     def verified(self, request: int, now_ms: int) -> list[Command]:
         """The chunk of ``request`` is verified and kept."""
@@ -162,6 +140,7 @@ class FetchPlan:
         source.last_ms = now_ms - found.since_ms
         if source is not self._origin:
             self._barren = 0
+            self._window.done(found.waited_ms or 0)
         self._done[found.chunk] = 1
         self._left -= 1
         aborted: list[Command] = []
@@ -224,7 +203,8 @@ class FetchPlan:
         chunk = self._next_pending()
         if chunk is None:
             return None
-        source, helping = self._free_device(chunk, now_ms), False
+        self._window.full = self.in_flight - self._origin.in_flight >= self._window.size
+        source, helping = None if self._window.full else self._free_device(chunk, now_ms), False
         if source is not None:
             chunk = self._chunk_for(source)
         else:
@@ -235,10 +215,10 @@ class FetchPlan:
                 return None
         self._pending.remove(chunk)
         heapq.heapify(self._pending)
-        self._active[chunk] = _Chunk()
+        self._active[chunk] = Chunk()
         return self._ask(source, chunk, now_ms, helping=helping)
 
-    def _chunk_for(self, source: _Source) -> int:
+    def _chunk_for(self, source: Source) -> int:
         """The first pending chunk at or behind the one where consumers begin with this source."""
         chunks = self._pending
         ahead = self._config.ahead_chunks_max
@@ -250,6 +230,8 @@ class FetchPlan:
         """Whether every device is slow: then many are asking, and the origin has a line too. One chunk at a time."""
         if self._help_chunks <= 0 or self._origin.in_flight or not self._is_free(self._origin, 0, now_ms):
             return False
+        if self._window.crowded:
+            return True
         known = [source.last_ms for source in self._devices.values() if source.last_ms is not None]
         return bool(known) and min(known) >= self._config.slow_chunk_ms
 
@@ -260,7 +242,7 @@ class FetchPlan:
             return None
         for chunk in self._active.values():
             request = chunk.requests[0]
-            if len(chunk.requests) > 1 or request.answered or request.source is self._origin:
+            if len(chunk.requests) > 1 or request.answered_ms is not None or request.source is self._origin:
                 continue
             rtt_ms = request.source.rtt_ms or 0
             if now_ms - request.since_ms < max(config.silent_ms_min, config.silent_rtt_factor * rtt_ms):
@@ -280,8 +262,12 @@ class FetchPlan:
         single = [chunk.requests[0] for chunk in self._active.values() if len(chunk.requests) == 1]
         for slow in sorted(single, key=lambda request: (request.since_ms, request.chunk)):
             age_ms = now_ms - slow.since_ms
+            if slow.waited_ms is None and age_ms >= config.tie_after_ms:
+                helper = self._idle_device(slow, now_ms)
+                if helper is not None:
+                    return self._ask(helper, slow.chunk, now_ms, tied=True)
             if age_ms < config.hedge_after_ms_min:
-                break
+                continue
             for source in [*self._ranked(slow.chunk, now_ms), self._origin]:
                 if source.device_id == slow.source.device_id or not self._is_free(source, slow.chunk, now_ms):
                     continue
@@ -291,7 +277,18 @@ class FetchPlan:
                     return self._ask(source, slow.chunk, now_ms, helping=source is self._origin)
         return None
 
-    def _hedge_age_ms(self, slow: _Source, helper: _Source) -> int:
+    def _idle_device(self, slow: Request, now_ms: int) -> Source | None:
+        """One that has nothing of ours to do; the likeliest to hold the chunk, where they hold the object in part."""
+        idle = [
+            source
+            for source in self._devices.values()
+            if source.device_id != slow.source.device_id
+            and not source.in_flight
+            and self._is_free(source, slow.chunk, now_ms)
+        ]
+        return min(idle, key=lambda one: (slow.chunk - one.first_chunk) % self.chunk_count, default=None)
+
+    def _hedge_age_ms(self, slow: Source, helper: Source) -> int:
         """A device helps when it would have been done twice over; the origin, when the slow one is slow for itself."""
         config = self._config
         if helper is self._origin:
@@ -301,8 +298,8 @@ class FetchPlan:
         expected_ms = max(known, default=config.slow_chunk_ms) if helper.last_ms is None else helper.last_ms
         return max(config.hedge_after_ms_min, config.hedge_factor * expected_ms)
 
-    def _ask(self, source: _Source, chunk: int, now_ms: int, *, helping: bool = False) -> Fetch:
-        request = _Request(self._next_number, source, chunk, now_ms, helping=helping)
+    def _ask(self, source: Source, chunk: int, now_ms: int, *, helping: bool = False, tied: bool = False) -> Fetch:
+        request = Request(self._next_number, source, chunk, now_ms, helping=helping, tied=tied)
         self._help_chunks -= helping
         self._next_number += 1
         self._requests[request.number] = request
@@ -324,16 +321,19 @@ class FetchPlan:
                 return None
         return self._pending[0]
 
-    def _ranked(self, chunk: int, now_ms: int) -> list[_Source]:
+    def _ranked(self, chunk: int, now_ms: int) -> list[Source]:
         """Free devices, the least busy first, then the fastest."""
         free = [source for source in self._devices.values() if self._is_free(source, chunk, now_ms)]
         return sorted(free, key=lambda source: (source.in_flight, source.last_ms or 0))
 
-    def _free_device(self, chunk: int, now_ms: int) -> _Source | None:
+    def _is_free(self, source: Source, chunk: int, now_ms: int) -> bool:
+        return source.is_free(self.chunk_length(chunk), now_ms, self._config)
+
+    def _free_device(self, chunk: int, now_ms: int) -> Source | None:
         ranked = self._ranked(chunk, now_ms)
         return ranked[0] if ranked else None
 
-    def _free_origin(self, now_ms: int) -> _Source | None:
+    def _free_origin(self, now_ms: int) -> Source | None:
         """The origin, when no device serves and no plan is under way."""
         if self._replanning or not self._is_free(self._origin, 0, now_ms):
             return None
@@ -343,30 +343,6 @@ class FetchPlan:
         )
         return None if serving else self._origin
 
-    def _is_free(self, source: _Source, chunk: int, now_ms: int) -> bool:
-        if source.closed or source.rest_until_ms > now_ms or source.in_flight >= self._depth(source):
-            return False
-        return source is self._origin or self._fits(source, self.chunk_length(chunk))
-
-    @staticmethod
-    def _fits(source: _Source, length: int) -> bool:
-        if source.max_bytes is not None and source.requested + length > source.max_bytes:
-            return False
-        return source.requested + length - source.confirmed <= unacknowledged_bytes_max(source.confirmed)
-
-    def _depth(self, source: _Source) -> int:
-        """Requests at once: few at a slow source, so that little waits behind it at the end."""
-        if source.failures:
-            return 1
-        if source is self._origin:
-            return ORIGIN_REQUESTS_MAX
-        if source.last_ms is None:
-            # Nobody is known to be fast yet, and many sources are enough for one line.
-            return max(1, min(self._config.requests_per_source_max, FIRST_REQUESTS_MAX // max(1, self._offered)))
-        if source.last_ms <= self._config.fast_chunk_ms:
-            return self._config.requests_per_source_max
-        return 1 if source.last_ms >= self._config.slow_chunk_ms else min(2, self._config.requests_per_source_max)
-
     # ------------------------------------------------------------------ closing, planning anew
 
     def _close_exhausted(self, now_ms: int) -> None:
@@ -375,7 +351,7 @@ class FetchPlan:
         for source in self._devices.values():
             if source.until_ms is not None and now_ms >= source.until_ms:
                 source.closed = True
-            if not source.in_flight and not self._fits(source, smallest):
+            if not source.in_flight and not source.fits(smallest):
                 source.closed = True
 
     def _wants_replan(self, now_ms: int) -> bool:
@@ -394,7 +370,7 @@ class FetchPlan:
         usable = any(not source.closed for source in self._devices.values())
         return self._origin.closed and not usable and not self._replanning
 
-    def _take(self, number: int) -> _Request | None:
+    def _take(self, number: int) -> Request | None:
         """Forget a request; None when it was aborted before."""
         request = self._requests.pop(number, None)
         if request is None:

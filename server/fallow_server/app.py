@@ -30,6 +30,7 @@ from .config import HttpConfig, ServerConfig
 from .console.service import ConsoleService
 from .database import Branch, Database
 from .delivery.canaries import Canaries
+from .delivery.measurements import Measurements
 from .delivery.pages import BrowserRoutes
 from .delivery.service import DeliveryService
 from .fleet.dial_back import DialBacks
@@ -151,12 +152,13 @@ class Scheduler:
             self.catalogue.catalogue,
             self.delivery.issuer,
             self.link,
+            Measurements(database, clock),
             clock,
         )
         self._records = config.recording.days > 0
         self.recorder = Recorder(config.recording, self.delivery.devices, self.tasks.driver, clock, state.path)
         self.delivery.router.demand = self.spreading
-        self.delivery.router.routes = self.recorder
+        self.delivery.router.routes.append(self.recorder)
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)
         self.metrics = Metrics()
         counted = FleetCollector(self.fleet, self.link)
@@ -173,8 +175,10 @@ class Scheduler:
             database,
             clock,
             self.accounts,
-            self.delivery.devices,
-            secure=public_url.startswith("https:"),
+            self.delivery,
+            lambda: self.spreading.demand,
+            self.link,
+            public_url,
         )
         self.console.add_routes(self.api)
         self.catalogue.add_routes(self.api)
@@ -213,6 +217,7 @@ class Scheduler:
         self._background.start("pulse of sessions", self.sessions.keep_pulse())
         self._background.start("lateness", self.metrics.watch_loop())
         self._background.start("spreading", self.spreading.run())
+        self._background.start("history", self.console.run())
         self._background.start("canaries", self.canaries.run())
         if self._records:
             self._background.start("recording", self.recorder.run())

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -38,6 +38,7 @@ from fallow_wire.limits import TARIFF_BYTES_MAX
 from fallow_wire.tariff import Tariff
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from yarl import URL
 
 from .accounts.tables import accounts, tokens
 from .clock import Clock
@@ -51,6 +52,10 @@ T = TypeVar("T")
 
 REASON_CHARS_MAX = 200
 ANSWER_BYTES_MAX = TARIFF_BYTES_MAX + 1024
+PASSED_BYTES_MAX = 16 * 2**20
+"""A page of the ledger's longest list."""
+PASSED_S_MAX = 120
+"""A reconciliation reads all that was ever booked."""
 _log = logging.getLogger(__name__)
 
 
@@ -105,6 +110,16 @@ class SignedTariff:
 
     id: Annotated[str, hexadecimal(64)]
     tariff: Annotated[str, text(TARIFF_BYTES_MAX, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What the ledger answered to a call that was passed on. ``media_type``: with its parameters."""
+
+    status: int
+    media_type: str
+    body: bytes
+    retry_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,26 +347,53 @@ class Link:
             raise LedgerUnreachable(f"its answer cannot be read: {error.detail}") from None
 
     async def _call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> bytes:
-        assert self._http is not None, "start() comes first"
         sent = {**self._headers, **(headers or {})}
         data = None
         if body is not None:
             sent["Content-Type"] = "application/json"
             data = strict.dumps(encode(body))
+        status, answer, _ = await self._exchange(method, path, data, sent)
+        if not 200 <= status < 300:
+            said = answer[:300].decode("utf-8", "replace")
+            refused = 400 <= status < 500 and status not in (401, 408, 429)
+            raise (LedgerRefused if refused else LedgerUnreachable)(f"{method} {path}: {status} {said}")
+        return answer
+
+    async def pass_on(
+        self, method: str, path: str, token: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Passed:
+        """A call of somebody else's, in their name. :raises LedgerUnreachable: as it says."""
+        sent = {**headers, "Authorization": f"Bearer {token}"}
+        timeout = aiohttp.ClientTimeout(total=PASSED_S_MAX, connect=self._config.timeout_s)
+        status, answer, told = await self._exchange(method, path, body, sent, PASSED_BYTES_MAX, timeout)
+        media_type = told.get("Content-Type", "application/octet-stream")
+        return Passed(status, media_type, answer, told.get("Retry-After"))
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        size_max: int = ANSWER_BYTES_MAX,
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """Status, body (cut off behind ``size_max``) and headers."""
+        assert self._http is not None, "start() comes first"
+        more: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        url = URL(self._address + path, encoded=True)
         try:
             async with self._http.request(
-                method, self._address + path, data=data, headers=sent, allow_redirects=False
+                method, url, data=data, headers=headers, allow_redirects=False, **more
             ) as response:
-                answer = await response.content.read(ANSWER_BYTES_MAX + 1)
-                while len(answer) <= ANSWER_BYTES_MAX and not response.content.at_eof():
-                    answer += await response.content.read(ANSWER_BYTES_MAX + 1 - len(answer))
+                answer = await response.content.read(size_max + 1)
+                while len(answer) <= size_max and not response.content.at_eof():
+                    answer += await response.content.read(size_max + 1 - len(answer))
         except (aiohttp.ClientError, ConnectionError, TimeoutError, ValueError) as error:
             raise LedgerUnreachable(f"{method} {path}: {error or type(error).__name__}") from None
-        if not 200 <= response.status < 300:
-            said = answer[:300].decode("utf-8", "replace")
-            refused = 400 <= response.status < 500 and response.status not in (401, 408, 429)
-            raise (LedgerRefused if refused else LedgerUnreachable)(f"{method} {path}: {response.status} {said}")
-        return answer
+        if len(answer) > size_max:
+            raise LedgerUnreachable(f"{method} {path}: an answer of more than {size_max} bytes")
+        return response.status, answer, response.headers
 
 
 async def _account(connection: AsyncConnection, account_id: str) -> LinkAccount | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -13,14 +12,13 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .fleet.live import Fleet
+from .fleet.totals import Totals, totals_of
 from .http import Api, Role
 from .ledger.app import LedgerService
 from .link import Link
 
 LATE_EVERY_S = 0.5
 LATE_BUCKETS_S = (0.002, 0.005, 0.02, 0.05, 0.1, 0.5, 2.0)
-COUNTED_AT_ONCE = 2000
-"""Devices, before others have their turn on the loop: a millisecond."""
 
 
 class Metrics:
@@ -94,35 +92,17 @@ class LedgerCollector(Collector):
             yield GaugeMetricFamily(name, text, value)
 
 
-@dataclass(slots=True)
-class _Totals:
-    reachable: int = 0
-    paused: int = 0
-    idle_up_bps: int = 0
-    connections: int = 0
-
-
 class FleetCollector(Collector):
     """The fleet and the link; of the fleet what :meth:`count` found."""
 
     def __init__(self, fleet: Fleet, link: Link) -> None:
         self._fleet = fleet
         self._link = link
-        self._totals = _Totals()
+        self._totals = Totals()
 
     async def count(self) -> None:
         """Look at all devices, some at a time."""
-        totals = _Totals()
-        for number, device in enumerate(list(self._fleet.devices()), 1):
-            totals.reachable += bool(device.service_urls)
-            beat = device.heartbeat
-            if beat is not None:
-                totals.paused += beat.state == "paused"
-                totals.idle_up_bps += beat.line.idle_up_bps
-                totals.connections += beat.connections
-            if number % COUNTED_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        self._totals = totals
+        self._totals = await totals_of(self._fleet)
 
     def collect(self) -> Iterable[Metric]:
         totals = self._totals

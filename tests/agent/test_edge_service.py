@@ -9,8 +9,11 @@ import os
 from pathlib import Path
 
 import aiohttp
+import pytest
 from edge_world import CONSUMER, DEVICE, MIB, Caller, World, manifest_of, put, receipt, some_bytes, world
+from fallow_agent.edge import turns
 from fallow_agent.edge.admission import line_busy
+from fallow_agent.edge.turns import AT_ONCE_MIN
 from fallow_wire.encoding import from_base64url
 from fallow_wire.errors import UnsatisfiableRange
 from fallow_wire.http import repr_digest, requested_span
@@ -637,5 +640,57 @@ def test_an_ordinary_client_library_is_content(tmp_path: Path) -> None:
                 url = f"http://127.0.0.1:{device.port}/v1/receipts"
                 async with http.post(url, data=receipt(ticket, 1, MIB, CONSUMER)) as answer:
                     assert answer.status == 204
+
+    asyncio.run(run())
+
+
+def test_more_than_the_budget_carries_wait_their_turn_in_order_and_the_head_tells_them_so(tmp_path: Path) -> None:
+    data = some_bytes(4 * MIB, 9)
+
+    async def run() -> None:
+        async with world(tmp_path) as device:
+            object_id = put(device.content, data)
+            device.pacer.set_rate(0)  # the first take their places, and stay
+            callers = [await Caller.connect(device.port) for _ in range(AT_ONCE_MIN + 3)]
+            for caller in callers:
+                caller.ask(device.url(device.ticket(object_id, max_bytes=len(data))))
+                await until(
+                    lambda: device.service.turns.waiting + device.pacer.transfers == len(device.service.sessions())
+                )
+            await until(lambda: device.service.turns.waiting == 3)
+            waiting = callers[AT_ONCE_MIN:]
+            for caller in waiting:
+                await caller.head()
+            waiting[0].writer.transport.abort()  # who goes keeps nobody waiting
+            await until(lambda: device.service.turns.waiting == 2)
+            device.pacer.set_rate(10**9)
+            for caller in callers[:AT_ONCE_MIN]:
+                assert (await caller.answer()).body == data
+            for caller in waiting[1:]:
+                assert await caller.reader.readexactly(len(data)) == data
+            assert device.service.turns.waiting == 0
+            for caller in callers:
+                await caller.close()
+
+    asyncio.run(run())
+
+
+def test_who_is_slow_keeps_nobody_waiting_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "SLOW_S", 0.05)
+
+    async def run() -> None:
+        async with world(tmp_path) as device:
+            data = some_bytes(24 * MIB, 4)
+            object_id = put(device.content, data)
+            slow = [await Caller.connect(device.port) for _ in range(AT_ONCE_MIN)]
+            for caller in slow:  # they ask and do not read
+                caller.ask(device.url(device.ticket(object_id, max_bytes=len(data))))
+            await until(lambda: len(device.service.sessions()) == AT_ONCE_MIN)
+            caller = await Caller.connect(device.port)
+            answer = await caller.call(device.url(device.ticket(object_id, max_bytes=MIB)), Range=f"bytes=0-{MIB - 1}")
+            assert answer.body == data[:MIB]
+            assert len(device.service.sessions()) == AT_ONCE_MIN
+            for one in (*slow, caller):
+                await one.close()
 
     asyncio.run(run())

@@ -53,7 +53,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, int]:
     async def whole() -> tuple[int, int]:
         async with running(directory) as server:
             recorder = Recorder(Config(), server.delivery.devices, server.tasks.driver, server.clock, directory)
-            server.delivery.router.routes = recorder
+            server.delivery.router.routes.append(recorder)
             server.clock.seconds = server.clock.seconds // DAY_S * DAY_S
             await recorder.start()
             found = await _drive(server, recorder)

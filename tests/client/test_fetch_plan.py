@@ -71,7 +71,7 @@ def test_a_ticket_is_not_asked_for_more_than_it_allows_and_a_new_plan_is_wanted_
 
 def test_chunks_spread_over_devices_and_the_origin_is_left_alone() -> None:
     machine = machine_of(8, ticket("a"), ticket("b"), ticket("c"))
-    assert [command.source for command in fetches(machine.poll(0))] == ["a", "b", "c", "a", "b", "c"]
+    assert [command.source for command in fetches(machine.poll(0))] == ["a", "b", "c", "a"]
 
 
 def test_the_origin_serves_when_there_is_no_device() -> None:
@@ -100,6 +100,7 @@ def test_at_the_end_a_slow_chunk_is_asked_of_another_and_the_first_answer_counts
     machine = machine_of(2, ticket("slow"), ticket("fast"))
     slow, fast = fetches(machine.poll(0))
     machine.answered(slow.request, 50)
+    machine.began(slow.request, 50)
     machine.verified(fast.request, 200)
     assert machine.poll(900) == []
     (hedge,) = fetches(machine.poll(1100))
@@ -121,8 +122,64 @@ def test_with_many_sources_each_is_asked_for_one_chunk_first_where_consumers_beg
     sources = [TicketSource(f"t{n}", f"fd-{n}", 2**40, FAR_MS, first_chunk=5 * n) for n in range(4)]
     machine = machine_of(20, *sources, config=Config(requests_max=4))
     assert [command.chunk for command in fetches(machine.poll(0))] == [0, 5, 10, 15]
-    machine = machine_of(40, *(ticket(str(n)) for n in range(16)))
-    assert len(fetches(machine.poll(0))) == 16
+
+
+def crowd_machine(waited_ms: int, rounds: int) -> FetchPlan:
+    """After so many chunks of each request that is under way, for whose first byte we waited so long."""
+    config = Config(help_permille=0, help_chunks_min=0)
+    machine = machine_of(200, *(ticket(str(n)) for n in range(16)), config=config)
+    now_ms = 0
+    active = fetches(machine.poll(now_ms))
+    for _ in range(rounds):
+        for command in active:
+            machine.answered(command.request, now_ms + 20)
+            assert machine.began(command.request, now_ms + 20 + waited_ms) == []
+        now_ms += 900 + waited_ms
+        for command in active:
+            machine.verified(command.request, now_ms)
+        active = fetches(machine.poll(now_ms))
+        machine.check()
+    return machine
+
+
+def test_few_requests_are_under_way_first_and_more_where_nobody_lets_them_wait() -> None:
+    assert [crowd_machine(0, rounds).in_flight for rounds in range(4)] == [4, 8, 16, 20]
+
+
+def test_where_devices_let_requests_wait_there_are_fewer_but_never_one_alone() -> None:
+    assert crowd_machine(5000, 1).in_flight == Config().requests_min
+    assert crowd_machine(5000, 5).in_flight == Config().requests_min
+    assert crowd_machine(500, 3).in_flight == Config().requests_first
+
+
+def test_at_the_end_a_chunk_that_waits_is_asked_of_an_idle_device_too_and_whichever_begins_goes_on() -> None:
+    for first in (0, 1):
+        machine = machine_of(2, ticket("a"), ticket("b"), ticket("c"))
+        waiting, other = fetches(machine.poll(0))
+        machine.answered(waiting.request, 10)
+        machine.answered(other.request, 10)
+        assert machine.began(other.request, 20) == []
+        assert machine.poll(400) == []
+        (tied,) = fetches(machine.poll(600))
+        assert (tied.chunk, tied.source) == (waiting.chunk, "c")
+        both = (waiting, tied)
+        assert machine.began(both[first].request, 700) == [Abort(both[1 - first].request)]
+        assert machine.unconfirmed(both[1 - first].source) == 0  # it sent nothing, so there is nothing to confirm
+        machine.check()
+        assert machine.verified(both[first].request, 1500) == []
+        machine.verified(other.request, 1500)
+        assert machine.poll(1501) == [Finish()]
+
+
+def test_the_origin_helps_beside_the_requests_that_wait_where_all_devices_are_slow() -> None:
+    machine = machine_of(50, *(ticket(str(n)) for n in range(16)))
+    active = fetches(machine.poll(0))
+    for command in active:
+        machine.answered(command.request, 20)
+        machine.began(command.request, 4000)
+    machine.verified(active[0].request, 5000)
+    assert [command.source for command in fetches(machine.poll(5000))] == [ORIGIN]
+    machine.check()
 
 
 def test_a_silent_device_is_passed_over_after_two_round_trips_and_once_in_a_while_only() -> None:

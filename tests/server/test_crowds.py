@@ -220,11 +220,33 @@ def test_who_takes_long_makes_room() -> None:
                 await go.wait()
 
         first = asyncio.create_task(slow())
-        async with turns.turn("o"):
+        async with turns.turn("o"):  # it comes only when the first has made room
             go.set()
         await first
         async with turns.turn("o"):
             assert len(turns) == 1
+
+    asyncio.run(script())
+
+
+def helps(turns: Turns) -> bool:
+    try:
+        with turns.help("o"):
+            return True
+    except Busy:
+        return False
+
+
+def test_who_takes_long_keeps_consumers_from_no_help() -> None:
+    async def script() -> None:
+        turns = Turns(slow_s=0.0)
+        async with turns.turn("o"):
+            assert not helps(turns)
+            while not helps(turns):  # noqa: ASYNC110 - one step of the loop at a time
+                await asyncio.sleep(0)
+            async with turns.turn("o"):  # another that has just begun counts
+                assert not helps(turns)
+        assert len(turns) == 0
 
     asyncio.run(script())
 

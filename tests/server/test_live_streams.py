@@ -103,7 +103,7 @@ async def joined(station: Station, number: int, task_id: str) -> HandDevice:
 def segment(device: HandDevice, number: int) -> Task | None:
     """The order for a segment, when the device has it."""
     orders = (one for one in device.received if isinstance(one, Task) and one.sources)
-    return next((one for one in orders if one.sources[-1].url.endswith(f"/{number}.ts?source=origin")), None)
+    return next((one for one in orders if one.sources[-1].url.endswith(f"/{number}.ts?source=origin&fill=1")), None)
 
 
 def with_station(tmp_path: Path, script: Any, **parts: Any) -> None:

@@ -42,7 +42,7 @@ def with_recorder(
         recorder = Recorder(
             config or Config(), server.delivery.devices, server.tasks.driver, server.clock, server.directory
         )
-        server.delivery.router.routes = recorder
+        server.delivery.router.routes.append(recorder)
         server.clock.seconds = server.clock.seconds // DAY_S * DAY_S
         await recorder.start()
         await script(server, recorder)

@@ -25,6 +25,34 @@ SCHEDULER = {
     "GET /console/fleet": OPERATOR,
     "GET /console/fleet/summary": OPERATOR,
     "GET /console/devices/{id}": OPERATOR,
+    "GET /console/history": OPERATOR,
+    "GET /console/capacity": OPERATOR,
+    "GET /console/accounts": OPERATOR,
+    "GET /console/objects": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /console/sites": {Role.PUBLISHER, Role.OPERATOR},
+    # Passed on to the ledger, with the caller's own token.
+    "GET /console/ledger/v1/health": OPERATOR,
+    "GET /console/ledger/v1/accounts/{id}": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /console/ledger/v1/accounts/{id}/statements": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /console/ledger/v1/accounts/{id}/statements/{month}": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /console/ledger/v1/tariffs": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /console/ledger/v1/tariffs/current": {Role.PUBLISHER, Role.OPERATOR},
+    "POST /console/ledger/v1/tariffs": OPERATOR,
+    "POST /console/ledger/v1/tariffs/diff": OPERATOR,
+    "GET /console/ledger/v1/reviews": OPERATOR,
+    "GET /console/ledger/v1/reviews/{id}": OPERATOR,
+    "POST /console/ledger/v1/reviews/{id}/resolution": OPERATOR,
+    "GET /console/ledger/v1/reconciliation": OPERATOR,
+    "GET /console/ledger/v1/reports": OPERATOR,
+    "GET /console/ledger/v1/restores": OPERATOR,
+    "POST /console/ledger/v1/restores/{id}/review": OPERATOR,
+    "POST /console/ledger/v1/deposits": OPERATOR,
+    "GET /console/ledger/v1/rewards": {Role.PUBLISHER, Role.OPERATOR},
+    "POST /console/ledger/v1/rewards": OPERATOR,
+    "DELETE /console/ledger/v1/rewards/{id}": OPERATOR,
+    "POST /console/ledger/v1/rewards/{id}/stock": OPERATOR,
+    "GET /console/ledger/v1/redemptions": OPERATOR,
+    "POST /console/ledger/v1/redemptions/{id}/resolution": OPERATOR,
     "GET /.well-known/jwks.json": EVERYONE,
     "OPTIONS /.well-known/jwks.json": EVERYONE,
     "GET /metrics": OPERATOR,
@@ -59,9 +87,9 @@ SCHEDULER = {
     "GET /s/{name}/{path}": EVERYONE,
     "HEAD /s/{name}/{path}": EVERYONE,
     "POST /v1/tasks": {Role.PUBLISHER},
-    "GET /v1/tasks": {Role.PUBLISHER},
-    "GET /v1/tasks/{id}": {Role.PUBLISHER},
-    "GET /v1/tasks/{id}/results": {Role.PUBLISHER},
+    "GET /v1/tasks": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /v1/tasks/{id}": {Role.PUBLISHER, Role.OPERATOR},
+    "GET /v1/tasks/{id}/results": {Role.PUBLISHER, Role.OPERATOR},
     "GET /v1/tasks/{id}/why": {Role.PUBLISHER, Role.OPERATOR},
     "DELETE /v1/tasks/{id}": {Role.PUBLISHER},
     "GET /o/{id}/{name}": EVERYONE,
@@ -87,6 +115,8 @@ LEDGER = {
     "POST /v1/proofs": EVERYONE,  # signed by the device's key
     "GET /v1/accounts/{id}": SEES_ACCOUNT,
     "GET /v1/accounts/{id}/entries": SEES_ACCOUNT,
+    "GET /v1/accounts/{id}/days": SEES_ACCOUNT - {Role.PUBLISHER},
+    "GET /v1/accounts/{id}/days/{day}": SEES_ACCOUNT - {Role.PUBLISHER},
     "GET /v1/accounts/{id}/statements": SEES_ACCOUNT,
     "GET /v1/accounts/{id}/statements/{month}": SEES_ACCOUNT,
     "GET /v1/settlements/{jti}": SEES_ACCOUNT,
@@ -97,6 +127,7 @@ LEDGER = {
     "GET /v1/tariffs/{id}": EVERYONE,
     "POST /v1/tariffs": OPERATOR,
     "GET /v1/head": EVERYONE,
+    "GET /v1/audits": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "POST /v1/audits": OPERATOR | {Role.LINK},
     "GET /v1/reviews": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "GET /v1/reviews/{id}": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
@@ -158,7 +189,7 @@ async def tokens_of_all_roles(world: ServerWorld) -> tuple[dict[str, str | None]
 
 async def call(world: ServerWorld, route: str, token: str | None, account: str, *, ledger: bool) -> Answer:
     method, path = route.split(" ")
-    if ledger:  # where everyone but the operator sees only what is their own
+    if ledger or "/console/ledger/" in path:  # where everyone but the operator sees only what is their own
         path = path.replace("/v1/accounts/{id}", f"/v1/accounts/{account}")
     path = re.sub(r"{\w+}", "x", path)
     # From another address than loopback, as a proxy would say, for loopback may read metrics.

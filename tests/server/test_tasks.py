@@ -65,7 +65,7 @@ def test_publishing_places_two_copies_and_follows_them(tmp_path: Path) -> None:
         assert (sent.id, sent.kind, sent.object) == (task["id"], "fill", object_id)
         assert sent.manifest is not None
         verify_manifest(sent.manifest, server.keys.public_keys(), object_id)
-        assert [source.url for source in sent.sources] == [f"{server.url}/o/{object_id}/film.mp4?source=origin"]
+        assert [source.url for source in sent.sources] == [f"{server.url}/o/{object_id}/film.mp4?source=origin&fill=1"]
         await chosen[0].says(task["id"], "accepted")
         await chosen[1].says(task["id"], "running", 1000)
         await server.round()

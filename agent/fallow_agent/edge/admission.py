@@ -84,6 +84,11 @@ def line_busy(detail: str, retry_after_s: int, reason: str = "") -> Refusal:
     return Refusal(Problem(503, "line-busy", "The line is in use", detail, "here", ELSEWHERE), retry_after_s, reason)
 
 
+def not_held() -> Refusal:
+    """404 ``not-held``: the object is not here, or no longer."""
+    return Refusal(Problem(404, "not-held", "Not held", "this device does not hold it", "here", ELSEWHERE))
+
+
 class VerifiedTickets:
     """Steps 1 and 2, once for each text; the tickets used last are remembered."""
 
@@ -172,7 +177,7 @@ def admit_transfer(
     object_id = account.ticket.obj
     size = door.size_of(object_id)
     if size is None:
-        raise Refused(Refusal(Problem(404, "not-held", "Not held", "this device does not hold it", "here", ELSEWHERE)))
+        raise Refused(not_held())
     try:
         span = requested_span(range_header, if_range, size, etag_of(object_id))
     except UnsatisfiableRange as error:

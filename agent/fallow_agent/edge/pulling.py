@@ -37,7 +37,6 @@ PULL_S_MAX = 14.0
 """How long a consumer waits for a chunk; it gives up after 15 s without a byte (``stall_s`` of the client)."""
 AHEAD_CHUNKS = 1
 """Fetched before anybody asked: enough to be there when a crowd that got one chunk comes for the next."""
-WAKE_S = 0.010
 FAILED_REST_S = 2.0
 """After a source failed nothing is fetched for so long; who asks meanwhile is sent elsewhere."""
 
@@ -102,12 +101,8 @@ class Partial:
         return next((index for index in behind if not self.fill.holds(index)), None)
 
     def came(self, index: int) -> None:
-        """Wake who waits, one after the other: each begins with some packets at once, and forty that begin together
-        would stand in the modem's queue, which is the sign to yield."""
         self._last = index
-        loop = asyncio.get_running_loop()
-        for number, wake in enumerate(tuple(self._wakes)):
-            loop.call_later(number * WAKE_S, wake)
+        self.wake_all()
 
     def wake_all(self) -> None:
         for wake in tuple(self._wakes):

@@ -30,7 +30,7 @@ from fallow_agent.proofs.outbox import Outbox, OutboxUnavailable
 
 from . import cross_origin, http1, sending
 from .account import Account
-from .admission import ELSEWHERE, Refusal, Refused, VerifiedTickets, admit_ticket, admit_transfer, line_busy
+from .admission import ELSEWHERE, Refusal, Refused, VerifiedTickets, admit_ticket, admit_transfer, line_busy, not_held
 from .connection import Connection
 from .content import ContentStore
 from .dial_back import DialBackNonces
@@ -39,6 +39,7 @@ from .http1 import BadRequest, Request
 from .pulling import Partial, PullFailed, Pulls
 from .register import SAVE_INTERVAL_S, Register
 from .server import EdgeConfig, Server
+from .turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ class EdgeService:
         self._tickets = VerifiedTickets(scheduler_key)
         self._register = Register(outbox, clock)
         self._transfers: dict[Connection, sending.Progress] = {}
+        self.turns = Turns(lambda: pacer.rate_bps)
         self._bytes_up_ended = 0
         self._connections_total_max = config.connections_total_max
         self._server = Server(config, self._answer, self._answer_bad, pacer.prepare, connections_max)
@@ -276,7 +278,7 @@ class EdgeService:
         span = admit_transfer(account, range_header, fields.get("if-range"), with_body=with_body, door=self)
         stored = self._stored(object_id)
         if stored is None:
-            raise Refused(_not_held())
+            raise Refused(not_held())
         self._check_pull(object_id, span)
         lines = self._lines() + self._lines_of(stored)
         if unchanged:
@@ -314,7 +316,7 @@ class EdgeService:
                     self._bytes_up_ended += progress.sent_bytes
                     self._register.end(account)
         except Gone:
-            raise Refused(_not_held()) from None
+            raise Refused(not_held()) from None
         except OutboxUnavailable as error:
             raise Refused(_outbox_unavailable(error)) from None
         except (sending.ReceiptMissing, PullFailed):
@@ -327,19 +329,22 @@ class EdgeService:
     async def _send(
         self, connection: Connection, descriptor: int, span: Span, progress: sending.Progress, head: bytes
     ) -> None:
-        share = self._pacer.join(connection.socket, connection.wake)
-        try:
-            await connection.write(head, more=span.length > 0)
-            await sending.send_span(connection, descriptor, span, share, progress)
-        finally:
-            share.leave()
+        if head and self.turns.full:
+            await connection.write(head)  # at once: it is a sign of life, and whoever sees none asks elsewhere
+            head = b""
+        async with self.turns.turn(connection, sending.STALL_S_MAX):
+            share = self._pacer.join(connection.socket, connection.wake)
+            try:
+                await connection.write(head, more=span.length > 0)
+                await sending.send_span(connection, descriptor, span, share, progress)
+            finally:
+                share.leave()
 
     async def _send_pulled(
         self, partial: Partial, connection: Connection, descriptor: int, span: Span,
         progress: sending.Progress, head: bytes,
     ) -> None:  # fmt: skip
-        """Chunk by chunk as they come. The head goes at once: it is a sign of life, and whoever waits for one would
-        else ask the origin. Who waits for a chunk takes no part of the budget."""
+        """Chunk by chunk as they come, after the head. Who waits for a chunk takes no part of the budget."""
         assert self._pulls is not None
         await connection.write(head)
         for index, piece in partial.pieces(span):
@@ -430,10 +435,6 @@ def _ticket_in(query: str) -> str | None:
 def _object_of(request: Request) -> str:
     found = _OBJECT.match(request.path)
     return found[1] if found else ""
-
-
-def _not_held() -> Refusal:
-    return Refusal(Problem(404, "not-held", "Not held", "this device does not hold it", "here", ELSEWHERE))
 
 
 def _outbox_unavailable(error: OutboxUnavailable) -> Refusal:

@@ -104,7 +104,7 @@ class Share:
         return None if sock is None or sock.fileno() < 0 else sent_by(sock)
 
     def leave(self) -> None:
-        """The transfer has ended; its part goes to the others. Idempotent."""
+        """The transfer has ended; its part goes to the others as soon as its socket is empty. Idempotent."""
         self.wake = _nothing
         self._pacer.remove(self)
 
@@ -135,6 +135,9 @@ class Pacer:
         self.by_kernel = _kernel_paces() if by_kernel is None else by_kernel
         self._rate_bps = 0
         self._shares: dict[Share, None] = {}
+        self._draining: dict[Share, None] = {}
+        """Of ended transfers whose sockets still send what they took, up to a quarter of a chunk at the pace of a
+        share. They keep their part until then, or all together would send more than the budget."""
         self._by_socket: weakref.WeakKeyDictionary[socket.socket, Share] = weakref.WeakKeyDictionary()
         self._timer: asyncio.TimerHandle | None = None
         self._sent_bytes = 0
@@ -175,12 +178,16 @@ class Pacer:
         share.wake = wake
         if not self._shares:
             self.on_start()
-        given = sum(other.bytes_per_s for other in self._shares if other is not share)
+        goes_on = share in self._draining
+        self._draining.pop(share, None)
         self._shares[share] = None
         if share.counted is not None:
             self._counted[share] = None
-        left = max(0, payload_bytes_per_s(self._rate_bps, 1) - given)
-        share.apply(min(left, payload_bytes_per_s(self._rate_bps, len(self._shares))))
+        if not goes_on:
+            given = sum(other.bytes_per_s for other in (*self._shares, *self._draining) if other is not share)
+            left, part = payload_bytes_per_s(self._rate_bps, 1) - given, self._part()
+            # Its part or nothing: after each packet the kernel waits for as long as that takes at the rate of then.
+            share.apply(part if left >= part else 0)
         self._divide_soon()
         return share
 
@@ -188,6 +195,9 @@ class Pacer:
         """For :meth:`Share.leave`."""
         if share in self._shares:
             del self._shares[share]
+            self._count(share)  # now: nobody can be asked about it once it is closed
+            if share.counted is not None and share.counted.waiting_bytes:
+                self._draining[share] = None
             self._divide_soon()
 
     def add_sent(self, wire_bytes: int) -> None:
@@ -199,22 +209,31 @@ class Pacer:
 
         :param now: monotonic seconds.
         """
+        draining = len(self._draining)
+        for share in tuple(self._counted):
+            self._count(share)
+        if len(self._draining) < draining:
+            self._divide_soon()
+        # After the look at them: what was closed since the last one had been sending until then.
         elapsed, self._waiting_since = max(0.0, now - self._waiting_since), now
         drained = min(self._waiting_bytes, int(self._rate_bps / 8 * elapsed))
         self._waiting_bytes -= drained
         self._sent_bytes += drained
-        for share in tuple(self._counted):
-            before, sent = share.counted, share.sent_now()
-            if before is None or sent is None:
-                del self._counted[share]
-                # Nobody can be asked about a closed socket; it goes on at about the rate that it had.
-                self._waiting_bytes += 0 if before is None else before.waiting_bytes * WIRE_PERMILLE // 1000
-                continue
+        return self._sent_bytes
+
+    def _count(self, share: Share) -> None:
+        before, sent = share.counted, share.sent_now()
+        if before is None:
+            return
+        if sent is None:
+            # Nobody can be asked about a closed socket; it goes on at about the rate that it had.
+            self._waiting_bytes += before.waiting_bytes * WIRE_PERMILLE // 1000
+        else:
             self._sent_bytes += sent.wire_bytes - before.wire_bytes
             share.counted = sent
-            if sent.waiting_bytes == 0 and share not in self._shares:
-                del self._counted[share]
-        return self._sent_bytes
+        if sent is None or (sent.waiting_bytes == 0 and share not in self._shares):
+            self._counted.pop(share, None)
+            self._draining.pop(share, None)
 
     def queueing_ms(self) -> float | None:
         """What our own packets wait, as of the last :meth:`wire_bytes`; None where nobody can tell.
@@ -232,9 +251,14 @@ class Pacer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        part = payload_bytes_per_s(self._rate_bps, len(self._shares))
-        for share in tuple(self._shares):
+        for share in tuple(self._draining):
+            self._count(share)
+        part = self._part()
+        for share in (*self._shares, *self._draining):
             share.apply(part)
+
+    def _part(self) -> int:
+        return payload_bytes_per_s(self._rate_bps, len(self._shares) + len(self._draining))
 
 
 def _nothing() -> None:

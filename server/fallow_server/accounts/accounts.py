@@ -109,7 +109,7 @@ class Accounts:
         token = secret.new_token(_PREFIX[Role(new.role)])
         async with self._database.write() as connection:
             account_id = await self.add(connection, new)
-            await self._add_token(connection, account_id, token)
+            await self._insert_token(connection, account_id, token)
         self._outbox.wake()
         return IssuedAccount(account_id, new.role, new.name, token)
 
@@ -160,7 +160,8 @@ class Accounts:
                     remedy=f"Revoke all of them with DELETE /v1/accounts/{account_id}/tokens, then issue new ones.",
                 )
             token = secret.new_token(_PREFIX[Role(account.role)])
-            await self._add_token(connection, account_id, token)
+            await self._insert_token(connection, account_id, token)
+            await self._outbox.note(connection, "account", account_id)
         self._outbox.wake()
         return IssuedAccount(account.id, account.role, account.name, token)
 
@@ -200,10 +201,9 @@ class Accounts:
             await connection.execute(insert(claims).values(row))
         return Claim(token, expires_at)
 
-    async def _add_token(self, connection: AsyncConnection, account_id: str, token: str) -> None:
+    async def _insert_token(self, connection: AsyncConnection, account_id: str, token: str) -> None:
         row = {"hash": secret.hash_token(token), "account": account_id, "created_at": self._clock.now()}
         await connection.execute(insert(tokens).values(row))
-        await self._outbox.note(connection, "account", account_id)
 
     async def _find(self, connection: AsyncConnection, account_id: str) -> Account:
         row = (await connection.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()

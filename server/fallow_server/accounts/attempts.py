@@ -18,6 +18,11 @@ class Attempts:
         self._every_s = every_s
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
+    def may(self, key: str, now_s: float) -> bool:
+        """True when ``key`` may try now; nothing is counted."""
+        bucket = self._buckets.get(key)
+        return bucket is None or bucket.left(now_s) >= 1
+
     def take(self, key: str, now_s: float) -> bool:
         """True when ``key`` may try once more now."""
         bucket = self._buckets.pop(key, None) or Bucket(self._burst, 1 / self._every_s, now_s)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 class Config:
     """
     ``session_s``: how long somebody stays signed in. ``sessions_per_account_max``: browsers at a time; the oldest goes.
-    ``failures_burst``, ``failures_per_hour``: wrong tokens from one address (an IPv6 /64) before it has to wait.
+    ``failures_burst``, ``failures_every_s``: wrong tokens from one address (an IPv6 /64), and seconds until one more.
     ``history_days``: how long it is kept what was asked for and who served it.
     """
 
     session_s: int = 12 * 3600
     sessions_per_account_max: int = 16
     failures_burst: int = 10
-    failures_per_hour: int = 60
+    failures_every_s: int = 60
     history_days: int = 31

@@ -100,11 +100,11 @@ class ConsoleRoutes:
         if not is_own_page(request):
             raise refusal(403, "not-our-page", "Signing in is only for the pages of this server")
         address = caller_address(request)
-        self._sessions.failures.check(address)
+        self._sessions.check_failures(address)
         token = (await record_body(request, SignIn)).token.strip()
         found = await self._accounts.principal_of(token)
         if found is None:
-            self._sessions.failures.note(address)
+            self._sessions.note_failure(address)
             raise refusal(
                 401,
                 "token-unknown",

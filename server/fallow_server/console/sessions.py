@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -23,10 +22,10 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 from sqlalchemy import delete, insert, select
 
+from ..accounts.attempts import Attempts
 from ..clock import Clock
 from ..database import Database
 from ..delivery.pseudonym import prefix_of
-from ..fleet.rate import Bucket
 from ..http import Role, refusal
 from ..tokens import hash_token
 from .config import Config
@@ -35,8 +34,6 @@ from .tables import console_sessions
 ROLES = (Role.OPERATOR, Role.PUBLISHER)
 CSRF_HEADER = "X-Fallow-Session"
 SECRET_CHARS = 43
-ADDRESSES_MAX = 10_000
-"""From which somebody failed to sign in lately; those that failed last are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,36 +43,6 @@ class Session:
     secret: str
     csrf: str
     expires_at: int
-
-
-class Failures:
-    """Wrong tokens by address, in bounded memory."""
-
-    def __init__(self, config: Config, clock: Clock) -> None:
-        self._config = config
-        self._clock = clock
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
-
-    def check(self, address: str) -> None:
-        """:raises ApiProblem: 429 when there were too many from ``address``."""
-        bucket = self._buckets.get(prefix_of(address))
-        if bucket is not None and bucket.left(self._clock.monotonic()) < 1:
-            wait_s = -(-3600 // self._config.failures_per_hour)
-            raise refusal(
-                429, "too-many-failures", "Too many wrong tokens from this address",
-                remedy="Wait a few minutes, then try again with the right one.",
-                headers={"Retry-After": str(wait_s)},
-            )  # fmt: skip
-
-    def note(self, address: str) -> None:
-        key, now = prefix_of(address), self._clock.monotonic()
-        bucket = self._buckets.setdefault(
-            key, Bucket(self._config.failures_burst, self._config.failures_per_hour / 3600, now)
-        )
-        bucket.take(1, now)
-        self._buckets.move_to_end(key)
-        if len(self._buckets) > ADDRESSES_MAX:
-            self._buckets.popitem(last=False)
 
 
 class ConsoleSessions:
@@ -90,7 +57,21 @@ class ConsoleSessions:
         self._clock = clock
         self._secure = secure
         self.cookie = "__Host-fallow" if secure else "fallow"
-        self.failures = Failures(config, clock)
+        self._failures = Attempts(config.failures_burst, config.failures_every_s)
+
+    def check_failures(self, address: str) -> None:
+        """:raises ApiProblem: 429 when too many wrong tokens came from ``address``."""
+        key, now_s = prefix_of(address), self._clock.monotonic()
+        if not self._failures.may(key, now_s):
+            raise refusal(
+                429, "too-many-tries", "Too many wrong tokens from this address",
+                remedy="Wait a minute, then try again with the right one.",
+                headers={"Retry-After": str(self._failures.wait_s(key, now_s))},
+            )  # fmt: skip
+
+    def note_failure(self, address: str) -> None:
+        """Only what fails counts: others behind the same address go on signing in."""
+        self._failures.take(prefix_of(address), self._clock.monotonic())
 
     async def begin(self, token: str, account: str) -> Session:
         """:param token: of ``account``, verified."""

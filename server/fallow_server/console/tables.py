@@ -25,6 +25,7 @@ history = Table(
     Column("asked_bytes", BigInteger, nullable=False),
     Column("routed_bytes", BigInteger, nullable=False),
     Column("origin_bytes", BigInteger, nullable=False),
+    Column("filled_bytes", BigInteger, nullable=False),
     Column("connected", BigInteger, nullable=False),
     Column("reachable", BigInteger, nullable=False),
     Column("idle_up_bps", BigInteger, nullable=False),

@@ -121,8 +121,8 @@ def ticket_bytes(length: int, sources: int) -> int:
 
 
 class Router:
-    """:param draw: gives numbers in [0, 1). ``demand``: whoever wants to hear what is asked for; ``routes``: where
-    it is had from."""
+    """:param draw: gives numbers in [0, 1). ``demand``: whoever wants to hear what is asked for; ``routes``: who
+    hears where it is had from."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Router:
         self._clock = clock
         self._draw = draw
         self.demand: DemandSink | None = None
-        self.routes: RouteSink | None = None
+        self.routes: list[RouteSink] = []
         self.geography = Geography(config.address_tables)
         self.devices = Devices(fleet, clock, self.geography.place_of, config.unmeasured_bps)
         self.escrow = Escrow(config, link, clock)
@@ -184,10 +184,10 @@ class Router:
             self.demand.note(held.object_id, consumer.place, wanted.asked_bytes, self._clock.now())
         found = await self._route(consumer, wanted, count)
         routed = [] if isinstance(found, str) else found
-        if self.routes is not None:
-            sources = [(one.device_id, one.booked_bps) for one in routed]
-            why = found if isinstance(found, str) else None
-            self.routes.routed(held.object_id, held.size, wanted.asked_bytes, consumer.place, sources, why)
+        sources = [(one.device_id, one.booked_bps) for one in routed]
+        why = found if isinstance(found, str) else None
+        for sink in self.routes:
+            sink.routed(held.object_id, held.size, wanted.asked_bytes, consumer.place, sources, why)
         return routed
 
     async def _route(self, consumer: Consumer, wanted: Wanted, count: int) -> list[Routed] | str:

@@ -61,6 +61,10 @@ class DeliveryService:
         return self.router.devices
 
     @property
+    def transfer(self) -> Transfer:
+        return self._transfer
+
+    @property
     def issuer(self) -> TicketIssuer:
         return self.router.issuer
 

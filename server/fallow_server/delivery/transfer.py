@@ -33,6 +33,10 @@ class Transfer:
         self._waiting: Counter[str] = Counter()
         """For a turn, or at it."""
         self._turns = Turns()
+        self.sent_bytes = 0
+        """To consumers, since the start."""
+        self.filled_bytes = 0
+        """To devices, for copies of theirs."""
 
     @property
     def running(self) -> int:
@@ -119,7 +123,7 @@ class Transfer:
         try:
             with self._blobs.reading(held.object_id) as descriptor:
                 await response.prepare(request)
-                await self._stream(response, descriptor, span)
+                await self._stream(response, descriptor, span, fill="fill" in request.query or "turn" in request.query)
             await response.write_eof()
         except (ConnectionError, TimeoutError):
             # The consumer went away, or takes nothing any longer: both are everyday, and the end of this connection.
@@ -141,7 +145,7 @@ class Transfer:
             headers = {"Retry-After": "5"}
             raise refusal(503, "too-many", "Too many transfers are under way", fault="here", headers=headers)
 
-    async def _stream(self, response: web.StreamResponse, descriptor: int, span: Span) -> None:
+    async def _stream(self, response: web.StreamResponse, descriptor: int, span: Span, *, fill: bool) -> None:
         position, end = span.start, span.start + span.length
         while position < end:
             data = await self._read(descriptor, min(SLICE_BYTES, end - position), position)
@@ -150,6 +154,10 @@ class Transfer:
             async with asyncio.timeout(self._config.stall_s_max):
                 await response.write(data)
             position += len(data)
+            if fill:
+                self.filled_bytes += len(data)
+            else:
+                self.sent_bytes += len(data)
 
     async def _read(self, descriptor: int, length: int, position: int) -> bytes:
         # Shielded: a thread that still reads while the descriptor is closed could read another file's bytes.

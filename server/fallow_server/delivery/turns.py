@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 AT_ONCE = 3
 HELPS_AT_ONCE = 8
-"""Consumers that have devices too and want help, of one object; none while devices wait, for what these get serves
-many."""
+"""Consumers that have devices too and want help, of one object; none while devices wait or have their turn, for what
+these get serves many. A device that takes long does not count: the line is not what it waits for."""
 SLOW_S = 3.0
 """Who takes longer makes room: then it is the taker that is slow, or others have the origin's line."""
 WAITING_MAX = 1000
@@ -49,20 +49,23 @@ class Turns:
         queue.turns += 1
         try:
             await queue.room.acquire()
-            released = False
+            slow = False
 
-            def release() -> None:
-                nonlocal released
-                if not released:
-                    released = True
-                    queue.room.release()
+            def make_room() -> None:
+                nonlocal slow
+                slow = True
+                queue.slow += 1
+                queue.room.release()
 
-            timer = asyncio.get_running_loop().call_later(self._slow_s, release)
+            timer = asyncio.get_running_loop().call_later(self._slow_s, make_room)
             try:
                 yield
             finally:
                 timer.cancel()
-                release()
+                if slow:
+                    queue.slow -= 1
+                else:
+                    queue.room.release()
         finally:
             queue.turns -= 1
             self._forget_unused(object_id, queue)
@@ -71,7 +74,7 @@ class Turns:
     def help(self, object_id: str) -> Iterator[None]:
         """:raises Busy: at once."""
         queue = self._queue(object_id)
-        if queue.turns or queue.helps >= HELPS_AT_ONCE:
+        if queue.turns > queue.slow or queue.helps >= HELPS_AT_ONCE:
             self._forget_unused(object_id, queue)
             raise Busy
         queue.helps += 1
@@ -92,9 +95,12 @@ class Turns:
 
 
 class _Queue:
-    __slots__ = ("helps", "room", "turns")
+    """``turns``: who waits for one or has it; ``slow``: those of them who have made room."""
+
+    __slots__ = ("helps", "room", "slow", "turns")
 
     def __init__(self, room: asyncio.Semaphore) -> None:
         self.room = room
         self.turns = 0
+        self.slow = 0
         self.helps = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiohttp import web
-from fallow_wire.fields import decode
+from fallow_wire.fields import decode, one_of
 
 from ..catalogue.objects import Catalogue
 from ..clock import Clock
@@ -22,6 +22,7 @@ from .outcomes import Outcomes
 from .placing import Placer
 from .probes import PROBE, Probes, Resolve, addresses_of
 from .sources import Sources
+from .states import TaskState
 from .store import TaskStore
 
 PAGE_TASKS_MAX = 500
@@ -70,10 +71,11 @@ class TaskService:
 
     def add_routes(self, api: Api) -> None:
         api.add("POST", "/v1/tasks", self.post, Role.PUBLISHER)
-        api.add("GET", "/v1/tasks", self.get_all, Role.PUBLISHER)
-        api.add("GET", "/v1/tasks/{id}", self.get_one, Role.PUBLISHER)
-        api.add("GET", "/v1/tasks/{id}/results", self.get_results, Role.PUBLISHER)
-        api.add("GET", "/v1/tasks/{id}/why", self.get_why, Role.PUBLISHER, Role.OPERATOR)
+        readers = (Role.PUBLISHER, Role.OPERATOR)
+        api.add("GET", "/v1/tasks", self.get_all, *readers)
+        api.add("GET", "/v1/tasks/{id}", self.get_one, *readers)
+        api.add("GET", "/v1/tasks/{id}/results", self.get_results, *readers)
+        api.add("GET", "/v1/tasks/{id}/why", self.get_why, *readers)
         api.add("DELETE", "/v1/tasks/{id}", self.delete, Role.PUBLISHER)
 
     async def post(self, request: web.Request) -> web.Response:
@@ -100,10 +102,18 @@ class TaskService:
             await self.driver.cancel(task)
 
     async def get_all(self, request: web.Request) -> web.Response:
-        """Pages of at most 500, oldest first, by ``?after=<id>``."""
-        publisher = principal(request).account
-        found = await self._store.listed(publisher, request.query.get("after", "")[:64], PAGE_TASKS_MAX)
-        return json_response([(self.driver.task(task.task_id) or task).described() for task in found])
+        """Pages of at most 500 by ``?after=<id>``, oldest first unless ``order=newest``; ``state`` narrows them. An
+        operator's are of all publishers, and name them."""
+        caller, (after, limit) = principal(request), page_of(request, PAGE_TASKS_MAX)
+        newest = one_of("oldest", "newest")(request.query.get("order", "oldest"), "order", True) == "newest"
+        states = (
+            [TaskState(one_of(*TaskState)(request.query["state"], "state", True))] if "state" in request.query else []
+        )
+        publisher = None if caller.role is Role.OPERATOR else caller.account
+        found = await self._store.listed(publisher, after[:64], limit, newest=newest, states=states)
+        whose = [{"publisher": task.publisher} if publisher is None else {} for task in found]
+        tasks = [(self.driver.task(task.task_id) or task).described() for task in found]
+        return json_response([{**task, **more} for task, more in zip(tasks, whose, strict=True)])
 
     async def get_one(self, request: web.Request) -> web.Response:
         return json_response(await self._described(await self._own(request)))

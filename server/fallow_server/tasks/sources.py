@@ -35,7 +35,8 @@ class Sources:
         self._public_url = public_url
 
     def here(self, object_id: str, name: str) -> Source:
-        return Source(f"{self._public_url}/o/{object_id}/{quoted(name)}?source=origin")
+        """This server; ``fill`` tells its own accounts that no consumer is served."""
+        return Source(f"{self._public_url}/o/{object_id}/{quoted(name)}?source=origin&fill=1")
 
     async def of(
         self, device: LiveDevice, object_id: str, name: str, publisher: str, size_bytes: int

@@ -37,17 +37,26 @@ class TaskStore:
         found = await self._load(tables.tasks.c.task_id == task_id, *own)
         return found[0] if found else None
 
-    async def listed(self, publisher: str, after: str, limit: int) -> list[NetworkTask]:
-        """The publisher's tasks, oldest first (ids are time-ordered), those after ``after``."""
-        own = (tables.tasks.c.publisher == publisher, tables.tasks.c.task_id > after)
-        return await self._load(*own, limit=limit)
+    async def listed(
+        self, publisher: str | None, after: str, limit: int, *, newest: bool = False, states: Sequence[TaskState] = ()
+    ) -> list[NetworkTask]:
+        """Tasks oldest or ``newest`` first (ids are time-ordered), those after ``after``, in whichever direction.
 
-    async def _load(self, *conditions: Any, limit: int | None = None) -> list[NetworkTask]:
+        :param publisher: whose; None for all. :param states: only those; empty: all.
+        """
+        wanted = [] if publisher is None else [tables.tasks.c.publisher == publisher]
+        if after:
+            wanted.append(tables.tasks.c.task_id < after if newest else tables.tasks.c.task_id > after)
+        if states:
+            wanted.append(tables.tasks.c.state.in_([state.value for state in states]))
+        return await self._load(*wanted, limit=limit, newest=newest)
+
+    async def _load(self, *conditions: Any, limit: int | None = None, newest: bool = False) -> list[NetworkTask]:
         query = (
             select(tables.tasks, blobs.c.size)
             .join(blobs, blobs.c.object_id == tables.tasks.c.object_id, isouter=True)
             .where(*conditions)
-            .order_by(tables.tasks.c.task_id)
+            .order_by(tables.tasks.c.task_id.desc() if newest else tables.tasks.c.task_id)
             .limit(limit)
         )
         found: dict[str, NetworkTask] = {}

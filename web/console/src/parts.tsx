@@ -105,6 +105,8 @@ export interface Column<Row> {
   sort?: string;
   title: string;
   number?: boolean;
+  /** Of sentences, which are broken into lines. */
+  wide?: boolean;
   cell: (row: Row) => ComponentChildren;
 }
 
@@ -160,7 +162,7 @@ export function Table<Row>(props: TableProps<Row>) {
           {props.rows.map((row) => (
             <tr key={props.keyOf(row)}>
               {props.columns.map((column) => (
-                <td key={column.title} class={column.number ? "number" : undefined}>
+                <td key={column.title} class={column.number ? "number" : column.wide ? "wide" : undefined}>
                   {column.cell(row)}
                 </td>
               ))}

@@ -33,6 +33,7 @@ def upgrade() -> None:
                 "asked_bytes",
                 "routed_bytes",
                 "origin_bytes",
+                "filled_bytes",
                 "connected",
                 "reachable",
                 "idle_up_bps",
