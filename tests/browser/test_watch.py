@@ -22,6 +22,7 @@ from watch_world import DEVICES, WAIT_S, WatchNetwork, bytes_by_source, fetched,
 
 pytestmark = [
     pytest.mark.processes,
+    pytest.mark.timeout(600),  # whole networks, on machines that do other things too
     pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg, to make video"),
     *marks(pages.BUILT / "fallow.js"),
 ]
