@@ -65,6 +65,8 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         ("[delivery.filters]\ncolour = 1", "setting delivery.filters.colour is not known"),
         ("[delivery]\nfilters = 1", "delivery.filters"),
         ("http = 1", "setting http is not known"),
+        ("[policy]\nagent_version = 'newest'", "policy.agent_version: a version"),
+        ("[policy]\nagent_percent = 101", "policy.agent_percent: 100 at most"),
         ("role = 'king'", "role: one of"),
         ("role = 'scheduler'", "http.ledger_url"),
         ("[http", "x.toml"),

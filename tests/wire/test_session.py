@@ -12,6 +12,7 @@ from fallow_wire.errors import Malformed, PeerError
 from fallow_wire.jws import Kind, sign
 from fallow_wire.keys import JwkSet
 from fallow_wire.session import (
+    AgentAdvice,
     Cancel,
     Challenge,
     Content,
@@ -62,6 +63,7 @@ DOWNWARD = [
     Task("t-1", "fill", "a" * 64, "manifest", (Source("http://x/o/a", "ticket"), Source("http://x/o"))),
     Cancel("t-1"),
     Policy(JwkSet((key(1).public.jwk(with_kid=True),)), "http://ledger", now=5),
+    Policy(JwkSet(()), "http://ledger", agent=AgentAdvice("0.2.1", 10)),
     DialBack("n" * 20),
 ]
 

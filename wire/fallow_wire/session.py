@@ -211,6 +211,17 @@ class Cancel:
     reason: Annotated[str | None, text(256)] = None
 
 
+VERSION = matching(re.compile(r"\d{1,6}(\.\d{1,6}){0,3}\Z"), "a version, such as 0.2.1", 32)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAdvice:
+    """The version of the agent that devices should have at least: ``percent`` of them, for now."""
+
+    version: Annotated[str, VERSION]
+    percent: Annotated[int, integer(0, 100)] = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """First message after a good ``hello``, and again when something in it changes.
@@ -224,6 +235,7 @@ class Policy:
     heartbeat_s: Annotated[int, integer(1, 3600)] = HEARTBEAT_S
     ticket_idle_s: Annotated[int, integer(1, 900)] = 30
     now: Annotated[int | None, integer()] = None
+    agent: Annotated[AgentAdvice | None, record(AgentAdvice)] = None
 
 
 @dataclass(frozen=True, slots=True)
