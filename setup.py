@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 ROOTS = {"fallow_wire": "wire", "fallow_agent": "agent", "fallow_server": "server", "fallow_client": "client"}
 HERE = Path(__file__).parent
 
-AGENT = ["aiohttp>=3.8.4", "zeroconf>=0.47", "psutil>=5.9", "async-upnp-client>=0.44"]
+AGENT = ["aiohttp>=3.8.4", "zeroconf>=0.47", "psutil>=5.9", "async-upnp-client>=0.44", "segno>=1.5"]
 SERVER = [
     "aiohttp>=3.11",
     "uvloop>=0.19",

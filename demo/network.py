@@ -37,6 +37,9 @@ SERVER_SETTINGS = """
 [ledger]
 hold_s = 0  # points may be redeemed at once
 
+[canaries]
+interval_s = 0  # what is counted is what was fetched here
+
 [policy]
 ticket_idle_s = 3  # the end of a download is soon seen
 

@@ -15,6 +15,7 @@ from playwright.async_api import Browser, Page, async_playwright
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SCREENSHOTS = Path(os.environ.get("FALLOW_SCREENSHOTS", "tests/browser/screenshots"))
 """Where screens are kept to be looked at; not committed."""
+AXE = Path(__file__).parents[1] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 ARGUMENTS = [
     "--no-sandbox",  # root has no sandbox; the tests only open pages of their own
     "--disable-gpu",
@@ -38,9 +39,10 @@ def marks(built: Path) -> list[pytest.MarkDecorator]:
 
 
 @contextlib.asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
+async def chromium(*arguments: str) -> AsyncIterator[Browser]:
+    """:param arguments: further ones of the command line."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments])
         try:
             yield browser
         finally:
@@ -64,3 +66,14 @@ async def page(browser: Browser, language: str = "en", **settings: Any) -> Async
 async def keep(shown: Page, name: str) -> None:
     """Keep the whole page as a picture."""
     await shown.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+async def accessible(shown: Page, *rules: str) -> None:
+    """axe finds nothing wrong, by all rules or by ``rules``. Run by the browser itself, as the page's policy lets no
+    foreign script in."""
+    if not await shown.evaluate("'axe' in window"):
+        await shown.evaluate(AXE.read_text(encoding="utf-8"))
+    found = await shown.evaluate(
+        "(rules) => axe.run(rules.length ? {runOnly: rules} : {}).then((found) => found.violations)", rules
+    )
+    assert not found, [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]

@@ -24,6 +24,7 @@ from .identity import load_or_create_identity, local_token, make_state_dir, writ
 from .lan.api import LanApi
 from .lan.interfaces import Interfaces
 from .lan.middleware import serve
+from .lan.neighbours import Neighbour, Neighbours
 from .lan.pairing import Pairing
 from .lan.points import Points
 from .life import Life
@@ -70,6 +71,7 @@ class Agent:
         self._pairing = Pairing(self._settings, config.lan.setup_code, local_token(self._key))
         names = (f"{socket.gethostname()}.local", f"fallow-{self._device_id[-4:]}.local", *config.lan.names)
         self._interfaces = Interfaces(config.lan.interfaces, names, self._clock.monotonic)
+        self._neighbours = Neighbours(self._device_id, self._interfaces.lan, self._clock.monotonic)
         self._announce_state: Any = lambda state: None
         self._membership = Membership(
             config,
@@ -136,6 +138,9 @@ class Agent:
 
     def status(self) -> dict[str, Any]:
         return status_of(self.life, self._controls, self._membership.online)
+
+    async def neighbours(self) -> list[Neighbour]:
+        return await self._neighbours.find() if self._config.lan.mdns else []
 
     # -------------------------------------------------------------- running
 

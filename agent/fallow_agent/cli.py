@@ -22,9 +22,9 @@ OK, FAILED, USAGE = 0, 1, 2
 DESCRIPTION = """\
 Puts the idle line and disk of this device to work, with its owner's consent.
 
-A fresh agent is dormant: it talks to nobody outside of the home network. Its page, http://<this device>:32556/, shows
-its state and how to activate it: "fallow activate" on a computer in the same network, after "fallow login" with the
-owner's token from your operator. It asks for the setup code ("fallow-agent setup-code", with the same --state-dir).
+A fresh agent is dormant: it talks to nobody outside of the home network. Its page, http://<this device>:32556/, is
+where a phone in the same network activates it; "fallow-agent setup-code", with the same --state-dir, shows the setup
+code that it asks for, and a QR code that opens the page. Or use "fallow activate" on a computer, after "fallow login".
 """
 
 EPILOG = """\
@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("command", nargs="?", choices=COMMANDS, default="run", help=_commands_help())
     parser.add_argument("--yes", action="store_true", help="with reset: do it")
+    parser.add_argument(
+        "--label", type=Path, metavar="FILE", help="with setup-code: write a label with the QR code there, as SVG"
+    )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="configuration file (default: /etc/fallow/agent.toml)"
@@ -93,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _commands_help() -> str:
     return (
-        "run: run the agent (the default); setup-code: print the code that activation asks for; "
+        "run: run the agent (the default); setup-code: print the code that activation asks for, in a "
+        "terminal as a QR code too; "
         "config: show the effective configuration; status: ask the running agent; "
         "reset --yes: forget owner, phones and content (keys and the chain of proofs stay)"
     )
@@ -144,17 +148,47 @@ def _run(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _setup_code(config: Config, arguments: argparse.Namespace) -> int:
-    from .identity import make_state_dir
-    from .lan.pairing import Pairing
+    from .identity import load_or_create_identity, make_state_dir
+    from .lan.announce import host_label
+    from .lan.label import label, page_address
+    from .lan.pairing import Pairing, normal
     from .store import DATABASE_FILE, Settings, open_database
 
     make_state_dir(config.state_dir)
     connection = open_database(config.state_dir / DATABASE_FILE)
     try:
-        _say(Pairing(Settings(connection), config.lan.setup_code).code)
+        code = Pairing(Settings(connection), config.lan.setup_code).code
     finally:
         connection.close()
+    if arguments.label is not None:
+        # By name: a label outlives the address that the home's router gave the device.
+        device_id = load_or_create_identity(config.state_dir).public.device_id()
+        address = page_address(f"{host_label(device_id)}.local", config.lan.port, normal(code))
+        try:
+            arguments.label.write_text(label(address, config.name, code), "utf-8")
+        except OSError as error:
+            raise LocalError(f"{arguments.label}: {error.strerror}") from None
+        print(f"The label is in {arguments.label}.", file=sys.stderr)  # noqa: T201
+    if sys.stdout.isatty():
+        _show_qr(config, normal(code))
+    _say(code)
     return OK
+
+
+def _show_qr(config: Config, code: str) -> None:
+    """By address: phones that know no mDNS names find it too."""
+    from .lan.guard import lan_side
+    from .lan.interfaces import read_addresses
+    from .lan.label import page_address, terminal
+
+    lan = lan_side(read_addresses(), config.lan.interfaces, config.lan.names)
+    hosts = [str(own.address) for own in lan.addresses if own.address.version == 4]
+    address = page_address((config.lan.bind or tuple(hosts) or ("localhost",))[0], config.lan.port, code)
+    try:
+        _say(terminal(address))
+    except LocalError as error:
+        print(f"fallow-agent: {error.detail}", file=sys.stderr)  # noqa: T201  # the code alone is of use, too
+    _say(f"Scan it with a phone in the same network, or open {address}")
 
 
 def _config(config: Config, arguments: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ from .config import HttpConfig, ServerConfig
 from .console.service import ConsoleService
 from .database import Branch, Database
 from .delivery.canaries import Canaries
+from .delivery.measurements import Measurements
 from .delivery.pages import BrowserRoutes
 from .delivery.service import DeliveryService
 from .fleet.dial_back import DialBacks
@@ -151,6 +152,7 @@ class Scheduler:
             self.catalogue.catalogue,
             self.delivery.issuer,
             self.link,
+            Measurements(database, clock),
             clock,
         )
         self._records = config.recording.days > 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from fallow_agent.app import lock_state_dir
@@ -24,6 +26,25 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(state: Path, *arguments: str) -> int:
     return main([*arguments, "--state-dir", str(state)])
+
+
+def test_the_setup_code_is_shown_as_a_qr_code_and_on_a_label(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = tmp_path / "label.svg"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert run(state, "setup-code", "--label", str(label), "--name", "attic <1>", "--lan-bind", "192.0.2.7") == 0
+    *shown, code = capsys.readouterr().out.strip().splitlines()
+    plain = code.replace("-", "")
+    assert shown[-1].endswith(f"http://192.0.2.7:32556/#code={plain}")
+    assert sum("█" in line or "▄" in line for line in shown) > 10
+    drawn = ElementTree.fromstring(label.read_text("utf-8"))
+    texts = [element.text for element in drawn.iter() if element.tag.endswith("text")]
+    assert code in texts
+    assert any(text and re.fullmatch(r"fallow-[a-z2-7]{4}\.local:32556", text) for text in texts)
+    assert "Fallow · attic <1>" in texts
+    assert run(state, "setup-code", "--label", str(tmp_path)) == 1
+    assert "Is a directory" in capsys.readouterr().err
 
 
 def test_the_setup_code_is_the_same_each_time(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from fallow_agent.lan.api import LanApi, page_policy
 from fallow_agent.lan.guard import InterfaceAddress
 from fallow_agent.lan.interfaces import Interfaces
 from fallow_agent.lan.middleware import serve
+from fallow_agent.lan.neighbours import Neighbour
 from fallow_agent.lan.pairing import Pairing
 from fallow_agent.lan.points import LedgerAccess, Points
 from fallow_agent.life import Life
@@ -28,6 +29,7 @@ from fallow_wire.http import Problem
 from fallow_wire.lan import Limits
 
 CODE = "AB01-CD11"
+JTI = "01890000-0000-7000-8000-000000000001"
 CLAIM = {
     "scheduler": "http://scheduler.example:32550",
     "claim_token": "claim-token-1",
@@ -70,6 +72,9 @@ class Device:
     def status(self) -> dict[str, Any]:
         return {"state": self.life.state}
 
+    async def neighbours(self) -> list[Neighbour]:
+        return [Neighbour("fd-y", "fallow-y.local", "http://192.168.1.3:32556/", "active")]
+
 
 class Ledger:
     """Counts what it is asked; ``away`` makes it fail like a broken proxy."""
@@ -84,6 +89,9 @@ class Ledger:
         application = web.Application()
         application.router.add_get("/v1/accounts/owner-1", self.account)
         application.router.add_get("/v1/accounts/owner-1/entries", self.listing)
+        application.router.add_get("/v1/accounts/owner-1/days", self.days)
+        application.router.add_get("/v1/accounts/owner-1/days/2026-11-28", self.days)
+        application.router.add_get(f"/v1/settlements/{JTI}", self.settlement)
         application.router.add_get("/v1/rewards", self.rewards)
         application.router.add_get("/v1/redemptions", self.redemptions)
         application.router.add_post("/v1/redemptions", self.redeem)
@@ -103,6 +111,14 @@ class Ledger:
         self.seen(request)
         after = int(request.query["after"])
         return web.json_response({"entries": [e for e in self.entries if e["seq"] > after]})
+
+    async def days(self, request: web.Request) -> web.Response:
+        self.seen(request)
+        return web.json_response([{"day": "2026-11-28", "micro_points": 9, "asked": request.query["offset_min"]}])
+
+    async def settlement(self, request: web.Request) -> web.Response:
+        self.seen(request)
+        return web.json_response({"jti": JTI, "micro_points": 9})
 
     async def redemptions(self, request: web.Request) -> web.Response:
         self.seen(request)
@@ -315,18 +331,50 @@ def test_points_outlive_the_ledgers_absence_and_a_restart(tmp_path: Path) -> Non
         world.ledger.entries.append({"seq": 6, "at": 2, "kind": "redemption", "account": "o", "micro_points": -3})
         status, body, _ = await world.call("GET", "/v1/points", token=token)
         assert [e["seq"] for e in body["entries"]] == [1, 2, 3, 4, 5, 6]
-        assert "after=5" in world.ledger.calls[-1]
+        assert "after=5" in world.ledger.calls[-2]
         world.ledger.away = True
         world.device.clock.set_server_time(world.device.now() + 90)
         status, body, _ = await world.call("GET", "/v1/points", token=token)
         assert (status, body["vested"]) == (200, 10)
         assert 89 <= body["age_s"] <= 92
+        assert body["days"] == [{"day": "2026-11-28", "micro_points": 9, "asked": "0"}]
         world.access = LedgerAccess(world.access.url, "owner-2", "ledger-token") if world.access else None
         status, body, _ = await world.call("GET", "/v1/points", token=token)
         assert (status, body["type"], body["fault"]) == (503, "ledger-away", "upstream")
         world.access = None
         status, body, _ = await world.call("GET", "/v1/points", token=token)
         assert (status, body["type"]) == (409, "not-active")
+
+    script(tmp_path, act)
+
+
+def test_days_open_to_deliveries_and_their_settlements(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        token = world.pairing.add_phone()
+        status, body, _ = await world.call("GET", "/v1/points?offset_min=-480", token=token)
+        assert (status, body["days"][0]["asked"]) == (200, "-480")
+        status, body, _ = await world.call("GET", "/v1/points/2026-11-28?offset_min=60&after=7", token=token)
+        assert (status, body[0]["asked"]) == (200, "60")
+        assert world.ledger.calls[-1].endswith("after=7")
+        assert (await world.call("GET", f"/v1/settlements/{JTI}", token=token))[1]["micro_points"] == 9
+        status, body, _ = await world.call("GET", "/v1/points?offset_min=1&offset_min=x", token=token)
+        assert status == 200, "the first counts"
+        for path in ("/v1/points?offset_min=x", "/v1/points/2026-11-28?after=1e3"):
+            assert (await world.call("GET", path, token=token))[0] == 400
+        # Nothing else of the ledger can be reached by a path.
+        for path in ("/v1/points/..%2F..", "/v1/settlements/..%2Fexport", "/v1/settlements/x", "/v1/points/today"):
+            assert (await world.call("GET", path, token=token))[0] == 404, path
+        for path in ("/v1/points/2026-11-28", f"/v1/settlements/{JTI}"):
+            assert (await world.call("GET", path))[0] == 401
+
+    script(tmp_path, act)
+
+
+def test_neighbours_are_told_to_the_home(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        status, body, _ = await world.call("GET", "/v1/neighbours")
+        assert (status, body[0]["url"]) == (200, "http://192.168.1.3:32556/")
+        assert (await world.call("GET", "/v1/neighbours", Origin="http://evil.example"))[0] == 403
 
     script(tmp_path, act)
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
-from browsing import DESKTOP, PHONE, chromium, keep, marks, page
+from browsing import DESKTOP, PHONE, accessible, chromium, keep, marks, page
 from console_world import BUILT, device_id, populate
 from fallow_server.scheduling.places import NOWHERE
 from playwright.async_api import Browser, Page, expect
@@ -18,7 +18,6 @@ from server_world import ServerWorld, running_server
 pytestmark = marks(BUILT)
 
 WAIT_MS = 30_000
-AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 expect.set_options(timeout=WAIT_MS)
 
 
@@ -42,17 +41,6 @@ async def signed_in(
         await shown.locator("button[type=submit]").click()
         await expect(shown.locator("#content")).to_be_visible()
         yield shown
-
-
-async def accessible(shown: Page, *rules: str) -> None:
-    """axe finds nothing wrong, by all rules or by ``rules``. Run by the browser itself, as the page's policy lets no
-    foreign script in."""
-    if not await shown.evaluate("'axe' in window"):
-        await shown.evaluate(AXE.read_text(encoding="utf-8"))
-    found = await shown.evaluate(
-        "(rules) => axe.run(rules.length ? {runOnly: rules} : {}).then((found) => found.violations)", rules
-    )
-    assert not found, [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
 
 
 def test_signing_in_and_out(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from delivery_harness import HandDevice, Harness, origin_server, run
 from fallow_server.delivery.canaries import Canaries, CanaryConfig
 from fallow_server.delivery.capacity import KEPT_S, Capacities
 from fallow_server.delivery.config import Config as DeliveryConfig
+from fallow_server.delivery.devices import Devices
+from fallow_server.delivery.measurements import Measurements
 from fallow_server.link import LedgerRefused, LedgerUnreachable, LinkAudit
 from fallow_wire.jws import Kind, parse, split
 from fallow_wire.limits import CHUNK_BYTES, MIB
@@ -80,6 +82,7 @@ def looked(
             harness.catalogue.catalogue,
             harness.delivery.issuer,
             ledger,
+            Measurements(harness.database, harness.clock),
             harness.clock,
             random.Random(seed),
         )
@@ -253,6 +256,29 @@ def test_a_boast_counts_no_more_than_was_measured(tmp_path: Path) -> None:
         assert view_bps() == (unmeasured, unmeasured)
         await one_look(canaries, http)
         assert view_bps() == pytest.approx((10_000_000, 10_000_000), abs=10)
+
+    looked(tmp_path, lambda harness: Served(harness, 8_000_000), script)
+
+
+def test_a_restart_forgets_neither_measurements_nor_whose_turn_it_is(tmp_path: Path) -> None:
+    async def script(
+        harness: Harness, canaries: Canaries, ledger: Ledger, device: HandDevice, http: aiohttp.ClientSession
+    ) -> None:
+        await one_look(canaries, http)
+        harness.delivery.devices.measured("fd-" + "b" * 24, 4_000_000)  # by a speed test
+        await canaries.save()
+        devices = Devices(harness.fleet, harness.clock, unmeasured_bps=1)
+        kept = Measurements(harness.database, harness.clock)
+        after = Canaries(
+            CanaryConfig(), harness.fleet, devices, harness.catalogue.catalogue, harness.delivery.issuer, ledger, kept,
+            harness.clock,
+        )  # fmt: skip
+        await after.remember()
+        assert devices.capacities.believed_bps(device.id) == pytest.approx(10_000_000, abs=10)
+        assert devices.capacities.believed_bps("fd-" + "b" * 24) == 5_000_000
+        assert after.next_due() is None
+        harness.clock.seconds += KEPT_S + 1  # type: ignore[attr-defined]
+        assert await kept.load() == []
 
     looked(tmp_path, lambda harness: Served(harness, 8_000_000), script)
 

@@ -109,6 +109,8 @@ LEDGER = {
     "POST /v1/proofs": EVERYONE,  # signed by the device's key
     "GET /v1/accounts/{id}": SEES_ACCOUNT,
     "GET /v1/accounts/{id}/entries": SEES_ACCOUNT,
+    "GET /v1/accounts/{id}/days": SEES_ACCOUNT - {Role.PUBLISHER},
+    "GET /v1/accounts/{id}/days/{day}": SEES_ACCOUNT - {Role.PUBLISHER},
     "GET /v1/accounts/{id}/statements": SEES_ACCOUNT,
     "GET /v1/accounts/{id}/statements/{month}": SEES_ACCOUNT,
     "GET /v1/settlements/{jti}": SEES_ACCOUNT,
@@ -119,6 +121,7 @@ LEDGER = {
     "GET /v1/tariffs/{id}": EVERYONE,
     "POST /v1/tariffs": OPERATOR,
     "GET /v1/head": EVERYONE,
+    "GET /v1/audits": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "POST /v1/audits": OPERATOR | {Role.LINK},
     "GET /v1/reviews": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "GET /v1/reviews/{id}": {Role.OWNER, Role.DEVICE, Role.OPERATOR},

@@ -29,6 +29,7 @@ from ..lifecycle import (
 from .events import Events
 from .interfaces import Interfaces
 from .middleware import ApiProblem, Door, json_response, problem_response, read_object
+from .neighbours import Neighbour
 from .pairing import CodeLocked, Pairing, WrongCode
 from .points import Points
 
@@ -65,6 +66,9 @@ class Device(Protocol):
 
     def status(self) -> dict[str, Any]: ...
 
+    async def neighbours(self) -> list[Neighbour]:
+        """Other devices of this home."""
+
 
 class LanApi:
     """Builds the application of port M."""
@@ -91,6 +95,7 @@ class LanApi:
         router.add_get("/v1/activation", self.activation)
         router.add_post("/v1/activation", self.activate)
         router.add_post("/v1/lan-tokens", self.add_phone)
+        router.add_get("/v1/neighbours", self.neighbours)
         for method, path, handler in (
             ("DELETE", "/v1/activation", self.leave),
             ("GET", "/v1/limits", self.limits),
@@ -100,6 +105,8 @@ class LanApi:
             ("POST", "/v1/speedtest", self.speedtest),
             ("GET", "/v1/status", self.status),
             ("GET", "/v1/points", self.points),
+            ("GET", r"/v1/points/{day:\d{4}-\d\d-\d\d}", self.deliveries),
+            ("GET", r"/v1/settlements/{jti:[0-9a-f-]{36}}", self.settlement),
             ("GET", "/v1/rewards", self.rewards),
             ("GET", "/v1/redemptions", self.redemptions),
             ("POST", "/v1/redemptions", self.redeem),
@@ -139,6 +146,9 @@ class LanApi:
         life = self._device.life
         error = {} if life.error is None else {"error": life.error.as_json()}
         return json_response({"state": life.state, **error})
+
+    async def neighbours(self, request: web.Request) -> web.Response:
+        return json_response([dataclasses.asdict(one) for one in await self._device.neighbours()])
 
     # -------------------------------------------------------------- holders of the setup code
 
@@ -257,7 +267,14 @@ class LanApi:
         return await self._events.serve(request, token)
 
     async def points(self, request: web.Request) -> web.Response:
-        return json_response(await self._points.points())
+        return json_response(await self._points.points(_whole(request, "offset_min")))
+
+    async def deliveries(self, request: web.Request) -> web.Response:
+        day, offset_min, after = request.match_info["day"], _whole(request, "offset_min"), _whole(request, "after")
+        return _passed_on(*await self._points.deliveries(day, offset_min, after))
+
+    async def settlement(self, request: web.Request) -> web.Response:
+        return _passed_on(*await self._points.settlement(request.match_info["jti"]))
 
     async def rewards(self, request: web.Request) -> web.Response:
         return _passed_on(*await self._points.rewards())
@@ -277,6 +294,14 @@ class LanApi:
             )
             raise ApiProblem(problem)
         return _passed_on(*await self._points.redeem(await read_object(request), key))
+
+
+def _whole(request: web.Request, name: str) -> int:
+    """A whole number of the query, 0 when left out. :raises Malformed: for anything else."""
+    text = request.query.get(name, "0")
+    if not re.fullmatch(r"-?[0-9]{1,15}", text, re.ASCII):
+        raise Malformed(f"{name}: a whole number is wanted")
+    return int(text)
 
 
 def _bearer(request: web.Request) -> str | None:

@@ -19,6 +19,7 @@ LEDGER_BODY_BYTES_MAX = 256 * 1024
 ENTRIES_SHOWN = 50
 ENTRIES_A_PAGE = 200
 REDEMPTIONS_SHOWN = 50
+DAYS_SHOWN = 31
 PAGES_A_CALL = 5
 """A long history is caught up with over several calls, so that one call stays short."""
 
@@ -50,14 +51,18 @@ class Points:
         self._settings = settings
         self._clock = clock
 
-    async def points(self) -> dict[str, Any]:
-        """Balances and the newest entries, in micro-points, with the age of the answer in seconds."""
+    async def points(self, offset_min: int = 0) -> dict[str, Any]:
+        """Balances, the newest entries, and what was earned on the last days, in micro-points, with the age of the
+        answer in seconds.
+
+        :param offset_min: of the reader's clock to UTC, for what counts as a day.
+        """
         access = self._need()
         cache: dict[str, Any] = self._settings.get(CACHE) or {}
         if cache.get("owner") != access.owner:
             cache = {}
         try:
-            fresh = await self._fetch(access, cache)
+            fresh = await self._fetch(access, cache, offset_min)
         except ApiProblem as error:
             if "at" not in cache or error.problem.fault != "upstream":
                 raise
@@ -67,7 +72,18 @@ class Points:
                 self._settings.set(CACHE, fresh)
             cache = fresh
         age_s = max(0, self._clock.now() - cache["at"])
-        return {**{name: cache[name] for name in _BALANCES}, "age_s": age_s, "entries": cache["entries"]}
+        shown = {name: cache[name] for name in (*_BALANCES, "entries")}
+        return {**shown, "days": cache.get("days", []), "age_s": age_s}
+
+    async def deliveries(self, day: str, offset_min: int, after: int) -> tuple[int, Any]:
+        """What was delivered on a day, with the points of each."""
+        access = self._need()
+        path = f"/v1/accounts/{access.owner}/days/{day}?offset_min={offset_min}&after={after}"
+        return await self._call(access, "GET", path)
+
+    async def settlement(self, jti: str) -> tuple[int, Any]:
+        """How the points of one delivery came about."""
+        return await self._call(self._need(), "GET", f"/v1/settlements/{jti}")
 
     async def rewards(self) -> tuple[int, Any]:
         access = self._need()
@@ -92,7 +108,7 @@ class Points:
             raise ApiProblem(Problem(409, "not-active", "The device has no owner", remedy="Activate the device first."))
         return access
 
-    async def _fetch(self, access: LedgerAccess, cache: dict[str, Any]) -> dict[str, Any]:
+    async def _fetch(self, access: LedgerAccess, cache: dict[str, Any], offset_min: int) -> dict[str, Any]:
         account = await self._get(access, f"/v1/accounts/{access.owner}")
         entries: list[Any] = list(cache.get("entries", []))
         after = int(cache.get("after", 0))
@@ -105,7 +121,9 @@ class Points:
             if len(found) < ENTRIES_A_PAGE:
                 break
         balances = {name: int(account.get(name, 0)) for name in _BALANCES}
-        return {**balances, "owner": access.owner, "after": after, "entries": entries, "at": self._clock.now()}
+        days = await self._get(access, f"/v1/accounts/{access.owner}/days?offset_min={offset_min}&limit={DAYS_SHOWN}")
+        kept = {"owner": access.owner, "after": after, "entries": entries, "days": days, "at": self._clock.now()}
+        return {**balances, **kept}
 
     async def _get(self, access: LedgerAccess, path: str) -> Any:
         status, value = await self._call(access, "GET", path)

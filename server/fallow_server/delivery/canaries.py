@@ -28,11 +28,13 @@ from fallow_wire.limits import CHUNK_BYTES, MIB
 from fallow_wire.manifest import Manifest
 from fallow_wire.tickets import Receipt, Ticket
 
+from ..background import uninterrupted
 from ..catalogue.objects import Catalogue, HeldObject
 from ..clock import Clock
 from ..fleet.live import Fleet, LiveDevice
 from ..link import REASON_CHARS_MAX, LedgerRefused, LedgerUnreachable, LinkAudit
 from .devices import Devices
+from .measurements import Measurement, Measurements
 from .tickets import Order, TicketIssuer
 
 DAY_S = 86_400
@@ -110,6 +112,7 @@ class Canaries:
         catalogue: Catalogue,
         issuer: TicketIssuer,
         ledger: AuditSink,
+        measurements: Measurements,
         clock: Clock,
         draw: random.Random | None = None,
     ) -> None:
@@ -119,25 +122,62 @@ class Canaries:
         self._catalogue = catalogue
         self._issuer = issuer
         self._ledger = ledger
+        self._measurements = measurements
         self._clock = clock
         self._draw = draw or random.SystemRandom()
         self._looked: dict[str, float] = {}
         """When each connected device was looked at, monotonic."""
+        self._fresh: set[str] = set()
+        """Looked at since the last :meth:`save`."""
         self._turn = 0
         self._untold: deque[LinkAudit] = deque(maxlen=UNTOLD_MAX)
 
     async def run(self) -> None:
-        """Look at devices as they fall due, until cancelled."""
-        if not self._config.interval_s:
-            await asyncio.Event().wait()
+        """Look at devices as they fall due, and keep what is measured of them, until cancelled."""
+        remembered = False
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
             while True:
+                try:
+                    if not remembered:
+                        await uninterrupted(self.remember())
+                        remembered = True
+                    await self._look_around(http)
+                except Exception:  # noqa: BLE001
+                    # The outermost loop: a database that is away now is there again at one of the next rounds.
+                    _log.exception("canaries fail; they go again in %d s", self._config.look_s)
                 await asyncio.sleep(self._config.look_s)
-                while (device := self.next_due()) is not None:
-                    fetched = await self.look_at(device, http)
-                    await self.tell()
-                    await asyncio.sleep((CHUNK_BYTES + fetched) * 8 / self._config.bps_max)
-                await self.tell()
+
+    async def _look_around(self, http: aiohttp.ClientSession) -> None:
+        """At all that are due, one after another, and no faster than ``bps_max``."""
+        while self._config.interval_s and (device := self.next_due()) is not None:
+            fetched = await self.look_at(device, http)
+            await self.tell()
+            await uninterrupted(self.save())
+            await asyncio.sleep((CHUNK_BYTES + fetched) * 8 / self._config.bps_max)
+        await self.tell()
+        await uninterrupted(self.save())
+
+    async def remember(self) -> None:
+        """What was measured before this process began."""
+        capacities = self._devices.capacities
+        for one in await self._measurements.load():
+            if one.bps is not None and one.measured_at is not None:
+                capacities.note(one.device_id, one.bps, one.measured_at)
+            if one.looked_at is not None:
+                self._looked[one.device_id] = one.looked_at
+        capacities.fresh.clear()
+
+    async def save(self) -> None:
+        """Keep what is new: of canaries, and of speed tests."""
+        fresh, capacities = self._fresh | self._devices.capacities.fresh, self._devices.capacities
+        measured = []
+        for device_id in fresh:
+            seen = capacities.seen(device_id)
+            bps, at = (None, None) if seen is None else (seen.bps, seen.at)
+            measured.append(Measurement(device_id, bps, at, self._looked.get(device_id)))
+        await self._measurements.save(measured)
+        self._fresh -= fresh
+        capacities.fresh -= fresh
 
     def next_due(self) -> LiveDevice | None:
         """The one of the next few devices that was not looked at for longest, where it is due."""
@@ -160,6 +200,7 @@ class Canaries:
         """Fetch something from it and note what was found. :returns: bytes that came."""
         device_id = device.device_id
         self._looked[device_id] = self._clock.monotonic()
+        self._fresh.add(device_id)
         errand = await self._errand(device)
         if errand is None:
             return 0

@@ -16,7 +16,7 @@ KEPT_S = 14 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     bps: int
     at: float
 
@@ -29,16 +29,22 @@ class Capacities:
 
     def __init__(self, unmeasured_bps: int) -> None:
         self._unmeasured_bps = unmeasured_bps
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, Seen] = {}
         self._homes: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         """By line and home: the devices there."""
         self._home_of: dict[str, tuple[str, str]] = {}
+        self.fresh: set[str] = set()
+        """Devices that were measured since somebody emptied it, who keeps what was."""
 
     def note(self, device_id: str, bps: int, now: float) -> None:
         """Somebody else saw the device send so much."""
         before = self._seen.get(device_id)
         if before is None or bps >= before.bps or now - before.at > KEPT_S:
-            self._seen[device_id] = _Seen(bps, now)
+            self._seen[device_id] = Seen(bps, now)
+            self.fresh.add(device_id)
+
+    def seen(self, device_id: str) -> Seen | None:
+        return self._seen.get(device_id)
 
     def believed_bps(self, device_id: str) -> int:
         """What is believed of the device's line at most, whatever it says."""

@@ -48,7 +48,7 @@ class Devices:
         self._place_of = place_of
         self._holders = Holders()
         self._places: dict[str, Place] = {}
-        self._capacities = Capacities(unmeasured_bps)
+        self.capacities = Capacities(unmeasured_bps)
         self._reached = Reached()
         self._bookings = Bookings()
         self._heartbeats: dict[str, Heartbeat | None] = {}
@@ -60,7 +60,7 @@ class Devices:
         if beat is None:
             return None
         routed_bps, routed_requests = self._bookings.booked(device.device_id)
-        believed_bps = self._capacities.believed_bps(device.device_id)
+        believed_bps = self.capacities.believed_bps(device.device_id)
         return DeviceView(
             device_id=device.device_id,
             owner=device.owner,
@@ -95,12 +95,12 @@ class Devices:
 
     def measured(self, device_id: str, bps: int) -> None:
         """Somebody else than the device saw it send so much."""
-        self._capacities.note(device_id, bps, self._clock.monotonic())
+        self.capacities.note(device_id, bps, self._clock.monotonic())
 
     def line_bps(self, device_id: str) -> int | None:
         """What all devices of the device's line carry together, as others saw it; None where its line is not known."""
         line = self.line(device_id)
-        return None if line is None else self._capacities.line_bps(line)
+        return None if line is None else self.capacities.line_bps(line)
 
     def asked(self, family: str) -> None:
         """A consumer of ``family`` asked for something."""
@@ -114,7 +114,7 @@ class Devices:
         """What is remembered of devices that are away for long."""
         now = self._clock.monotonic()
         self._reached.forget(now)
-        self._capacities.forget(now)
+        self.capacities.forget(now)
 
     def holder_ids(self, object_id: str) -> frozenset[str]:
         """Connected devices that hold the object; takes as long as there are."""
@@ -216,11 +216,11 @@ class Devices:
         self._places[device.device_id] = place
         line = _public_line_of(device.remote_address)
         self._holders.join(device.device_id, place, line)
-        self._capacities.join(device.device_id, line, home_of(device.remote_address))
+        self.capacities.join(device.device_id, line, home_of(device.remote_address))
 
     def _forget(self, device_id: str) -> None:
         self._holders.leave(device_id)
-        self._capacities.leave(device_id)
+        self.capacities.leave(device_id)
         self._places.pop(device_id, None)
         self._bookings.forget(device_id)
         self._heartbeats.pop(device_id, None)

@@ -14,6 +14,7 @@ from ..signing import SigningKeys
 from .audits import Audits
 from .clawback import Clawbacks
 from .config import LedgerConfig, RewardsConfig
+from .days import Days
 from .directory import Directory, LedgerAuthenticator
 from .escrow import Escrow
 from .export import Export
@@ -74,6 +75,7 @@ class LedgerService:
         for part in (
             Settlement(config, database, keys, clock, self._booked, self._restored),
             Statements(database, keys, clock),
+            Days(database, clock),
             Rewards(rewards, database, clock),
             Redemptions(database, clock, self.fulfilment),
             Clawbacks(database, clock),

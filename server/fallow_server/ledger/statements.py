@@ -58,7 +58,7 @@ class Statements:
         api.add("GET", "/v1/head", self.get_head, Role.ANYONE)
 
     async def get_account(self, request: web.Request) -> web.Response:
-        account = _account(request)
+        account = account_of(request)
         async with self._database.read() as connection:
             role = await _role(connection, account)
             query = (
@@ -77,7 +77,7 @@ class Statements:
         return json_response(shown)
 
     async def get_entries(self, request: web.Request) -> web.Response:
-        account = _account(request)
+        account = account_of(request)
         after = number(request.query.get("after", "0"), "after")
         query = select(entries).where(entries.c.holder == account, entries.c.seq > after)
         async with self._database.read() as connection:
@@ -109,7 +109,7 @@ class Statements:
 
     async def get_months(self, request: web.Request) -> web.Response:
         """The months of which there is a statement: from the account's first entry on."""
-        account, now = _account(request), self._clock.now()
+        account, now = account_of(request), self._clock.now()
         async with self._database.read() as connection:
             await _role(connection, account)
             first = (
@@ -122,7 +122,7 @@ class Statements:
 
     async def get_statement(self, request: web.Request) -> web.Response:
         """As the ledger signed it; for people as a table or a page."""
-        account, month = _account(request), request.match_info["month"]
+        account, month = account_of(request), request.match_info["month"]
         form: str = one_of(*FORMATS)(request.query.get("format", "jwt"), "format", True)
         language: str = one_of(*LANGUAGES)(request.query.get("lang") or _language(request), "lang", True)
         token = await self._statement(account, month)
@@ -236,7 +236,7 @@ def _language(request: web.Request) -> str:
     return "zh" if request.headers.get("Accept-Language", "").lower().startswith("zh") else "en"
 
 
-def _account(request: web.Request) -> str:
+def account_of(request: web.Request) -> str:
     """The account that the path names; :data:`MINE` is the caller's own.
 
     :raises ApiProblem: 403 when it is not the caller's to see, whether there is such an account or not.

@@ -18,19 +18,23 @@ import { explain } from "./problems";
 import { Activate, CodeScreen, Progress } from "./screens/Activate";
 import { DeviceScreen } from "./screens/Device";
 import { Home } from "./screens/Home";
+import { LimitsScreen } from "./screens/Limits";
+import { PointsScreen } from "./screens/Points";
 import { type Consent, Welcome } from "./screens/Welcome";
 import { languageTag, onLanguage, speak, speaking, t } from "./words";
 
-const TABS = ["home", "device"] as const;
+const TABS = ["home", "points", "limits", "device"] as const;
 type Tab = (typeof TABS)[number];
 
 const TAB_NAMES: Record<Tab, { text: Text; icon: IconName }> = {
   home: { text: ["Home", "首页"], icon: "home" },
+  points: { text: ["Points", "积分"], icon: "points" },
+  limits: { text: ["Limits", "限额"], icon: "limits" },
   device: { text: ["Device", "设备"], icon: "device" },
 };
 
-/** The secret of a scanned QR code, for as long as the page is open. */
-const scanned = codeFromAddress();
+/** The secret of a scanned QR code, until it has let this phone in. */
+let scanned = codeFromAddress();
 
 function tabOf(hash: string): Tab {
   const wanted = hash.replace(/^#/, "");
@@ -100,6 +104,8 @@ function Known({
   return (
     <>
       {tab === "home" && <Home live={live} deviceName={device.name} />}
+      {tab === "points" && <PointsScreen />}
+      {tab === "limits" && <LimitsScreen status={live.status} />}
       {tab === "device" && <DeviceScreen device={device} status={live.status} />}
       <Tabs tab={tab} />
     </>
@@ -127,6 +133,7 @@ function Body() {
     look();
   }, [look]);
   const joined = useCallback(() => {
+    scanned = null;
     setConsent(null);
     setKnown(true);
     location.hash = "";

@@ -134,28 +134,34 @@ export function DayBars(props: {
 }) {
   const highest = Math.max(...props.bars.map((bar) => bar.value), 1);
   return (
-    <fieldset class="day-bars">
-      <legend class="unseen">{props.label}</legend>
-      {props.bars.map((bar) => (
-        <button
-          type="button"
-          key={bar.key}
-          aria-pressed={bar.key === props.chosen}
-          aria-label={bar.label}
-          onClick={() => props.onChoose(bar.key)}
-        >
-          <svg viewBox="0 0 10 100" preserveAspectRatio="none" aria-hidden="true">
-            <rect
-              x="0"
-              width="10"
-              y={100 - Math.max(2, (bar.value / highest) * 100)}
-              height={Math.max(2, (bar.value / highest) * 100)}
-              rx="1.5"
-            />
-          </svg>
-          <span aria-hidden="true">{bar.mark ?? ""}</span>
-        </button>
-      ))}
-    </fieldset>
+    <>
+      <fieldset class="day-bars">
+        <legend class="unseen">{props.label}</legend>
+        {props.bars.map((bar) => (
+          <button
+            type="button"
+            key={bar.key}
+            aria-pressed={bar.key === props.chosen}
+            aria-label={bar.label}
+            onClick={() => props.onChoose(bar.key)}
+          >
+            <svg viewBox="0 0 10 100" preserveAspectRatio="none" aria-hidden="true">
+              <rect
+                x="0"
+                width="10"
+                y={100 - Math.max(2, (bar.value / highest) * 100)}
+                height={Math.max(2, (bar.value / highest) * 100)}
+                rx="1.5"
+              />
+            </svg>
+          </button>
+        ))}
+      </fieldset>
+      <div class="day-marks" aria-hidden="true">
+        {props.bars.map((bar) => (
+          <span key={bar.key}>{bar.mark}</span>
+        ))}
+      </div>
+    </>
   );
 }

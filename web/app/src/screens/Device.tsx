@@ -1,6 +1,8 @@
 // The device itself: what it is, and leaving.
-import { useState } from "preact/hooks";
-import { call, type Device, type Status } from "../device";
+import { useEffect, useState } from "preact/hooks";
+import type { Text } from "../../../shared/language";
+import { call, type Device, type State, type Status } from "../device";
+import { Icon } from "../icons";
 import { Button, Card, Check, Dialog, Fault, Heading, useAction } from "../parts";
 import { span, t } from "../words";
 
@@ -30,8 +32,73 @@ export function DeviceScreen({ device, status }: { device: Device; status: Statu
           )}
         </dl>
       </Card>
+      <Neighbours />
+      <SecondPhone />
       <Leave status={status} />
     </main>
+  );
+}
+
+interface Neighbour {
+  device_id: string;
+  name: string;
+  url: string;
+  state: State;
+}
+
+const STATES: Record<State, Text> = {
+  dormant: ["not in use yet", "尚未启用"],
+  activating: ["being activated", "正在激活"],
+  active: ["sharing", "共享中"],
+  paused: ["paused", "已暂停"],
+  leaving: ["leaving", "正在退出"],
+};
+
+function Neighbours() {
+  const [found, setFound] = useState<Neighbour[] | null>(null);
+  const { busy, fault, run } = useAction();
+  useEffect(() => {
+    void run(async () => setFound(await call<Neighbour[]>("GET", "v1/neighbours")));
+  }, []);
+  return (
+    <Card title={t(["Other devices at home", "家中的其他设备"])}>
+      <Fault text={fault} />
+      {busy && <p class="soft">{t(["Looking around…", "正在查找…"])}</p>}
+      {found?.length === 0 && <p class="soft">{t(["None was found.", "没有找到。"])}</p>}
+      <ul class="list">
+        {found?.map((one) => (
+          <li key={one.device_id}>
+            <a href={one.url}>
+              <span>
+                {one.name.replace(/\.local$/, "")}
+                <small>{t(STATES[one.state])}</small>
+              </span>
+              <Icon name="next" />
+            </a>
+          </li>
+        ))}
+      </ul>
+    </Card>
+  );
+}
+
+function SecondPhone() {
+  return (
+    <Card title={t(["Another phone", "另一部手机"])}>
+      <p>
+        {t([
+          "Scan the QR code on the device's label with it, or open this address in its browser and type the setup code:",
+          "用那部手机扫描设备标签上的二维码，或在浏览器中打开此地址并输入设置码：",
+        ])}
+      </p>
+      <p class="mono">{location.origin}</p>
+      <p class="soft">
+        {t([
+          "To keep Fallow at hand, choose “Add to home screen” in the browser's menu.",
+          "想随时打开 Fallow，请在浏览器菜单中选择“添加到主屏幕”。",
+        ])}
+      </p>
+    </Card>
   );
 }
 

@@ -88,7 +88,7 @@ function Pause({ status }: { status: Status }) {
             {t(["Resume sharing", "恢复共享"])}
           </Button>
           <fieldset class="chips">
-            <legend class="unseen">{t(["Resume by itself", "自动恢复"])}</legend>
+            <legend>{t(["Resume by itself", "自动恢复"])}</legend>
             <Button kind="plain" onClick={() => act("v1/pause", { for_s: 3600 }, "paused")}>
               {t(["in an hour", "一小时后"])}
             </Button>
@@ -153,7 +153,11 @@ function Gentle({ status }: { status: Status }) {
       <dl class="facts">
         <div>
           <dt>{t(["stepped back today", "今天让开"])}</dt>
-          <dd>{t(["{n} times", "{n} 次"], { n: status.today.yields })}</dd>
+          <dd>
+            {status.today.yields === 1
+              ? t(["once", "1 次"])
+              : t(["{n} times", "{n} 次"], { n: status.today.yields })}
+          </dd>
         </div>
         {harm.yieldMs !== null && (
           <div>
