@@ -392,6 +392,8 @@ async def _remember_start(request: web.Request, response: web.StreamResponse) ->
     if call.rule is not None and call.rule.cross_origin:
         response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    # Caddy adds one of its own, and aiohttp before 3.9, which devices with Debian 12 have, refuses an answer with two.
+    response.headers.pop("Server", None)
 
 
 def _answer_to(request: web.Request, error: Exception) -> web.StreamResponse | None:

@@ -199,7 +199,10 @@ class Router:
         request = Request(held.object_id, family=family_of(consumer.address), shared=count > 1)
         in_crowd = wanted.manifest is not None and self.crowds.is_crowd(held.object_id)
         if in_crowd and wanted.manifest is not None:
-            await self.crowds.spread(held.object_id, quoted(wanted.name), wanted.manifest, held.size)
+            await self.crowds.spread(
+                held.object_id, quoted(wanted.name), wanted.manifest, held.size,
+                lambda: self._limit.allows_crowd(consumer.address),
+            )  # fmt: skip
             count = max(count, self._config.crowd_sources_max)
         before = self._last_sent.device(consumer.address, held.object_id) if count == 1 else None
         chosen = self._choose(request, count, consumer, before)
