@@ -124,9 +124,9 @@ def test_with_many_sources_each_is_asked_for_one_chunk_first_where_consumers_beg
     assert [command.chunk for command in fetches(machine.poll(0))] == [0, 5, 10, 15]
 
 
-def crowd_machine(waited_ms: int, rounds: int) -> FetchPlan:
+def crowd_machine(waited_ms: int, rounds: int, config: Config | None = None) -> FetchPlan:
     """After so many chunks of each request that is under way, for whose first byte we waited so long."""
-    config = Config(help_permille=0, help_chunks_min=0)
+    config = config or Config(help_permille=0, help_chunks_min=0)
     machine = machine_of(200, *(ticket(str(n)) for n in range(16)), config=config)
     now_ms = 0
     active = fetches(machine.poll(now_ms))
@@ -147,9 +147,12 @@ def test_few_requests_are_under_way_first_and_more_where_nobody_lets_them_wait()
 
 
 def test_where_devices_let_requests_wait_there_are_fewer_but_never_one_alone() -> None:
-    assert crowd_machine(5000, 1).in_flight == Config().requests_min
-    assert crowd_machine(5000, 5).in_flight == Config().requests_min
-    assert crowd_machine(500, 3).in_flight == Config().requests_first
+    assert crowd_machine(0, 1).in_flight == 8
+    grown = Config(requests_first=8, help_permille=0, help_chunks_min=0)
+    assert crowd_machine(500, 3, grown).in_flight == 8
+    assert crowd_machine(5000, 1, grown).in_flight == Config().requests_min
+    assert crowd_machine(5000, 5, grown).in_flight == Config().requests_min
+    assert crowd_machine(13_000, 5, grown).in_flight == 1
 
 
 def test_at_the_end_a_chunk_that_waits_is_asked_of_an_idle_device_too_and_whichever_begins_goes_on() -> None:
@@ -178,7 +181,7 @@ def test_the_origin_helps_beside_the_requests_that_wait_where_all_devices_are_sl
         machine.answered(command.request, 20)
         machine.began(command.request, 4000)
     machine.verified(active[0].request, 5000)
-    assert [command.source for command in fetches(machine.poll(5000))] == [ORIGIN]
+    assert [command.source for command in fetches(machine.poll(5000))] == ["4", ORIGIN]
     machine.check()
 
 
