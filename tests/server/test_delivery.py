@@ -103,7 +103,7 @@ def test_what_was_routed_counts_until_heartbeats_show_that_it_is_over(tmp_path: 
         server.delivery.devices.measured(device.id, 40_000_000)
         states = [(await server.call("HEAD", f"/o/{object_id}/x", who=None)).status]
         states += [(await server.call("GET", f"/o/{object_id}/x", who=None)).status for _ in range(12)]
-        # 40 Mbit/s are idle and 30 foreseen: three quarters of what lies between may be promised, 26.25. Each needs 2.5,
+        # 40 Mbit/s are idle and 30 foreseen: three quarters of what lies between may be promised. Each needs 2.5,
         # and one more is content with what is left.
         assert states == [200, *[302] * 11, 200]
         assert device.live is not None
