@@ -31,7 +31,6 @@ from .escrow import Escrow, Reservations
 from .geography import Geography
 from .pseudonym import Pseudonyms, family_of
 from .tickets import Order, Standing, Tariffs, TicketIssuer
-from .transfer import CORS
 
 CROWD = "crowd"
 """The pool of those that hold an object in part."""
@@ -170,7 +169,7 @@ class Router:
             raise refusal(
                 429, "too-many-tickets", "Too many requests from this address",
                 remedy="Wait a little, or fetch the object with ?source=origin.",
-                headers={"Retry-After": "5", **CORS},
+                headers={"Retry-After": "5"},
             )  # fmt: skip
 
     async def route(self, consumer: Consumer, wanted: Wanted, count: int) -> list[Routed]:
