@@ -25,10 +25,10 @@ class Config:
     ``tie_after_ms``: at the end, a chunk that waits for so long is asked of an idle device too."""
 
     requests_max: int = 20
-    requests_first: int = 4
-    requests_min: int = 4
+    requests_first: int = 5
+    requests_min: int = 5
     long_wait_ms: int = 1000
-    deep_wait_ms: int = 12_000
+    deep_wait_ms: int = 25_000
     short_wait_ms: int = 250
     requests_per_source_max: int = 4
     ahead_chunks_max: int | None = None

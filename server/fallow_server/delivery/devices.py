@@ -99,7 +99,7 @@ class Devices:
         self.capacities.note(device_id, bps, self._clock.monotonic())
 
     def line_bps(self, device_id: str) -> int | None:
-        """What all devices of the device's line carry together, as others saw it; None where its line is not known."""
+        """What all devices of its line may be paid for, by what others saw; None where the line is not known."""
         line = self.line(device_id)
         return None if line is None else self.capacities.line_bps(line)
 
