@@ -296,7 +296,7 @@ class ServerApp:
         if config.with_scheduler:
             database = await self._open(urls.scheduler, "scheduler")
             self.scheduler = Scheduler(
-                config,
+                config.awaiting_heartbeats(),
                 self._state,
                 database,
                 self._clock,

@@ -17,6 +17,7 @@ from .fields import (
     base64url_bytes,
     boolean,
     decode,
+    decode_like,
     device_id,
     encode,
     hexadecimal,
@@ -274,19 +275,25 @@ _UP: dict[str, type[Any]] = {c.TYPE: c for c in (Hello, Heartbeat, TaskStatus, C
 _DOWN: dict[str, type[Any]] = {c.TYPE: c for c in (Challenge, Task, Cancel, Policy, DialBack, Reachability)}
 
 
-def _read(data: str | bytes, size_max: int, types: dict[str, type[Any]]) -> Any:
+def _read(data: str | bytes, size_max: int, types: dict[str, type[Any]], before: Heartbeat | None = None) -> Any:
     value = loads_object(data, size_max)
     kind = value.pop("type", None)
     if not isinstance(kind, str):
         raise Malformed("type: is missing")
     if kind not in types:
         raise Malformed(f"message type {kind[:32]!r} is not known here", slug="unknown-type")
+    if before is not None and types[kind] is Heartbeat:
+        return decode_like(Heartbeat, value, before)
     return decode(types[kind], value, strict=False)
 
 
-def read_upward(data: str | bytes) -> Upward:
-    """What a device sent. :raises PeerError: naming what is wrong."""
-    message: Upward = _read(data, SESSION_UP_BYTES_MAX, _UP)
+def read_upward(data: str | bytes, before: Heartbeat | None = None) -> Upward:
+    """What a device sent.
+
+    :param before: its last heartbeat. Most of a heartbeat is as in the one before, and is taken from there.
+    :raises PeerError: naming what is wrong.
+    """
+    message: Upward = _read(data, SESSION_UP_BYTES_MAX, _UP, before)
     return message
 
 
