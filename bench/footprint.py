@@ -39,6 +39,7 @@ OBJECT_BYTES = 64 * 2**20
 BIN = Path(sys.executable).parent
 CODE = "AB01CD11"
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "FALLOW_SETUP_CODE": CODE}
+ENVIRONMENT["FALLOW_SERVER_CANARIES_INTERVAL_S"] = "0"  # idle is what is measured
 ENVIRONMENT["FALLOW_PROCESS_SPARE_PERCENT_MIN"] = "0"  # the server and the consumer share the processor here
 """What a service manager gives. (A bundle of certificates named by SSL_CERT_FILE would be loaded whole: 2 MB.)"""
 
