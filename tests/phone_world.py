@@ -114,7 +114,7 @@ class Home:
         assert access is not None
         path = f"/v1/accounts/{access.owner}/days"
         async with asyncio.timeout(DEADLINE_S):
-            while not (await self.server.call("GET", path, self.server.operator_token, ledger=True)).json:
+            while not (await self.server.call("GET", path, self.server.operator_token, ledger=True)).json:  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
 
     async def offer(self, title: str, micro_points: int, **more: Any) -> str:
