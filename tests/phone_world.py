@@ -95,18 +95,15 @@ class Home:
         )
         assert answer.status == 201, answer.body
         object_id = answer.json["id"]
-        await until("the device holds the file", lambda: object_id in self._held())
+        fleet = self.server.scheduler.fleet
+        await until("the device holds the file", lambda: any(object_id in one.content for one in fleet.devices()))
         return str(answer.json["url"])
 
-    def _held(self) -> set[str]:
-        online = self.agent._membership.online
-        return set() if online is None else set(online.held()[0])
-
-    async def consume(self, url: str) -> None:
-        """Somebody fetches the file and confirms every piece."""
+    async def consume(self, url: str) -> int:
+        """Somebody fetches the file and confirms every piece. Gives how many bytes came from the device."""
         target = self._directory / f"fetched-{os.urandom(4).hex()}"
         result = await fetch(location_of(url), lambda name: PartFile(target))
-        assert result.device_bytes > 0, result.dropped
+        return result.device_bytes
 
     async def settled(self) -> None:
         """Until the ledger has booked something for the owner."""
