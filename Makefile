@@ -18,12 +18,13 @@ WEB := $(if $(NODE),$(WEB_STAMP))
 NAME ?=
 ARGS ?=
 
-.PHONY: help setup demo test check bench web screens clean
+.PHONY: help setup demo test test-packages check bench web screens clean
 
 help:
 	@echo 'make demo               a network on this computer: server, four devices, a file, points, a reward'
 	@echo '                        FILE=path publishes that file; KEEP=1 leaves the network running'
 	@echo 'make test               all tests (ARGS= for pytest, WORKERS= for one after the other)'
+	@echo 'make test-packages      Debian packages in booted Debian machines (as root; the first time downloads them)'
 	@echo 'make check              lint, format, types, direction of imports'
 	@echo 'make bench NAME=bulk    one bench, all without NAME (ARGS=--quick within a minute)'
 	@echo 'make setup              only the virtual environment in .venv'
@@ -63,7 +64,10 @@ demo: $(STAMP) $(WEB)
 
 test: $(STAMP) $(WEB)
 	$(if $(WEB),cd web && npm test --silent)
-	$(BIN)/pytest $(WORKERS) $(ARGS)
+	$(BIN)/pytest $(WORKERS) --ignore=tests/packaging/debian $(ARGS)
+
+test-packages: $(STAMP) $(WEB)
+	$(BIN)/pytest tests/packaging/debian --durations=10 $(ARGS)
 
 check: $(STAMP) $(WEB)
 	$(BIN)/ruff check .

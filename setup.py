@@ -22,6 +22,7 @@ SERVER = [
 ]
 CLIENT = ["aiohttp>=3.8.4", "zeroconf>=0.47", "click>=8.1", "rich>=13"]
 DEV = [
+    "PyYAML>=6",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.5",

@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 from harness import RESULTS, arguments, publish
-from simulation.bound import bound
+from simulation.bound import Bound, bound
 from simulation.demand import OBJECT_BYTES, Requests, hourly_shape, requests_of
 from simulation.homes import Homes, homes_of
 from simulation.policies import Nearest, Ours, Random
@@ -73,19 +73,19 @@ def requests_for(recordings: Recordings, homes: Homes, objects: int, peak: float
     return requests_of(recordings, homes.networks, objects, homes.hours, total, seed)
 
 
-def week(
-    data: Path | None, size: tuple[int, int, int], seed: int, load: str, policies: tuple[str, ...]
-) -> list[Played]:
-    """Played in a process of its own."""
+@lru_cache(maxsize=1)
+def _week(data: Path | None, size: tuple[int, int, int], seed: int, load: str) -> tuple[Homes, Requests, Bound]:
     devices, days, objects = size
-    recordings, homes = _recordings(data), _homes(data, devices, days, seed)
-    requests = requests_for(recordings, homes, objects, LOADS[load], seed)
-    limit = bound(homes, requests)
-    found = []
-    for policy in policies:
-        outcome = play(homes, requests, POLICIES[policy](homes, requests, seed))
-        found.append(played(load, policy, seed, homes, outcome, limit))
-        print(table(found[-1:]).splitlines()[-1], flush=True)
+    homes = _homes(data, devices, days, seed)
+    requests = requests_for(_recordings(data), homes, objects, LOADS[load], seed)
+    return homes, requests, bound(homes, requests)
+
+
+def week(data: Path | None, size: tuple[int, int, int], seed: int, load: str, policy: str) -> Played:
+    """Played in a process of its own."""
+    homes, requests, limit = _week(data, size, seed, load)
+    found = played(load, policy, seed, homes, play(homes, requests, POLICIES[policy](homes, requests, seed)), limit)
+    print(table([found]).splitlines()[-1], flush=True)
     return found
 
 
@@ -99,12 +99,14 @@ def main() -> None:
     usual = (QUICK_DEVICES, QUICK_DAYS, QUICK_OBJECTS) if options.quick else (DEVICES, DAYS, OBJECTS)
     size = tuple(options.size or usual)
     jobs = [
-        (options.data, size, seed, load, tuple(one for one in options.policies if seed == 1 or one in AGAIN))
+        (options.data, size, seed, load, policy)
         for load in sorted(options.loads, key=lambda load: -LOADS[load])
         for seed in range(1, 1 + (options.seeds if load == HEADLINE and not options.quick else 1))
+        for policy in options.policies
+        if seed == 1 or policy in AGAIN
     ]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        weeks = [one for found in pool.map(week, *zip(*jobs, strict=True)) for one in found]
+        weeks = list(pool.map(week, *zip(*jobs, strict=True)))
     print(table(weeks))
     notes = [
         f"{size[0]} devices, {size[1]} days, {size[2]} objects of {OBJECT_BYTES >> 20} MiB; every home is SYNTHETIC."

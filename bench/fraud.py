@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from fallow_server.delivery.capacity import MARGIN_PERMILLE
+from fallow_server.delivery.capacity import MARGIN_PERMILLE, PAID_TIMES
 from fallow_server.ledger.config import LedgerConfig
 from fallow_server.ledger.suspicion import Delivery, unlikely_pairs, unlikely_shares
 from fallow_server.ledger.tariffs import FIRST_LEGACY_CAPS, FIRST_QUALITY, FIRST_RATES, FIRST_TRUST, FIRST_WEIGHTS
@@ -229,7 +229,7 @@ class Network:
             "https://scheduler.example", "fd-" + "a" * 24, jti, consumer, at, at, at + 900, f"{number:064x}", "object",
             tier, self.sizes[number], "publisher-1", "0" * 64,
             "https://ledger.example", None if legacy else CNF, device.line, region=COUNTRY,
-            line_bps=device.line_bps * MARGIN_PERMILLE // 1000,
+            line_bps=PAID_TIMES * device.line_bps * MARGIN_PERMILLE // 1000,
         )  # fmt: skip
         factors = price(ticket, TARIFF, self.sizes[number], device.audits)
         item = BatchItem("ticket", self.sizes[number], 1, at, at)

@@ -415,6 +415,8 @@ def print_addresses(network: Network, accounts: Accounts, story: Story, publishe
     story.line(f"\nrunning until Ctrl-C; files in {network.directory}")
     story.line(f"  scheduler  {network.scheduler_url}   ledger  {network.ledger_url}")
     story.line(f"  object     {published.url}")
+    if published.type.startswith("video/"):
+        story.line(f"  watch      {network.scheduler_url}/watch/{published.id}")
     story.line(f"  operator   {network.operator_token}")
     story.line(f"  publisher  {accounts.publisher_token}")
     for name, token in accounts.owner_tokens.items():

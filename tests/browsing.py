@@ -68,8 +68,12 @@ async def keep(shown: Page, name: str) -> None:
     await shown.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
-async def accessible(shown: Page) -> None:
-    """axe finds nothing wrong. Run by the browser itself, as the page's policy lets no foreign script in."""
-    await shown.evaluate(AXE.read_text(encoding="utf-8"))
-    found = await shown.evaluate("axe.run().then((found) => found.violations)")
+async def accessible(shown: Page, *rules: str) -> None:
+    """axe finds nothing wrong, by all rules or by ``rules``. Run by the browser itself, as the page's policy lets no
+    foreign script in."""
+    if not await shown.evaluate("'axe' in window"):
+        await shown.evaluate(AXE.read_text(encoding="utf-8"))
+    found = await shown.evaluate(
+        "(rules) => axe.run(rules.length ? {runOnly: rules} : {}).then((found) => found.violations)", rules
+    )
     assert not found, [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]

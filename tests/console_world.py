@@ -10,7 +10,6 @@ from fallow_server.fleet.reachability import REACH, reach_of
 from server_world import ServerWorld, heartbeat
 
 BUILT = APP / "index.html"
-OWNERS = 100
 
 
 async def _nowhere(_text: str) -> None:
@@ -25,9 +24,9 @@ def device_id(number: int) -> str:
     return f"fd{number:025d}"
 
 
-async def populate(world: ServerWorld, devices: int, connected: int) -> None:
-    """Rows of devices of some owners, of which the first ``connected`` have a session, each in its own way."""
-    owners = [f"own-{number:03d}" for number in range(OWNERS)]
+async def populate(world: ServerWorld, devices: int, connected: int, homes: int = 100) -> None:
+    """Rows of devices of some ``homes``, of which the first ``connected`` have a session, each in its own way."""
+    owners = [f"own-{number:03d}" for number in range(homes)]
 
     def insert(rows: object) -> None:
         many = rows.many  # type: ignore[attr-defined]
@@ -42,7 +41,7 @@ async def populate(world: ServerWorld, devices: int, connected: int) -> None:
                 (
                     device_id(number),
                     "k" * 43,
-                    owners[number % OWNERS],
+                    owners[number % homes],
                     ("Raspberry Pi 5", "OpenWrt One")[number % 2],
                     "0.1.0",
                     "active",
@@ -57,7 +56,7 @@ async def populate(world: ServerWorld, devices: int, connected: int) -> None:
     beat = heartbeat()
     for number in range(connected):
         live = LiveDevice(
-            device_id(number), owners[number % OWNERS], bytes(32), "192.0.2.1", 1_800_000_000, _nowhere, _never
+            device_id(number), owners[number % homes], bytes(32), "192.0.2.1", 1_800_000_000, _nowhere, _never
         )
         live.reach = reach_of(REACH[number % len(REACH)], REACH[-1])
         if live.reach.ipv4 in ("open", "mapped"):

@@ -63,9 +63,9 @@ def call(namespace: str, method: str, url: str, body: Any = None, token: str = "
     return int(status or 0), json.loads(text) if text.startswith(("{", "[")) else text
 
 
-def until(probe: Callable[[], Any]) -> Any:
+def until(probe: Callable[[], Any], wait_s: float = WAIT_S) -> Any:
     """The first truthy answer of ``probe``; these are other processes, so there is no event to wait for."""
-    end = time.monotonic() + WAIT_S
+    end = time.monotonic() + wait_s
     while time.monotonic() < end:
         found = probe()
         if found:

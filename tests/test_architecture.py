@@ -45,6 +45,7 @@ PURE = [
     "agent/fallow_agent/ports/pcp.py",
     "agent/fallow_agent/probing/home.py",
     "agent/fallow_agent/probing/pace.py",
+    "agent/fallow_agent/upgrade/advice.py",
     "agent/fallow_agent/uplink/outgoing.py",
     "agent/fallow_agent/uplink/reports.py",
     "server/fallow_server/fleet/addresses.py",

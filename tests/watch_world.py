@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,21 @@ WAIT_S = 60
 
 
 class WatchNetwork(FragileNetwork):
-    """Three active devices, one owner, and a publisher with escrow."""
+    """Three active devices in as many homes, and a publisher with escrow."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.owner = ""
+        self.owners: list[str] = []
         self.publisher_token = ""
 
     async def prepare(self) -> None:
         await self.start_server(MANY_CONSUMERS)
         async with Scheduler(self.scheduler_url, self.operator_token) as operator:
             publisher = await operator.add_account("publisher", "A station")
-            owner = await operator.add_account("owner", "Ada")
-        self.owner, self.publisher_token = owner.id, publisher.token
-        for number in range(DEVICES):
+            owners = [await operator.add_account("owner", f"Home {number}") for number in range(DEVICES)]
+        self.publisher_token = publisher.token
+        for number, owner in enumerate(owners):
+            self.owners.append(owner.id)
             device = await self.start_device(Line(f"device-{number}", 200, 200))
             await self.activate(device, owner.id, owner.token)
         await self.until_reachable()
@@ -57,6 +59,21 @@ class WatchNetwork(FragileNetwork):
             await until("every device holds the objects", placed, WAIT_S)
         return published
 
+    async def service_url(self) -> str:
+        """Of one of the devices."""
+        async with Scheduler(self.scheduler_url, self.operator_token) as operator:
+            return str((await operator.devices())[0]["service_urls"][0])
+
+    @contextlib.contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """A device whose line is dead, as far as others see: it takes connections, and says nothing."""
+        (process,) = (started.process for started in self.processes if started.name == name)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
     def spoil(self, name: str, object_id: str) -> None:
         """What the device holds of the object is not what it was, and it does not know."""
         (path,) = (self.directory / name).rglob(object_id)
@@ -69,7 +86,7 @@ class WatchNetwork(FragileNetwork):
         """Bytes that consumers' receipts have brought the devices so far."""
         found: Counter[str] = Counter()
         async with Ledger(self.ledger_url, self.operator_token) as ledger:
-            entries = await ledger.entries(self.owner, limit=1000)
+            entries = [entry for owner in self.owners for entry in await ledger.entries(owner, limit=1000)]
             for jti in {entry["ref"] for entry in entries if entry["kind"] == "settlement"}:
                 one = await ledger.settlement(jti)
                 if one["tier"] == "countersigned" and one["service"] == "object":
@@ -107,6 +124,41 @@ def page_with_fallow(scheduler_url: str) -> str:
 import * as fallow from "{scheduler_url}/fallow.js";
 window.fallow = fallow;
 </script>"""
+
+
+_HOSTILE = """async ({ base, path }) => {
+  const tried = async (address, options) => {
+    try {
+      const response = await fetch(address, options);
+      return response.type === "opaque" ? "unreadable" : response.status;
+    } catch {
+      return "refused";
+    }
+  };
+  const socket = await new Promise((resolve) => {
+    const opened = new WebSocket(base.replace("http", "ws") + path);
+    opened.onopen = () => resolve("open");
+    opened.onerror = () => resolve("refused");
+  });
+  return {
+    "an object without a ticket": await tried(base + path),
+    "an object with cookies": await tried(base + path, { credentials: "include" }),
+    "an object with a login": await tried(base + path, { headers: { Authorization: "Bearer x" } }),
+    "a change": await tried(base + path, { method: "DELETE" }),
+    "another change": await tried(base + path, { method: "PUT", body: "x" }),
+    "a receipt of its own": await tried(base + "/v1/receipts", { method: "POST", body: "a.b.c" }),
+    "a dial-back": await tried(base + "/v1/dial-back/" + "n".repeat(20)),
+    "a dial-back, unseen": await tried(base + "/v1/dial-back/" + "n".repeat(20), { mode: "no-cors" }),
+    "anything else": await tried(base + "/v1/status"),
+    "a socket": socket,
+  };
+}"""
+
+
+async def misused(shown: Page, service_url: str, object_id: str) -> dict[str, Any]:
+    """What a page of any site gets out of a service port without a ticket."""
+    found: dict[str, Any] = await shown.evaluate(_HOSTILE, {"base": service_url, "path": f"/o/{object_id}/x"})
+    return found
 
 
 _FETCH = """async ({ address, range, abortAfter }) => {

@@ -54,6 +54,8 @@ export default defineConfig(({ mode }) => {
       // A data: URL would need an exception in the content security policy.
       assetsInlineLimit: 0,
       modulePreload: { polyfill: false },
+      // Whose code is in it goes with it.
+      license: { fileName: mode === "fallow" ? "licences-fallow.md" : "licences.md" },
       ...(mode === "fallow" ? MODULE : mode === "delivery" ? PAGE : {}),
     },
   };

@@ -20,7 +20,7 @@ from .clock import Clock
 from .config import Config, ProcessConfig
 from .controls import Controls
 from .driver import Driver
-from .identity import load_or_create_identity, local_token, make_state_dir, write_local
+from .identity import load_or_create_identity, local_token, make_state_dir, open_private, write_local
 from .lan.api import LanApi
 from .lan.interfaces import Interfaces
 from .lan.middleware import serve
@@ -222,7 +222,7 @@ def lock_state_dir(state_dir: Path) -> int:
     """
     make_state_dir(state_dir)
     try:
-        descriptor = os.open(state_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_private(state_dir / LOCK_FILE)
     except OSError as error:
         raise LocalError(f"{state_dir}: {error.strerror}; choose another with --state-dir") from None
     try:

@@ -37,6 +37,7 @@ Examples:
   fallow-agent --up-mbps 40 --down-mbps 250 say what the line can do
   fallow-agent config                       show the effective configuration
   fallow-agent status                       ask the running agent how it is
+  fallow-agent upgrade                      install the newest version, and go back if it does not do well
 """
 
 Flag = tuple[str, tuple[str, ...], type[Any], str, str]
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("command", nargs="?", choices=COMMANDS, default="run", help=_commands_help())
     parser.add_argument("--yes", action="store_true", help="with reset: do it")
+    parser.add_argument("--advised", action="store_true", help="with upgrade: only where the network advises it")
     parser.add_argument(
         "--label", type=Path, metavar="FILE", help="with setup-code: write a label with the QR code there, as SVG"
     )
@@ -99,6 +101,7 @@ def _commands_help() -> str:
         "run: run the agent (the default); setup-code: print the code that activation asks for, in a "
         "terminal as a QR code too; "
         "config: show the effective configuration; status: ask the running agent; "
+        "upgrade: install the newest version from this system's package sources, and go back if it does not do well; "
         "reset --yes: forget owner, phones and content (keys and the chain of proofs stay)"
     )
 
@@ -199,26 +202,34 @@ def _config(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _status(config: Config, arguments: argparse.Namespace) -> int:
-    import http.client
     import json
 
-    from .identity import KEY_FILE, load_or_create_identity, local_token
+    from .local import ask
 
-    if not (config.state_dir / KEY_FILE).exists():
-        raise LocalError(f"{config.state_dir} has no device key; is it running? Say which with --state-dir")
-    token = local_token(load_or_create_identity(config.state_dir))
-    host = config.lan.bind[0] if config.lan.bind else "127.0.0.1"
-    connection = http.client.HTTPConnection(host, config.lan.port, timeout=5)
-    found: dict[str, Any] = {}
-    try:
-        for path in ("/v1/device", "/v1/status"):
-            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
-            found |= json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise LocalError(f"no agent answers at {host}:{config.lan.port} ({error}); is it running?") from None
-    finally:
-        connection.close()
-    _say(json.dumps(found, indent=2, ensure_ascii=False))
+    _say(json.dumps(ask(config), indent=2, ensure_ascii=False))
+    return OK
+
+
+def _upgrade(config: Config, arguments: argparse.Namespace) -> int:
+    from .local import NotRunning, ask
+    from .upgrade.packages import package_manager
+    from .upgrade.run import FOLDER, Upgrade
+
+    if arguments.advised and not config.upgrade.automatic:
+        _say("Automatic updates are turned off (upgrade.automatic).")
+        return OK
+    if os.geteuid() != 0:
+        raise LocalError("only root may install packages; sudo fallow-agent upgrade")
+
+    def status() -> dict[str, Any] | None:
+        try:
+            return ask(config)
+        except NotRunning:
+            return None
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    upgrade = Upgrade(package_manager(FOLDER), status)
+    _say(upgrade.as_advised() if arguments.advised else upgrade.by_hand())
     return OK
 
 
@@ -247,4 +258,11 @@ def _reset(config: Config, arguments: argparse.Namespace) -> int:
     return OK
 
 
-COMMANDS = {"run": _run, "setup-code": _setup_code, "config": _config, "status": _status, "reset": _reset}
+COMMANDS = {
+    "run": _run,
+    "setup-code": _setup_code,
+    "config": _config,
+    "status": _status,
+    "upgrade": _upgrade,
+    "reset": _reset,
+}

@@ -27,6 +27,7 @@ from .host.environment import ServiceConfig
 from .host.headroom import SPARE_PERCENT_MIN, SPARE_PERCENT_MIN_MAX, TEMPERATURE_C_MAX
 from .line.capacity import LineConfig
 from .proofs.outbox import OutboxConfig
+from .upgrade.run import UpgradeConfig
 
 FILE = Path("/etc/fallow/agent.toml")
 ENVIRONMENT_PREFIX = "FALLOW_"
@@ -93,6 +94,7 @@ class Config:
     filling: FillConfig = field(default_factory=FillConfig)
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     process: ProcessConfig = field(default_factory=ProcessConfig)
+    upgrade: UpgradeConfig = field(default_factory=UpgradeConfig)
 
     @property
     def content_dir(self) -> Path:

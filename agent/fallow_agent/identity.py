@@ -36,6 +36,18 @@ def make_state_dir(state_dir: Path) -> None:
         raise LocalError(f"{state_dir}: {error.strerror}; choose another with --state-dir") from None
 
 
+def open_private(path: Path) -> int:
+    """Open or make a file of mode 0600 in the state directory; gives its descriptor.
+
+    What root makes there on the command line is the directory's owner's: the agent itself must be able to use it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return descriptor
+
+
 def load_or_create_identity(state_dir: Path) -> PrivateKey:
     """The key in ``state_dir``, made at the first start (mode 0600, complete on the disk before this returns).
 

@@ -108,7 +108,7 @@ class Online:
         self._submitted_at = self._host_read_at = clock.monotonic()
         self._shared = True
 
-        self._policy = PolicyInForce(settings, enrolled.policy)
+        self._policy = PolicyInForce(settings, enrolled.policy, key.public.device_id(), version)
         self._holdings = Holdings(
             content_dir,
             config.content,
@@ -304,7 +304,6 @@ class Online:
     def status(self) -> dict[str, Any]:
         """What the owner's phone sees of it; values that :func:`fallow_wire.fields.encode` takes."""
         report, usage, refusal = self._report(), self._controls.usage, self.refusal()
-        oldest_at = self._outbox.oldest_at()
         return {
             **self._sharing.status(),
             **({} if self._speedtest.status is None else {SPEEDTEST: self._speedtest.status}),
@@ -324,11 +323,8 @@ class Online:
             "tasks": self._runner.statuses(),
             "content": {"objects": len(self._content.objects()), "bytes": self._content.usage_bytes()},
             "uplink": self._session.status,
-            "proofs": {
-                "waiting": self._outbox.waiting(),
-                "oldest_s": 0 if oldest_at is None else max(0, self._clock.now() - oldest_at),
-                "refused": sum(self._outbox.refused().values()),
-            },
+            "proofs": self._outbox.status(self._clock.now()),
+            **self._policy.status(),
         }
 
     def _read_host(self) -> None:

@@ -7,9 +7,10 @@ import logging
 from fallow_wire.errors import PeerError
 from fallow_wire.fields import decode, encode
 from fallow_wire.keys import PublicKey
-from fallow_wire.session import Policy
+from fallow_wire.session import AgentAdvice, Policy
 
 from .store import Settings
+from .upgrade.advice import advised
 
 _log = logging.getLogger(__name__)
 
@@ -20,8 +21,13 @@ POLICY = "policy"
 class PolicyInForce:
     """The newest policy and the scheduler's keys in it."""
 
-    def __init__(self, settings: Settings, enrolled: Policy) -> None:
-        """:param enrolled: the one that came with the enrolment, for as long as the session brought none."""
+    def __init__(self, settings: Settings, enrolled: Policy, device_id: str = "", running: str = "") -> None:
+        """
+        :param enrolled: the one that came with the enrolment, for as long as the session brought none.
+        :param running: the agent's version.
+        """
+        self._device_id = device_id
+        self._running = running
         self._settings = settings
         self._policy = self._stored() or enrolled
         self._keys = _keys_of(self._policy)
@@ -29,6 +35,11 @@ class PolicyInForce:
     @property
     def policy(self) -> Policy:
         return self._policy
+
+    def status(self) -> dict[str, dict[str, str]]:
+        """What the owner's phone sees of it: the version that this device should have, where it has an older one."""
+        wanted = advised(self._policy.agent, self._device_id, self._running)
+        return {} if wanted is None else {"update": {"version": wanted}}
 
     @property
     def keys(self) -> dict[str, PublicKey]:
@@ -54,8 +65,8 @@ class PolicyInForce:
             return None
 
 
-def _without_time(policy: Policy) -> tuple[str, int, int]:
-    return policy.ledger, policy.heartbeat_s, policy.ticket_idle_s
+def _without_time(policy: Policy) -> tuple[str, int, int, AgentAdvice | None]:
+    return policy.ledger, policy.heartbeat_s, policy.ticket_idle_s, policy.agent
 
 
 def _keys_of(policy: Policy) -> dict[str, PublicKey]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from fallow_wire.errors import LocalError
 
+from .identity import open_private
 from .proofs.outbox import KEPT_TABLE, OUTBOX_TABLES
 
 _log = logging.getLogger(__name__)
@@ -60,8 +61,7 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    os.close(descriptor)
+    os.close(open_private(path))
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
     try:
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")

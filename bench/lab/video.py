@@ -32,14 +32,24 @@ class Segment:
     data: bytes
 
 
-def encode(directory: Path, seconds: int, kbps: int) -> list[Segment]:
-    """A test picture and a tone, in segments of one second."""
+PLAIN = ("mpeg2video", "mp2")
+BROWSERS = ("libx264", "aac")
+"""What browsers play."""
+
+
+def encode(directory: Path, seconds: int, kbps: int, codecs: tuple[str, str] = PLAIN) -> list[Segment]:
+    """A test picture and a tone, in segments of one second.
+
+    :param codecs: ffmpeg's, of picture and sound.
+    """
+    picture, sound = codecs
     made = subprocess.run(
         [
             *(*FFMPEG, "-v", "error", "-f", "lavfi", "-i", f"testsrc2=size=320x180:rate=10:duration={seconds}"),
-            *("-f", "lavfi", "-i", f"sine=frequency=440:duration={seconds}", "-c:v", "mpeg2video", "-g", "10"),
+            *("-f", "lavfi", "-i", f"sine=frequency=440:duration={seconds}", "-c:v", picture, "-g", "10"),
             *("-b:v", f"{kbps}k", "-minrate", f"{kbps}k", "-maxrate", f"{kbps}k", "-bufsize", f"{kbps}k"),
-            *("-c:a", "mp2", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0", "-hls_playlist_type", "vod"),
+            *("-c:a", sound, "-pix_fmt", "yuv420p", "-f", "hls", "-hls_time", "1"),
+            *("-hls_list_size", "0", "-hls_playlist_type", "vod"),
             *("-hls_segment_filename", str(directory / "seg%03d.ts"), str(directory / PLAYLIST)),
         ],
         check=False,
@@ -70,11 +80,13 @@ class Origin:
         folder, _, name = request.path.strip("/").partition("/")
         program = request.headers.get("User-Agent", "").partition("/")[0]
         self.asked.append((request.path, program))
+        for_pages = {"Access-Control-Allow-Origin": "*"}
         if name == PLAYLIST:
-            return web.Response(text=self._playlist(folder), content_type="application/vnd.apple.mpegurl")
+            text = self._playlist(folder)
+            return web.Response(text=text, content_type="application/vnd.apple.mpegurl", headers=for_pages)
         for number, segment in enumerate(self.segments):
             if segment.name == name and (folder == "film" or number < self.published):
-                return web.Response(body=segment.data, content_type="video/mp2t")
+                return web.Response(body=segment.data, content_type="video/mp2t", headers=for_pages)
         return web.Response(status=404)
 
     def _playlist(self, folder: str) -> str:

@@ -39,7 +39,6 @@ async def server(state_dir: str, port: str) -> None:
             },
             "policy": {"heartbeat_s": HEARTBEAT_S},
             "dial_back": {"allow_private_addresses": True},
-            "delivery": {"filters": {"heartbeat_age_s_max": 3 * HEARTBEAT_S}},
         },
         {},
     )

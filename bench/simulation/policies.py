@@ -154,10 +154,12 @@ class Ours:
         if self._heard_at[number] != sight.at_s:
             # Its last heartbeat, looked at when it matters.
             self._heard_at[number] = sight.at_s
-            self._bookings.heard(device_id, int(sight.flows_seen[number]))
-        idle = int(sight.idle_bps[number])
+            self._bookings.heard(device_id, int(sight.flows_seen[number]), int(sight.idle_bps[number]), sight.at_s)
+        idle, booked = int(sight.idle_bps[number]), self._bookings.booked(device_id)
+        if sight.at_s < booked.rests_until:
+            return None
         foreseen = int(self._now[number]) if self._foreseen else idle
-        left = bookable_bps(idle, foreseen) - self._bookings.booked(device_id)[0]
+        left = bookable_bps(idle, foreseen) - booked.bps
         return Device(number, left) if left >= self._filters.request_bps_min else None
 
     def _hold(self, sight: Sight) -> None:

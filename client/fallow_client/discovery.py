@@ -34,8 +34,13 @@ class FoundDevice:
         return f"http://[{address}]:{self.port}" if ":" in address else f"http://{address}:{self.port}"
 
 
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
 def _found(info: AsyncServiceInfo) -> FoundDevice | None:
-    properties = info.decoded_properties
+    # Not by decoded_properties, which Debian 12's zeroconf does not have.
+    properties = {_text(name): _text(value) for name, value in info.properties.items() if value is not None}
     addresses = info.parsed_addresses(IPVersion.All)
     # A link-local IPv6 address is of no use without its scope, which URLs cannot carry.
     usable = [a for a in addresses if not (":" in a and ipaddress.ip_address(a.partition("%")[0]).is_link_local)]

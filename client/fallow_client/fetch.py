@@ -37,12 +37,13 @@ RECEIPT_HEADER = "Fallow-Receipt"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """``stall_s``: a transfer without a byte for so long has failed. ``receipt_after_s``: a receipt that no request
-    has carried by then is posted."""
+    """``stall_s``: a transfer without a byte for so long has failed; a device may let it wait for 30 s.
+
+    ``receipt_after_s``: a receipt that no request has carried by then is posted."""
 
     machine: fetch_plan.Config = field(default_factory=fetch_plan.Config)
     connect_s: float = 5.0
-    stall_s: float = 15.0
+    stall_s: float = 32.0
     tick_s: float = 0.25
     receipt_after_s: float = 3.0
     receipt_post_s: float = 3.0

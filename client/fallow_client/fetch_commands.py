@@ -11,8 +11,9 @@ ORIGIN = "origin"
 @dataclass(frozen=True, slots=True)
 class Config:
     """``requests_max`` bounds memory: each request holds one chunk. ``requests_first``: under way before any device has
-    shown what it can; ``requests_min``: so many always may be, so that one slow device is not all there is.
-    ``long_wait_ms``, ``short_wait_ms``: a device that lets a request wait for so long has too many, or hardly any.
+    shown what it can; ``requests_min``: so many may be in a crowd, so that all of it get about as much.
+    ``long_wait_ms``, ``short_wait_ms``: a device that lets a request wait for so long has too many, or hardly any;
+    ``deep_wait_ms``: it has so many more than the crowd needs that fewer than that are right.
     ``requests_per_source_max``: enough to fill a long path. ``ahead_chunks_max``: how far beyond the first missing
     chunk to ask, for output in order.
 
@@ -24,9 +25,10 @@ class Config:
     ``tie_after_ms``: at the end, a chunk that waits for so long is asked of an idle device too."""
 
     requests_max: int = 20
-    requests_first: int = 4
-    requests_min: int = 3
+    requests_first: int = 5
+    requests_min: int = 5
     long_wait_ms: int = 1000
+    deep_wait_ms: int = 25_000
     short_wait_ms: int = 250
     requests_per_source_max: int = 4
     ahead_chunks_max: int | None = None

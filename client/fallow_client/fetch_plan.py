@@ -20,7 +20,7 @@ clock. The rules:
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable
 
@@ -52,6 +52,7 @@ class FetchPlan:
         for chunk in done:
             self._done[chunk] = 1
         self._left = self.chunk_count - sum(self._done)
+        # In order.
         self._pending = [chunk for chunk in range(self.chunk_count) if not self._done[chunk]]
         self._first_missing = 0
         self._active: dict[int, Chunk] = {}
@@ -160,7 +161,7 @@ class FetchPlan:
             source.requested -= self.chunk_length(found.chunk)
         if not self._active[found.chunk].requests:
             del self._active[found.chunk]
-            heapq.heappush(self._pending, found.chunk)
+            insort(self._pending, found.chunk)
         if found.helping and source is self._origin and failure is Failure.BUSY:
             # It protects itself from a crowd; that is no fault, and the devices have the chunk too.
             source.rest_until_ms = now_ms + min(max(retry_after_ms, config.rest_ms_min), config.rest_ms_max)
@@ -213,18 +214,21 @@ class FetchPlan:
                 source, helping = self._origin, True
             if source is None:
                 return None
-        self._pending.remove(chunk)
-        heapq.heapify(self._pending)
+        del self._pending[bisect_left(self._pending, chunk)]
         self._active[chunk] = Chunk()
         return self._ask(source, chunk, now_ms, helping=helping)
 
     def _chunk_for(self, source: Source) -> int:
         """The first pending chunk at or behind the one where consumers begin with this source."""
-        chunks = self._pending
         ahead = self._config.ahead_chunks_max
-        if ahead is not None:
-            chunks = [chunk for chunk in chunks if chunk < self._first_missing + ahead]
-        return min(chunks, key=lambda chunk: ((chunk - source.first_chunk) % self.chunk_count, chunk))
+        end = len(self._pending) if ahead is None else bisect_left(self._pending, self._first_missing + ahead)
+        found = bisect_left(self._pending, source.first_chunk)
+        return self._pending[found if found < end else 0]
+
+    def _behind(self, source: Source, chunk: int) -> int:
+        """How far behind the one where consumers begin with this source. One that holds the object in part has what
+        is near, for others have asked for it."""
+        return (chunk - source.first_chunk) % self.chunk_count
 
     def _may_help(self, now_ms: int) -> bool:
         """Whether every device is slow: then many are asking, and the origin has a line too. One chunk at a time."""
@@ -286,7 +290,7 @@ class FetchPlan:
             and not source.in_flight
             and self._is_free(source, slow.chunk, now_ms)
         ]
-        return min(idle, key=lambda one: (slow.chunk - one.first_chunk) % self.chunk_count, default=None)
+        return min(idle, key=lambda one: self._behind(one, slow.chunk), default=None)
 
     def _hedge_age_ms(self, slow: Source, helper: Source) -> int:
         """A device helps when it would have been done twice over; the origin, when the slow one is slow for itself."""
@@ -330,8 +334,12 @@ class FetchPlan:
         return source.is_free(self.chunk_length(chunk), now_ms, self._config)
 
     def _free_device(self, chunk: int, now_ms: int) -> Source | None:
-        ranked = self._ranked(chunk, now_ms)
-        return ranked[0] if ranked else None
+        free = [source for source in self._devices.values() if self._is_free(source, chunk, now_ms)]
+        return min(free, key=self._cost, default=None)
+
+    def _cost(self, source: Source) -> tuple[int, int, int]:
+        """The least busy first, then the fastest, then who is likeliest to hold what it would be asked for."""
+        return source.in_flight, source.last_ms or 0, self._behind(source, self._chunk_for(source))
 
     def _free_origin(self, now_ms: int) -> Source | None:
         """The origin, when no device serves and no plan is under way."""

@@ -105,7 +105,8 @@ class Window:
         """A source began to send, after so long."""
         self.crowded = waited_ms >= self.config.long_wait_ms
         if self.crowded:
-            self.size = max(self.size - 1, min(self.size, self.config.requests_min))
+            least = 1 if waited_ms >= self.config.deep_wait_ms else self.config.requests_min
+            self.size = max(self.size - 1, min(self.size, least))
 
     def done(self, waited_ms: int) -> None:
         """A chunk is there whose first byte came after so long."""

@@ -81,6 +81,7 @@ ZH_HEADINGS: dict[str, str] = {
     "not seen from here; make sure that nobody uses it": "从这里看不到；请确认无人使用网络",
     "it was used meanwhile": "测量期间有人使用",
     "Proofs waiting": "待提交的凭据",
+    "Update advised": "建议更新到",
     "Upload at most": "上行上限",
     "Share of the upload": "上行占比",
     "Traffic in a month": "每月流量",

@@ -212,6 +212,11 @@ class Ledger(Api):
         path = path_of("v1", "settlements", jti, "clawback")
         return await self.mapping("POST", path, {"reason": reason}, headers=key or new_key())
 
+    async def audits(self, device: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """What canaries found, newest first: ``device, jti, bytes, agreed, reason, at``."""
+        params = {"limit": str(limit)} if device is None else {"limit": str(limit), "device": device}
+        return await self.listing("/v1/audits", "audits", params=params)
+
     async def add_audit(self, audit: dict[str, Any]) -> dict[str, Any]:
         """:param audit: ``device, jti, bytes, agreed, reason``; the first one of a ticket stands."""
         return await self.mapping("POST", "/v1/audits", audit)

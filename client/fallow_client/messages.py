@@ -206,6 +206,8 @@ ZH: dict[str, str] = {
         "您的设备有哪些可疑之处、原因，以及运营者的决定。"
     ),
     "Nothing looks wrong.": "没有可疑之处。",
+    "What canaries found, newest first: the server's own, and yours.": "抽查结果，最新的在前：服务器自身的和您的。",
+    "Of this device alone.": "只看这台设备。",
     "What looks wrong about devices: list, show, decide.": "设备的可疑之处：列出、查看、裁定。",
     "List what is to be decided, oldest first.": "列出待裁定的事项，最早的在前。",
     "Those that were decided, too.": "也包括已裁定的。",

@@ -56,6 +56,8 @@ def problem_of(status: int, reason: str, body: bytes) -> Problem:
 
 def reason_of(error: Exception) -> str:
     """A transport error in a few words."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):  # a ClientConnectorError without an error of the OS
+        return f"its certificate is not trusted here ({error.certificate_error})"
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno
         # Below zero it is of getaddrinfo, whose text only the error itself has.

@@ -19,6 +19,7 @@ from fallow_wire.session import Policy
 from sqlalchemy.exc import SQLAlchemyError
 from yarl import URL
 
+from . import service_manager
 from .accounts.accounts import Accounts
 from .accounts.routes import AccountRoutes
 from .accounts.signing_in import SigningIn
@@ -43,6 +44,7 @@ from .garbage import collect_less, collect_often
 from .http import Api
 from .ledger.app import LedgerService
 from .link import Link, LinkScheduler
+from .listening import bind
 from .metrics import FleetCollector, LedgerCollector, Metrics
 from .outbox import Outbox
 from .recording.recorder import Recorder
@@ -55,8 +57,6 @@ from .tokens import hash_token
 
 BACKLOG = 1024
 """Connections that wait to be accepted: after a restart a whole fleet comes back."""
-UNTAKEN_MS_MAX = 60_000
-"""A peer that takes nothing of what waits for it is cut: answers have up to 16 MiB, and anyone may ask for them."""
 IDLE_S_MAX = 75
 """Between requests, and before the first one: longer than proxies keep theirs, and short against who only holds."""
 
@@ -195,6 +195,7 @@ class Scheduler:
             heartbeat_s=wanted.heartbeat_s,
             ticket_idle_s=wanted.ticket_idle_s,
             now=self._clock.now(),
+            agent=wanted.advice,
         )
 
     def _introduction(self) -> LinkScheduler:
@@ -295,7 +296,7 @@ class ServerApp:
         if config.with_scheduler:
             database = await self._open(urls.scheduler, "scheduler")
             self.scheduler = Scheduler(
-                config,
+                config.awaiting_heartbeats(),
                 self._state,
                 database,
                 self._clock,
@@ -361,6 +362,7 @@ class ServerApp:
             for role, url in (("scheduler", self.scheduler_url), ("ledger", self.ledger_url)):
                 if getattr(self, role) is not None:
                     _log.info("%s at %s (port %d)", role, url, getattr(self, f"{role}_port"))
+            service_manager.tell(service_manager.READY)
             waits = [
                 asyncio.create_task(stop.wait(), name="wait for a signal"),
                 asyncio.create_task(self._background.failed.wait(), name="wait for a failure"),
@@ -370,6 +372,7 @@ class ServerApp:
                 wait.cancel()
         finally:
             _log.info("stopping")
+            service_manager.tell(service_manager.STOPPING)
             await self.close()
         if self._background.failed.is_set():
             raise LocalError("a background loop ended; see the log above")
@@ -381,35 +384,6 @@ class ServerApp:
     async def close(self) -> None:
         """Stop accepting, end sessions, let requests finish, close the databases."""
         await self._stack.aclose()
-
-
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets on ``host``; on all addresses of both families when it is empty.
-
-    :raises LocalError: when the port is taken or the address is not of this machine.
-    """
-    hosts = [host] if host else ["0.0.0.0", "::"]
-    sockets: list[socket.socket] = []
-    for one in hosts:
-        try:
-            family = socket.AF_INET6 if ":" in one else socket.AF_INET
-            found = socket.socket(family, socket.SOCK_STREAM)
-            sockets.append(found)
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Accepted connections inherit it. No timer of ours could see inside the kernel's buffer.
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS_MAX)
-            if family == socket.AF_INET6:
-                found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            found.bind((one, port))
-            port = found.getsockname()[1]
-        except OSError as error:
-            if one == "::" and len(sockets) > 1:
-                sockets.pop().close()  # this machine has no IPv6
-                continue
-            for opened in sockets:
-                opened.close()
-            raise LocalError(f"cannot listen on {one} port {port}: {error.strerror}") from None
-    return sockets
 
 
 def _allow_many_connections() -> None:

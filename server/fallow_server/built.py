@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+from fallow_wire.http import not_modified
 
 GZIP_BYTES_MIN = 1024
 FILES_MAX = 200
@@ -22,10 +24,14 @@ class BuiltFile:
     media_type: str
     plain: bytes
     packed: bytes | None
+    etag: str
 
     def answer(self, request: web.Request, headers: Mapping[str, str]) -> web.Response:
-        """The file, compressed for callers that take it."""
-        sent = {**headers, "Vary": "Accept-Encoding"}
+        """The file, compressed for callers that take it; 304 for those that have it."""
+        # Weak, for it stands for both forms.
+        sent = {**headers, "ETag": f"W/{self.etag}", "Vary": "Accept-Encoding"}
+        if not_modified(request.headers.get("If-None-Match"), self.etag):
+            return web.Response(status=304, headers=sent)
         body = self.plain
         if self.packed is not None and "gzip" in request.headers.get("Accept-Encoding", ""):
             body, sent["Content-Encoding"] = self.packed, "gzip"
@@ -39,7 +45,8 @@ def read_built(path: Path) -> BuiltFile | None:
         return None
     plain = path.read_bytes()
     packed = gzip.compress(plain, mtime=0) if len(plain) >= GZIP_BYTES_MIN else None
-    return BuiltFile(mimetypes.guess_type(path.name)[0] or "application/octet-stream", plain, packed)
+    etag = f'"{hashlib.sha256(plain).hexdigest()[:32]}"'
+    return BuiltFile(mimetypes.guess_type(path.name)[0] or "application/octet-stream", plain, packed, etag)
 
 
 def read_all_built(directory: Path) -> dict[str, BuiltFile]:

@@ -21,7 +21,7 @@ from .accounts.accounts import Accounts, IssuedAccount, NewAccount
 from .app import ServerApp
 from .backup import back_up, restore, tell_everything
 from .clock import Clock
-from .config import DEFAULT_STATE_DIR, LEDGER_PORT, SCHEDULER_PORT, ServerConfig, as_toml, load
+from .config import DEFAULT_STATE_DIR, FILE_NAME, LEDGER_PORT, SCHEDULER_PORT, ServerConfig, as_toml, load
 from .database import Database
 from .http import ApiProblem
 from .outbox import Outbox
@@ -61,6 +61,10 @@ The scheduler listens on port {SCHEDULER_PORT}, the ledger on {LEDGER_PORT}. Bot
 HTTP: put a TLS proxy in front for the public, and name it in http.trusted_proxies."""
 
 
+SERVICE = Path("/lib/systemd/system/fallow-server.service")
+"""Of the Debian package."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit status: 0, 1 for a failure, 2 for a wrong call."""
     options = _parser().parse_args(arguments)
@@ -73,7 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = options.command or "run"
         if command == "settings":
             _print_settings(config)
-        elif command == "init":
+            return 0
+        StateDirectory(config).check_user()
+        if command == "init":
             _run(_init(config))
         elif command == "operator-token":
             _run(_operator_token(config))
@@ -207,13 +213,25 @@ async def _init(config: ServerConfig) -> None:
     role = f" --role {config.role}" if config.role != "all" else ""
     role += f" --ledger-url {config.http.ledger_url}" if config.role == "scheduler" else ""
     print("next:")
-    print(f"  fallow-server{role} --state-dir {config.state_dir}")
+    if _is_service(config):
+        print(f"  write settings into {config.state_dir / FILE_NAME}, above all the addresses; then, as root:")
+        print("  systemctl restart fallow-server")
+    else:
+        print(f"  fallow-server{role} --state-dir {config.state_dir}")
     if config.role == "ledger":
         print(
             f"  copy {state.link_token_file} into the scheduler's state directory before `init --role scheduler` there"
         )
     if issued is not None:
-        print("  then create accounts for publishers and owners with `fallow`; see `fallow --help`")
+        url = config.http.scheduler_url or "<the scheduler's address>"
+        print("  then create accounts for publishers and owners, with the token from above:")
+        print(f"  fallow login --profile operator --scheduler {url}")
+        print('  fallow operator accounts create owner "Ada"')
+
+
+def _is_service(config: ServerConfig) -> bool:
+    """Whether this is the state of the Debian package's service."""
+    return config.state_dir == DEFAULT_STATE_DIR and SERVICE.exists()
 
 
 async def _operator_token(config: ServerConfig) -> None:

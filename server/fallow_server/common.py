@@ -28,7 +28,7 @@ class CommonRoutes:
 
     def add_to(self, api: Api) -> None:
         api.add("GET", "/v1/health", self.health, Role.ANYONE)
-        api.add("GET", "/.well-known/jwks.json", self.jwks, Role.ANYONE)
+        api.add("GET", "/.well-known/jwks.json", self.jwks, Role.ANYONE, cross_origin=True)
 
     async def health(self, request: web.Request) -> web.Response:
         async with self._database.read() as connection:
@@ -37,5 +37,4 @@ class CommonRoutes:
         return json_response({"status": status, "version": self._version, "role": self._role})
 
     async def jwks(self, request: web.Request) -> web.Response:
-        headers = {"Cache-Control": f"max-age={JWKS_FRESH_S}", "Access-Control-Allow-Origin": "*"}
-        return json_response(self._keys.jwks(), headers=headers)
+        return json_response(self._keys.jwks(), headers={"Cache-Control": f"max-age={JWKS_FRESH_S}"})

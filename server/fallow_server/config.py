@@ -12,7 +12,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from .fleet.speedtest import SpeedtestConfig
 from .ledger.config import LedgerConfig, RewardsConfig
 from .link import LinkConfig
 from .recording.config import Config as RecordingConfig
+from .scheduling.filters import waiting_for_heartbeats
 from .spreading.config import Config as SpreadingConfig
 from .streaming.config import Config as StreamingConfig
 from .tasks.config import Config as TasksConfig
@@ -115,6 +116,15 @@ class ServerConfig:
             raise LocalError(
                 "http.ledger_url: a scheduler without a ledger of its own must be told where the ledger is"
             )
+
+    def awaiting_heartbeats(self) -> ServerConfig:
+        """With filters that take no device for gone which beats as often as the policy asks it to."""
+        delivery, tasks = (
+            waiting_for_heartbeats(one.filters, self.policy.heartbeat_s) for one in (self.delivery, self.tasks)
+        )
+        return replace(
+            self, delivery=replace(self.delivery, filters=delivery), tasks=replace(self.tasks, filters=tasks)
+        )
 
     @property
     def with_scheduler(self) -> bool:

@@ -36,6 +36,7 @@ _PREFLIGHT = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type",
     "Access-Control-Max-Age": "86400",
 }
+_EXPOSED = "Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Retry-After"
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 _log = logging.getLogger(__name__)
 
@@ -391,7 +392,10 @@ async def _remember_start(request: web.Request, response: web.StreamResponse) ->
     call.response = response
     if call.rule is not None and call.rule.cross_origin:
         response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Access-Control-Expose-Headers"] = _EXPOSED
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    # Caddy adds one of its own, and aiohttp before 3.9, which devices with Debian 12 have, refuses an answer with two.
+    response.headers.pop("Server", None)
 
 
 def _answer_to(request: web.Request, error: Exception) -> web.StreamResponse | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 from pathlib import Path
 
 from fallow_wire.errors import LocalError
@@ -59,6 +60,17 @@ class StateDirectory:
     def create_directory(self) -> None:
         self.path.mkdir(parents=True)
         self.path.chmod(0o700)
+
+    def check_user(self) -> None:
+        """:raises LocalError: this is root, and the directory another user's, who could not read what is made here."""
+        if os.geteuid() != 0 or not self.path.exists() or self.path.stat().st_uid == 0:
+            return
+        number = self.path.stat().st_uid
+        try:
+            user = pwd.getpwuid(number).pw_name
+        except KeyError:
+            user = f"#{number}"
+        raise LocalError(f"{self.path} is of the user {user}; run: runuser -u {user} -- fallow-server …")
 
     def check(self) -> None:
         """:raises LocalError: unless ``fallow-server init`` has run here, or when this user may not write here."""

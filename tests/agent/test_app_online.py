@@ -27,7 +27,7 @@ from fallow_agent.online import WRITTEN_ENOUGH, Online
 from fallow_wire.jws import Kind, sign
 from fallow_wire.keys import JwkSet
 from fallow_wire.lan import Hours, Limits
-from fallow_wire.session import Policy, Source, Task
+from fallow_wire.session import AgentAdvice, Policy, Source, Task
 from support import key, make_ticket, signed_ticket
 
 MIB = 2**20
@@ -320,7 +320,8 @@ def test_after_a_restart_tickets_are_good_without_the_scheduler(tmp_path: Path) 
         await world.activate()
         await world.serving()
         assert (await world.get("small", scheduler_key=rotated))[:2] == (403, "bad-ticket")
-        world.online.take_policy(Policy(keys, world.network.url, ticket_idle_s=7))
+        assert "update" not in world.agent.status()
+        world.online.take_policy(Policy(keys, world.network.url, ticket_idle_s=7, agent=AgentAdvice("999.0")))
         assert (await world.get("small", scheduler_key=rotated))[0] == 200
 
     async def second(world: World) -> None:
@@ -331,6 +332,7 @@ def test_after_a_restart_tickets_are_good_without_the_scheduler(tmp_path: Path) 
         assert world.online._policy.policy.ticket_idle_s == 7
         status = world.agent.status()
         assert status["uplink"]["connected"] is False
+        assert status["update"] == {"version": "999.0"}
 
     script(tmp_path, first, second)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -161,3 +162,28 @@ def test_a_key_that_cannot_be_written_ends_in_one_line(state: Path, monkeypatch:
     with pytest.raises(LocalError, match="No space left on device"):
         load_or_create_identity(state)
     assert list(state.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who could make files of its own")
+def test_what_root_makes_is_the_agents(state: Path) -> None:
+    state.mkdir(mode=0o700)
+    os.chown(state, 65534, 65534)
+    assert run(state, "setup-code") == 0
+    assert {path.stat().st_uid for path in state.iterdir()} == {65534}
+
+
+def test_updates_that_are_turned_off(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FALLOW_UPGRADE_AUTOMATIC", "false")
+    assert run(state, "upgrade", "--advised") == 0
+    assert "turned off" in capsys.readouterr().out
+
+
+def test_an_agent_that_is_no_package_is_not_updated(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert run(state, "upgrade") == 1
+    assert "update it the way you installed it" in capsys.readouterr().err

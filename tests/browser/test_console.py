@@ -147,12 +147,12 @@ async def publisher_with_things(world: ServerWorld) -> str:
     return token
 
 
-async def suspect(world: ServerWorld) -> str:
-    """A review that waits for a decision; gives the device."""
+async def suspect(world: ServerWorld, number: int = 7) -> str:
+    """A review of a device that waits for a decision; gives the device."""
     assert world.app.ledger is not None
-    device = device_id(7)
+    device = device_id(number)
     detail = "one consumer took 91 % of what 12 devices had to serve"
-    row = ("review-1", "own-007", device, "unlikely-pair", detail, "open", 1_790_000_000, 1_790_000_000)
+    row = (f"review-{number}", "own-007", device, "unlikely-pair", detail, "open", 1_790_000_000, 1_790_000_000)
     marks = ", ".join("?" * len(row))
     statement = f"INSERT INTO reviews (id, owner, device, reason, detail, state, at, changed_at) VALUES ({marks})"
     await world.app.ledger._database.transact(lambda rows: rows.run(statement, row))
@@ -163,13 +163,14 @@ def test_each_page_is_accessible_on_a_phone_and_a_desk_in_both_languages(tmp_pat
     phone = {**PHONE, "viewport": {"width": 360, "height": 740}}
 
     async def script(world: ServerWorld, browser: Browser) -> None:
-        await populate(world, 120, 60)
+        await populate(world, 24, 16, homes=8)
         publisher = await publisher_with_things(world)
         await suspect(world)
         for number in range(12):
             await history(world, number)
+        task = f"tasks/{(await world.call('GET', '/v1/tasks', world.operator_token)).json[0]['id']}"
         for token, pages, who in (
-            (world.operator_token, OPERATOR_PAGES, "operator"),
+            (world.operator_token, (*OPERATOR_PAGES, task), "operator"),
             (publisher, PUBLISHER_PAGES, "publisher"),
         ):
             for look, settings in (
@@ -180,10 +181,12 @@ def test_each_page_is_accessible_on_a_phone_and_a_desk_in_both_languages(tmp_pat
                     for place in pages:
                         await shown.evaluate("(place) => { location.hash = `#/${place}`; }", place)
                         await settled(shown)
-                        await accessible(shown)
+                        # What is said by the other look is the same but for words and colours.
+                        await accessible(shown, *(["color-contrast"] if "dark" in look else []))
                         wide = await shown.evaluate("document.documentElement.scrollWidth - window.innerWidth")
                         assert wide <= 0, f"{place} is wider than the screen by {wide} px ({look})"
-                        await keep(shown, f"console-{who}-{place or 'start'}-{look}")
+                        name = "task" if place is task else place or "start"
+                        await keep(shown, f"console-{who}-{name}-{look}")
 
     in_console(tmp_path, script)
 
@@ -248,6 +251,7 @@ def test_an_operator_decides_and_publishes(tmp_path: Path) -> None:
             await shown.get_by_role("button", name=f"Uphold against {device}").click()
             dialog = shown.get_by_role("dialog")
             await expect(dialog).to_contain_text("12 devices")
+            await expect(dialog).to_contain_text("Points still held")
             await accessible(shown)
             await dialog.get_by_role("button", name="Uphold").click()
             await expect(shown.get_by_text("Upheld: 0 points went back.")).to_be_visible()
@@ -280,6 +284,33 @@ def test_an_operator_decides_and_publishes(tmp_path: Path) -> None:
             await expect(offered).to_contain_text("12.5")
             rewards = (await world.call("GET", "/v1/rewards", ledger=True)).json
             assert [(one["micro_points"], one["stock"]) for one in rewards] == [(12_500_000, 3)]
+
+    in_console(tmp_path, script)
+
+
+def test_what_is_shown_changes_without_loading_again(tmp_path: Path) -> None:
+    async def script(world: ServerWorld, browser: Browser) -> None:
+        await suspect(world)
+        async with page(browser, **DESKTOP) as shown:
+            shown.set_default_timeout(WAIT_MS)
+            await shown.clock.install()  # its time passes when the test says so
+            await shown.goto(f"{world.url}/console#/reviews")
+            await shown.locator("input[type=password]").fill(world.operator_token)
+            await shown.locator("button[type=submit]").click()
+            rows = shown.get_by_role("region", name="Devices that look wrong").locator("tbody tr")
+            await expect(rows).to_have_count(1)
+            await suspect(world, 8)
+            async with shown.expect_response(lambda answer: "/reviews?" in answer.url) as answered:
+                await shown.clock.run_for(16_000)
+            assert (await answered.value).status == 200
+            await expect(rows).to_have_count(2)
+            async with shown.expect_response(lambda answer: "/reviews?" in answer.url) as answered:
+                await shown.clock.run_for(16_000)
+            assert (await answered.value).status == 304  # nothing is sent that is there already
+            # Its session ends elsewhere: the page says so by itself.
+            await world.scheduler.database.transact(lambda rows: rows.run("DELETE FROM console_sessions"))
+            await shown.clock.run_for(16_000)
+            await expect(shown.get_by_text("You are no longer signed in.")).to_be_visible()
 
     in_console(tmp_path, script)
 

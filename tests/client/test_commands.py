@@ -1142,6 +1142,17 @@ def test_reviews_are_read_and_decided(fallow: Fallow, server: FakeServer, enviro
     assert json.loads(fallow("reviews", "--json")[1]) == []
 
 
+def test_what_canaries_found_is_told(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
+    logged_in(environ, server)
+    found = {"device": DEVICE_ID, "jti": "j", "bytes": 0, "agreed": False, "reason": "answered 404", "at": 1}
+    server.json("GET /v1/audits", [found, found | {"bytes": 2**20, "agreed": True, "reason": ""}])
+    _, out, _ = fallow("operator", "audits", "--device", DEVICE_ID)
+    assert "answered 404" in out
+    assert "1.0 MiB" in out
+    assert "应答为 404" in fallow("operator", "audits", LANG="zh_CN.UTF-8")[1]
+    assert json.loads(fallow("operator", "audits", "--json")[1])[0] == found
+
+
 def test_a_settlement_is_clawed_back_with_a_reason(fallow: Fallow, server: FakeServer, environ: dict[str, str]) -> None:
     logged_in(environ, server)
     taken = {"jti": "j", "micro_points": 250_000, "reason": "made up", "entry_seq": 1, "at": 2}

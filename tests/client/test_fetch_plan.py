@@ -71,7 +71,7 @@ def test_a_ticket_is_not_asked_for_more_than_it_allows_and_a_new_plan_is_wanted_
 
 def test_chunks_spread_over_devices_and_the_origin_is_left_alone() -> None:
     machine = machine_of(8, ticket("a"), ticket("b"), ticket("c"))
-    assert [command.source for command in fetches(machine.poll(0))] == ["a", "b", "c", "a"]
+    assert [command.source for command in fetches(machine.poll(0))] == ["a", "b", "c", "a", "b"]
 
 
 def test_the_origin_serves_when_there_is_no_device() -> None:
@@ -124,9 +124,9 @@ def test_with_many_sources_each_is_asked_for_one_chunk_first_where_consumers_beg
     assert [command.chunk for command in fetches(machine.poll(0))] == [0, 5, 10, 15]
 
 
-def crowd_machine(waited_ms: int, rounds: int) -> FetchPlan:
+def crowd_machine(waited_ms: int, rounds: int, config: Config | None = None) -> FetchPlan:
     """After so many chunks of each request that is under way, for whose first byte we waited so long."""
-    config = Config(help_permille=0, help_chunks_min=0)
+    config = config or Config(help_permille=0, help_chunks_min=0)
     machine = machine_of(200, *(ticket(str(n)) for n in range(16)), config=config)
     now_ms = 0
     active = fetches(machine.poll(now_ms))
@@ -143,13 +143,16 @@ def crowd_machine(waited_ms: int, rounds: int) -> FetchPlan:
 
 
 def test_few_requests_are_under_way_first_and_more_where_nobody_lets_them_wait() -> None:
-    assert [crowd_machine(0, rounds).in_flight for rounds in range(4)] == [4, 8, 16, 20]
+    assert [crowd_machine(0, rounds).in_flight for rounds in range(4)] == [5, 10, 20, 20]
 
 
 def test_where_devices_let_requests_wait_there_are_fewer_but_never_one_alone() -> None:
-    assert crowd_machine(5000, 1).in_flight == Config().requests_min
-    assert crowd_machine(5000, 5).in_flight == Config().requests_min
-    assert crowd_machine(500, 3).in_flight == Config().requests_first
+    assert crowd_machine(0, 1).in_flight == 10
+    grown = Config(requests_first=8, help_permille=0, help_chunks_min=0)
+    assert crowd_machine(500, 3, grown).in_flight == 8
+    assert crowd_machine(5000, 1, grown).in_flight == Config().requests_min
+    assert crowd_machine(5000, 5, grown).in_flight == Config().requests_min
+    assert crowd_machine(26_000, 7, grown).in_flight == 1
 
 
 def test_at_the_end_a_chunk_that_waits_is_asked_of_an_idle_device_too_and_whichever_begins_goes_on() -> None:
@@ -178,7 +181,7 @@ def test_the_origin_helps_beside_the_requests_that_wait_where_all_devices_are_sl
         machine.answered(command.request, 20)
         machine.began(command.request, 4000)
     machine.verified(active[0].request, 5000)
-    assert [command.source for command in fetches(machine.poll(5000))] == [ORIGIN]
+    assert [command.source for command in fetches(machine.poll(5000))] == ["5", ORIGIN]
     machine.check()
 
 

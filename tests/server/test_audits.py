@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fallow_client.ledger import Ledger
+from fallow_wire.ids import uuid7
 from fallow_wire.tariff import GIB, LegacyCaps, Tariff, TrustStep
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_world import OPERATOR, OTHER, OWNER, PUBLISHER, World, in_world
+from ledger_world import LINK, OPERATOR, OTHER, OWNER, PUBLISHER, Chain, World, in_world
 from support import new_jti
 
 POINT = 1_000_000
@@ -71,6 +73,29 @@ def test_who_claims_more_than_the_canary_received_disagrees(tmp_path: Path) -> N
         assert await worth(world) == POINT // 4
         await world.prove(world.item(ticket, claimed=GIB // 2 + 1))
         assert await worth(world) == POINT // 20
+
+    in_world(tmp_path, script)
+
+
+def test_audits_are_read_newest_first_and_by_their_owners(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        second = Chain(50)
+        await world.bind(second, OTHER)
+        made = []
+        for number, (chain, agreed) in enumerate(((world.device, True), (second, True), (world.device, False))):
+            jti = uuid7(world.clock.now_ms() + number, bytes(10))
+            made.append(audit(world, jti, device=chain.id, agreed=agreed, reason="" if agreed else "answered 404"))
+            await world.good("POST", "/v1/audits", LINK, made[-1])
+        made.reverse()
+        told = [one | {"at": world.clock.now()} for one in made]
+        assert await world.good("GET", "/v1/audits", OPERATOR) == told
+        assert await world.good("GET", "/v1/audits", OWNER) == [told[0], told[2]]
+        assert await world.good("GET", "/v1/audits", OTHER) == [told[1]]
+        assert await world.good("GET", f"/v1/audits?device={world.device.id}", OTHER) == []
+        assert await world.good("GET", f"/v1/audits?before={made[0]['jti']}&limit=1", OPERATOR) == [told[1]]
+        async with Ledger(world.address, OPERATOR) as ledger:
+            assert await ledger.audits(world.device.id) == [told[0], told[2]]
+        assert (await world.call("GET", "/v1/audits", PUBLISHER)).status == 403
 
     in_world(tmp_path, script)
 

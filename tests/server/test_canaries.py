@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from delivery_harness import HandDevice, Harness, origin_server, run
 from fallow_server.delivery.canaries import Canaries, CanaryConfig
-from fallow_server.delivery.capacity import KEPT_S, Capacities
+from fallow_server.delivery.capacity import KEPT_S, PAID_TIMES, Capacities
 from fallow_server.delivery.config import Config as DeliveryConfig
 from fallow_server.delivery.devices import Devices
 from fallow_server.delivery.measurements import Measurements
@@ -312,7 +312,7 @@ def test_a_home_carries_what_its_best_device_does(joins: list[tuple[int, str, in
         for device, (its_line, home) in where.items():
             if its_line == line:
                 homes[home] = max(homes.get(home, 0), found.believed_bps(device))
-        assert found.line_bps(line) == (sum(homes.values()) if homes else None)
+        assert found.line_bps(line) == (PAID_TIMES * sum(homes.values()) if homes else None)
     for device in where:
         found.leave(device)
     assert found.line_bps("a") is None

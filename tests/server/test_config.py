@@ -16,6 +16,15 @@ def test_defaults_change_only_on_purpose() -> None:
     assert as_toml(ServerConfig()) == GOLDEN.read_text(encoding="utf-8")
 
 
+def test_a_device_is_gone_after_three_of_the_heartbeats_that_it_is_asked_for() -> None:
+    usual = load({}, {}).awaiting_heartbeats()
+    assert usual.delivery.filters.heartbeat_age_s_max == usual.tasks.filters.heartbeat_age_s_max == 45
+    slow = load({"policy": {"heartbeat_s": 60}}, {}).awaiting_heartbeats()
+    assert slow.delivery.filters.heartbeat_age_s_max == slow.tasks.filters.heartbeat_age_s_max == 180
+    asked = {"policy": {"heartbeat_s": 5}, "delivery": {"filters": {"heartbeat_age_s_max": 20}}}
+    assert load(asked, {}).awaiting_heartbeats().delivery.filters.heartbeat_age_s_max == 20
+
+
 def test_what_is_shown_can_be_read_back(tmp_path: Path) -> None:
     file = tmp_path / "x.toml"
     file.write_text(as_toml(ServerConfig()), encoding="utf-8")
@@ -65,6 +74,8 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         ("[delivery.filters]\ncolour = 1", "setting delivery.filters.colour is not known"),
         ("[delivery]\nfilters = 1", "delivery.filters"),
         ("http = 1", "setting http is not known"),
+        ("[policy]\nagent_version = 'newest'", "policy.agent_version: a version"),
+        ("[policy]\nagent_percent = 101", "policy.agent_percent: 100 at most"),
         ("role = 'king'", "role: one of"),
         ("role = 'scheduler'", "http.ledger_url"),
         ("[http", "x.toml"),

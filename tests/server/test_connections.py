@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from fallow_server import app
+from fallow_server import app, listening
 from server_world import running_server
 
 
@@ -28,7 +28,7 @@ def test_who_says_nothing_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_who_takes_nothing_of_a_large_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "UNTAKEN_MS_MAX", 500)
+    monkeypatch.setattr(listening, "UNTAKEN_MS_MAX", 500)
     ended = asyncio.Event()
 
     async def large(request: web.Request) -> web.StreamResponse:
@@ -45,7 +45,7 @@ def test_who_takes_nothing_of_a_large_answer_is_cut(monkeypatch: pytest.MonkeyPa
         application.router.add_get("/", large)
         runner = web.AppRunner(application)
         await runner.setup()
-        [listener] = app.bind("127.0.0.1", 0)
+        [listener] = listening.bind("127.0.0.1", 0)
         await web.SockSite(runner, listener).start()
         with socket.create_connection(listener.getsockname()) as mute:
             mute.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import aiohttp
 import pytest
+from aiohttp import web
 from console_world import device_id, populate
+from fallow_server.console.routes import ConsoleRoutes
 from fallow_server.console.rows import DeviceRow, page_of, query_of, summary_of
 from fallow_server.console.sessions import CSRF_HEADER
+from fallow_server.http import Api
 from fallow_wire.errors import Malformed
 from server_world import Answer, MovableClock, ServerWorld, running_server
+from yarl import URL
 
 
 async def sign_in(world: ServerWorld, token: str, **headers: str) -> Answer:
@@ -153,29 +160,66 @@ def test_under_https_the_cookie_is_for_https_alone(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_the_pages_run_no_script_but_their_own(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with running_server(tmp_path) as world:
-            lead = await world.call("GET", "/console")
-            assert (lead.status, lead.headers["Location"]) == (302, "console/")
-            shown = await world.call("GET", "/console/")
-            policy = shown.headers["Content-Security-Policy"]
-            assert "default-src 'none'" in policy
-            assert "frame-ancestors 'none'" in policy
-            if shown.status == 503:  # not built here
-                assert b"make web" in shown.body
-                return
-            assert "script-src 'self';" in policy
-            assert "unsafe" not in policy
-            for path in re.findall(rb'(?:src|href)="\./(assets/[^"]+)"', shown.body):
-                asset = await world.call("GET", f"/console/{path.decode()}")
-                assert asset.status == 200
-                assert "immutable" in asset.headers["Cache-Control"]
-            assert not re.search(rb"<script(?![^>]*\bsrc=)|\son\w+=|<style", shown.body)
-            for name in ("nothing.js", "..%2Froutes.py", "%2e%2e%2froutes.py"):
-                assert (await world.call("GET", f"/console/assets/{name}")).status == 404
+class _Build:
+    """What ``make web`` would have made."""
 
-    asyncio.run(run())
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "app"
+        (self.path / "assets").mkdir(parents=True)
+        (self.path / "index.html").write_text('<!doctype html><script type="module" src="./assets/a-1.js"></script>')
+        (self.path / "assets" / "a-1.js").write_text("export {};" * 1000)
+
+
+async def pages(app: Path, script: Callable[[aiohttp.ClientSession, str], Awaitable[None]]) -> None:
+    """The console's files alone, as they would be served out of ``app``."""
+    api = Api(cast("Any", None))
+    ConsoleRoutes(cast("Any", None), cast("Any", None), app).add_to(api)
+    runner = web.AppRunner(api.application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        async with aiohttp.ClientSession(auto_decompress=False) as http:
+            assert site._server is not None
+            port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+            await script(http, f"http://127.0.0.1:{port}")
+    finally:
+        await runner.cleanup()
+
+
+def test_the_pages_run_no_script_but_their_own(tmp_path: Path) -> None:
+    async def script(http: aiohttp.ClientSession, url: str) -> None:
+        async with http.get(f"{url}/console", allow_redirects=False) as lead:
+            assert (lead.status, lead.headers["Location"]) == (302, "console/")
+        async with http.get(f"{url}/console/") as shown:
+            assert shown.status == 200
+            policy = shown.headers["Content-Security-Policy"]
+            for part in ("default-src 'none'", "script-src 'self';", "connect-src 'self'", "frame-ancestors 'none'"):
+                assert part in policy
+            assert "unsafe" not in policy
+            assert shown.headers["Cache-Control"] == "no-cache"
+        for accepted in ("gzip", "identity"):
+            async with http.get(f"{url}/console/assets/a-1.js", headers={"Accept-Encoding": accepted}) as asset:
+                assert asset.content_type == "text/javascript"
+                assert "immutable" in asset.headers["Cache-Control"]
+                body = await asset.read()
+                assert (gzip.decompress(body) if accepted == "gzip" else body) == b"export {};" * 1000
+        for name in ("nothing.js", "..%2Findex.html", "%2e%2e%2findex.html", "..%2f..%2froutes.py"):
+            async with http.get(URL(f"{url}/console/assets/{name}", encoded=True)) as missing:
+                assert missing.status == 404, name
+
+    asyncio.run(pages(_Build(tmp_path).path, script))
+
+
+def test_where_the_pages_are_not_built_it_is_said_how(tmp_path: Path) -> None:
+    async def script(http: aiohttp.ClientSession, url: str) -> None:
+        async with http.get(f"{url}/console/") as shown:
+            text = await shown.text()
+            assert shown.status == 503
+            assert "make web" in text
+            assert "尚未构建" in text
+
+    asyncio.run(pages(tmp_path / "nothing", script))
 
 
 def row(number: int, **changes: Any) -> DeviceRow:

@@ -39,7 +39,7 @@ def test_history_tells_what_was_asked_for_and_who_sent_it(tmp_path: Path) -> Non
             # Nobody holds it, so it is asked for and sent from here; a device that fills is no consumer.
             assert (await world.call("GET", path)).body == data
             assert (await world.call("GET", f"{path}?source=origin&fill=1")).body == data
-            history.routed("0" * 64, 1, 1000, Place("DE", 1), [("device", 1)], None)
+            history.routed("0" * 64, 1, 1000, Place(1, "DE"), [("device", 1)], None)
             await history.write(start)
             # Asked for at the origin after a device failed: sent, and not asked for again.
             assert (await world.call("GET", f"{path}?source=origin")).body == data
@@ -58,7 +58,7 @@ def test_history_tells_what_was_asked_for_and_who_sent_it(tmp_path: Path) -> Non
                 "reachable": [2],
                 "idle_up_bps": [3_003_000],
             }
-            history.routed("0" * 64, 1, 500, Place("DE", 1), [("device", 1)], None)
+            history.routed("0" * 64, 1, 500, Place(1, "DE"), [("device", 1)], None)
             await history.write(start + PERIOD_S)
             assert (await get(world, "/console/history?span=day"))["asked_bytes"] == [301_000, 500]
             month = await get(world, "/console/history?span=month")
@@ -88,7 +88,7 @@ def test_capacity_is_what_active_devices_foresee_and_demand_what_was_asked(tmp_p
             assert first["reachable_bps"] == [2 * 30_000_000] * 24
             assert first["demand_bps"] == [0] * 24
             for hour in range(30):
-                world.scheduler.spreading.note("0" * 64, Place("DE", 1), 10**9, clock.now() - 3600 * (30 - hour))
+                world.scheduler.spreading.note("0" * 64, Place(1, "DE"), 10**9, clock.now() - 3600 * (30 - hour))
             assert await get(world, "/console/capacity") == first  # it is not made again for each who looks
             clock.moved_s += 61
             assert min((await get(world, "/console/capacity"))["demand_bps"]) > 0

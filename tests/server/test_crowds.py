@@ -176,6 +176,42 @@ def test_what_was_named_and_never_answered_is_forgotten(tmp_path: Path, monkeypa
     run(tmp_path / "state", script)
 
 
+def test_one_address_has_a_few_objects_spread_and_then_the_origin_serves(tmp_path: Path) -> None:
+    async def script(server: Harness) -> None:
+        devices = [await server.device(number) for number in range(1, 3)]
+
+        async def spread(number: int) -> bool:
+            """Whether the third request for a new object has devices asked to hold it."""
+            object_id = await server.publish(os.urandom(1000) + bytes([number]), f"{number}.bin", more="&replicas=0")
+            before = len(devices[0].received) + len(devices[1].received)
+            for _ in range(4):
+                await plan_of(server, object_id)
+            return len(devices[0].received) + len(devices[1].received) > before
+
+        assert [await spread(number) for number in range(4)] == [True, True, False, False]
+        server.clock.seconds += 10
+        for device in devices:
+            await device.beat()
+        assert [await spread(number) for number in range(4, 6)] == [True, False]
+
+    run(tmp_path / "state", script, delivery=Config(consumer_crowds_burst=2, consumer_crowds_per_s=0.1))
+
+
+def test_all_crowds_together_name_so_many_devices_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowds, "NAMINGS_BURST", 1)
+    monkeypatch.setattr(crowds, "CONFIRM_S_MAX", 0.01)
+
+    async def script(server: Harness) -> None:
+        device = await server.device(1)
+        for number in range(2):
+            object_id = await server.publish(os.urandom(1000), f"{number}.bin", more="&replicas=0")
+            for _ in range(3):
+                await plan_of(server, object_id)
+            assert len(device.received) == 1
+
+    run(tmp_path / "state", script)
+
+
 def test_devices_take_turns_and_consumers_get_no_help_while_they_wait() -> None:
     async def script() -> None:
         turns, order, go = Turns(), [], asyncio.Event()

@@ -178,13 +178,14 @@ def test_consumers_are_sent_to_devices_near_them(tmp_path: Path) -> None:
             answer = await server.call("POST", "/v1/plans", who=None, json={**body, **more}, status=200)
             return list(answer.json()["sources"])
 
+        assert not any("country" in one for one in await sources())
         file.write_text("127.0.0.0,127.0.0.255,DE\n198.51.100.0,198.51.100.255,US\n203.0.113.0,203.0.113.255,DE\n")
         assert await server.delivery.router.geography.load()
         await server.delivery.devices.place_anew()
         for _ in range(5):
             found = await sources()
             assert {one["device_id"] for one in found[:2]} == {one.id for one in near[:2]}
-            assert len(found) == 4
+            assert [one["country"] for one in found] == ["DE", "DE", "US", "US"]
             assert "rtt_ms" not in found[0]
         waits = ((near[0].id, 12), (far[0].id, 90), (key(9).public.device_id(), 3))
         told = [{"device_id": device_id, "ms": ms} for device_id, ms in waits]

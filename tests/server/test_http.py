@@ -59,6 +59,35 @@ async def exchange(port: int, request: bytes, until: bytes | None = None) -> byt
     return answer
 
 
+def test_no_answer_names_its_server() -> None:
+    """A proxy adds its own, and two are one too many for some devices; the upgrade of a session is an answer, too."""
+
+    async def plain(request: web.Request) -> web.Response:
+        return web.Response()
+
+    async def session(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        return socket
+
+    async def work() -> None:
+        api = Api(Tokens())
+        api.add("GET", "/plain", plain, Role.ANYONE)
+        api.add("GET", "/session", session, Role.ANYONE)
+        upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+        async with served(api) as port:
+            for path, more, status in (
+                (b"/plain", b"", b"200"),
+                (b"/session", upgrade + b"A" * 22 + b"==\r\n", b"101"),
+            ):
+                request = b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n" + more + b"\r\n"
+                answer = await exchange(port, request, b"\r\n\r\n")
+                assert answer.startswith(b"HTTP/1.1 " + status)
+                assert b"\r\nserver:" not in answer.lower()
+
+    asyncio.run(work())
+
+
 def test_routes_must_say_who_may_call() -> None:
     async def handler(request: web.Request) -> web.Response:
         return web.Response()

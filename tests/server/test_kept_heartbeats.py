@@ -9,17 +9,17 @@ from fallow_wire.session import Heartbeat, read_upward, write
 from heartbeats import HEARTBEAT, MBIT, plain, with_line
 
 
-def received(beat: Heartbeat) -> Heartbeat:
-    """As it comes over the wire: nothing of it is shared with another one."""
-    found = read_upward(write(beat))
+def received(beat: Heartbeat, before: Heartbeat | None = None) -> Heartbeat:
+    """As it comes over the wire and is kept."""
+    found = read_upward(write(beat), before)
     assert isinstance(found, Heartbeat)
-    return found
+    return lasting(found, before)
 
 
 def test_what_did_not_change_is_kept_once() -> None:
-    first = lasting(received(HEARTBEAT), None)
+    first = received(HEARTBEAT)
     said = with_line(idle_up_bps=3 * MBIT)
-    second = lasting(received(said), first)
+    second = received(said, first)
     assert plain(first) == HEARTBEAT
     assert plain(second) == said
     assert second is not first
@@ -39,11 +39,11 @@ def test_what_changed_is_as_it_is_said() -> None:
         3,
         4,
     )
-    assert plain(lasting(received(said), lasting(received(HEARTBEAT), None))) == said
+    assert plain(received(said, received(HEARTBEAT))) == said
 
 
 def test_devices_of_one_kind_share_its_names() -> None:
-    one, other = (lasting(received(HEARTBEAT), None) for _ in range(2))
+    one, other = (received(HEARTBEAT) for _ in range(2))
     assert one.environment.model is other.environment.model
     assert one.environment.os is other.environment.os
     # Words that the wire names are the wire's own.

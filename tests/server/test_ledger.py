@@ -185,6 +185,7 @@ EXPECTED_ROLES = {
     ("GET", "/v1/roots"): "anyone",
     ("GET", "/v1/roots/{day}"): "anyone",
     ("GET", "/v1/export"): "operator",
+    ("GET", "/v1/audits"): "device operator owner",
     ("POST", "/v1/audits"): "link operator",
     ("GET", "/v1/reviews"): "device operator owner",
     ("GET", "/v1/reviews/{id}"): "device operator owner",

@@ -6,7 +6,8 @@ import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
-from fallow_server.scheduling.booking import bookable_bytes
+import pytest
+from fallow_server.scheduling.booking import asked_share, bookable_bytes
 from fallow_server.scheduling.columns import HOURS, Copies, Fleet, Objects, Pairs
 from fallow_server.scheduling.placement import Config, Plan, place, wanted_replicas
 from hypothesis import given, settings
@@ -199,12 +200,15 @@ def worth(case: Given, made: list[tuple[int, int]], config: Config = CONFIG) -> 
     """Bytes that a placement serves, each copy booked in the order given."""
     wanted = case.objects.demand_bytes.astype(np.float64)
     left = bookable_bytes(case.fleet.forecast_up_bps, config.booked_share).astype(np.float64)
+    asked = asked_share(case.objects, config)
     total = 0.0
     for one, device in made:
+        able = left[device] * asked[one]
         rows = range(case.objects.first_row[one], case.objects.first_row[one + 1])
         region = case.fleet.region[device]
         for row in sorted(rows, key=lambda row: -case.objects.nearness[region, case.objects.region[row]]):
-            taken = np.minimum(wanted[row], left[device])
+            taken = np.minimum(wanted[row], able)
+            able -= taken
             left[device] -= taken
             wanted[row] -= taken * case.fleet.online_share[device]
             near = case.objects.nearness[region, case.objects.region[row]]
@@ -268,6 +272,29 @@ def test_the_greedy_serves_what_theory_promises(case: Given, count: int) -> None
     )
     promised = 1 - 1 / np.e if len(case.objects) == 1 else 0.5
     assert worth(case, made, config) >= promised * best * (1 - 1e-4)
+
+
+def test_a_seldom_consumer_wants_as_many_lines_as_a_frequent_one() -> None:
+    """One film a day, at 10 Mbit/s while it lasts: three lines of 4 Mbit/s, though one could send as many bytes."""
+    film = 2_000 * MB
+    fleet = replace(fleet_of([4e6] * 6, room=[10 * film] * 6), quota_bytes=np.full(6, 10 * film, np.int64))
+    objects = objects_of([film], [[(0, film / HOURS)]])
+    whole = replace(FREE, consumer_bps=0)
+    assert len(_fills(given_of(fleet, objects).placed(whole))) == 1
+    lasting = given_of(fleet, objects).placed(replace(FREE, consumer_bps=10e6))
+    assert len(_fills(lasting)) == 3
+    # They are booked with what is served, and not with what is there to serve it.
+    booked = (lasting.books.bookable - lasting.books.left).sum()
+    assert booked == pytest.approx(film, rel=1e-3)
+
+
+def test_the_share_in_which_somebody_asks() -> None:
+    """Of consumers that come by chance, each at 10 Mbit/s: 1 − exp(−the mean number of them)."""
+    mbit_s = 3600 * 10**6 / 8
+    objects = objects_of([2_000 * MB, 2_000 * MB, 3 * MB], [[(0, 10 * mbit_s)], [], [(0, 0.8 * mbit_s)]])
+    shares = asked_share(objects, Config(consumer_bps=10e6, consumer_s_min=30))[:, 0]
+    # The small one is wanted at 0.8 Mbit/s, its 3 MB within half a minute.
+    assert shares == pytest.approx([1 - np.exp(-1), 0, 1 - np.exp(-1)], rel=1e-5)
 
 
 def _fills(plan: Plan) -> list[tuple[int, int]]:

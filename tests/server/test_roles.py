@@ -54,6 +54,7 @@ SCHEDULER = {
     "GET /console/ledger/v1/redemptions": OPERATOR,
     "POST /console/ledger/v1/redemptions/{id}/resolution": OPERATOR,
     "GET /.well-known/jwks.json": EVERYONE,
+    "OPTIONS /.well-known/jwks.json": EVERYONE,
     "GET /metrics": OPERATOR,
     "GET /v1/health": EVERYONE,
     "POST /v1/accounts": OPERATOR,
@@ -97,13 +98,18 @@ SCHEDULER = {
     "GET /v1/manifests/{id}": EVERYONE,
     "POST /v1/plans": EVERYONE,
     "OPTIONS /v1/plans": EVERYONE,
+    "OPTIONS /s/{name}/{path}": EVERYONE,
+    "OPTIONS /v1/manifests/{id}": EVERYONE,
     "GET /fallow.js": EVERYONE,
+    "OPTIONS /fallow.js": EVERYONE,
     "GET /fallow/{name}": EVERYONE,
+    "OPTIONS /fallow/{name}": EVERYONE,
     "GET /watch/{id}": EVERYONE,
 }
 SEES_ACCOUNT = {Role.OWNER, Role.PUBLISHER, Role.DEVICE, Role.OPERATOR}
 LEDGER = {
     "GET /.well-known/jwks.json": EVERYONE,
+    "OPTIONS /.well-known/jwks.json": EVERYONE,
     "GET /metrics": OPERATOR,
     "GET /v1/health": EVERYONE,
     "POST /v1/proofs": EVERYONE,  # signed by the device's key
@@ -121,6 +127,7 @@ LEDGER = {
     "GET /v1/tariffs/{id}": EVERYONE,
     "POST /v1/tariffs": OPERATOR,
     "GET /v1/head": EVERYONE,
+    "GET /v1/audits": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "POST /v1/audits": OPERATOR | {Role.LINK},
     "GET /v1/reviews": {Role.OWNER, Role.DEVICE, Role.OPERATOR},
     "GET /v1/reviews/{id}": {Role.OWNER, Role.DEVICE, Role.OPERATOR},

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fallow_server import service_manager
 from fallow_server.cli import main
 
 pytestmark = pytest.mark.processes
@@ -199,3 +202,27 @@ def test_a_lost_operator_token_on_the_schedulers_own_machine(tmp_path: Path) -> 
     nothing = run("operator-token", "--state-dir", str(tmp_path / "other"))
     assert (nothing.returncode, "has no scheduler.keys" in nothing.stderr) == (1, True)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who could make files of its own")
+def test_root_does_not_work_in_a_directory_of_another_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    os.chown(state, 65534, 65534)
+    assert main(["init", "--state-dir", str(state)]) == 1
+    assert "runuser -u nobody" in capsys.readouterr().err
+    assert list(state.iterdir()) == []
+
+
+def test_the_service_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.setblocking(False)
+        service_manager.tell(service_manager.READY)  # nobody asked
+        monkeypatch.setenv(service_manager.SOCKET, address)
+        service_manager.tell(service_manager.READY)
+        assert manager.recv(64) == b"READY=1"
+        with pytest.raises(BlockingIOError):
+            manager.recv(64)
+    service_manager.tell(service_manager.STOPPING)  # nobody listens any more, which hinders nothing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import aiohttp
 import pytest
 from fallow_server.fleet.connection import Connection
 from fallow_server.fleet.live import LiveDevice
+from fallow_server.fleet.records import Seen
 from fallow_wire.session import (
     SUBPROTOCOL,
     Cancel,
@@ -312,6 +314,49 @@ def test_what_was_seen_outlives_the_session_and_the_server(tmp_path: Path) -> No
             assert (listed["state"], listed["version"], listed["owner"]) == ("paused", "9.9", owner["id"])
             assert listed["last_seen"] >= listed["bound_at"]
             await world.connect(key(1))
+
+    asyncio.run(run())
+
+
+def test_the_database_hears_what_is_news_and_now_and_then_of_who_stays(tmp_path: Path) -> None:
+    """Not of each heartbeat: with a hundred thousand devices that would be most of what it writes."""
+
+    async def run() -> None:
+        clock = MovableClock()
+        async with running_server(tmp_path, clock) as world:
+            heard, sessions = observe(world), world.scheduler.sessions
+            owner = await world.account("owner")
+            device = await world.new_device(key(1), owner["token"])
+            told: list[str] = []
+            records = sessions._records
+
+            async def remember(seen: Mapping[str, Seen]) -> None:
+                told.extend(one.state for one in seen.values())
+
+            records.remember = remember  # type: ignore[method-assign]
+
+            async def beat(**said: str) -> None:
+                await device.send(heartbeat(**said))
+                while await heard.next() != ("reported", device.device_id):
+                    pass
+                await sessions.remember()
+
+            await beat()
+            await beat()
+            assert told == ["active"]
+            await beat(state="paused")
+            assert told[1:] == ["paused"]
+            clock.moved_s += 590
+            await beat(state="paused")
+            assert told[2:] == []
+            clock.moved_s += 10
+            await beat(state="paused")
+            assert told[2:] == ["paused"]
+            await device.close()
+            while await heard.next() != ("lost", device.device_id):
+                pass
+            await sessions.remember()
+            assert told[3:] == ["paused"]
 
     asyncio.run(run())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from fallow_server.fleet import speedtest
-from fallow_server.fleet.speedtest import DOWN, UP, SpeedtestConfig, Speedtests
+from fallow_server.fleet.speedtest import DOWN, SEEN_S_MIN, UP, SpeedtestConfig, Speedtests, Window
 from fallow_server.http import ApiProblem
 from fallow_wire.limits import MIB, SPEEDTEST_BYTES_MAX, SPEEDTEST_S_MAX, SPEEDTEST_STREAMS_MAX
 from server_world import DEADLINE_S, MovableClock, ServerWorld, running_server
@@ -190,3 +190,12 @@ def test_no_memory_grows_with_the_bytes(tmp_path: Path) -> None:
         assert peak_bytes < size // 8
 
     script(tmp_path, act)
+
+
+def test_what_a_line_was_seen_to_carry_is_of_all_streams_and_of_long_enough() -> None:
+    window = Window(10)
+    assert window.seen_bps(20) is None, "nothing came"
+    window.came_at = 11
+    window.carried[UP] = 10_000_000
+    assert window.seen_bps(11 + SEEN_S_MIN / 2) is None, "buffers on the way hold more than the line carries"
+    assert window.seen_bps(15) == 20_000_000

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from delivery_harness import ALICE, BOB, HandDevice, HandLink, Harness, run, running
+from fallow_server.tasks import messages
 from fallow_server.tasks.states import (
     TASK_OPEN,
     PlacementState,
@@ -304,6 +305,37 @@ def test_cancelling_tells_the_device_and_stays_cancelled(tmp_path: Path) -> None
         await device.beat()
         await server.round()
         assert len(await tasks_of(server)) == 1
+
+    run(tmp_path / "state", script)
+
+
+def test_a_device_that_takes_nothing_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(server: Harness) -> None:
+        monkeypatch.setattr(messages, "PATIENCE_S", 0.01)
+        slow = await server.device(1)
+        takes, taking = asyncio.Event(), slow._send
+
+        async def send(text: str) -> None:
+            await takes.wait()
+            await taking(text)
+
+        assert slow.live is not None
+        slow.live._send = send
+        first = await server.publish(os.urandom(1000), "first.bin", more="&replicas=1")
+        # The round ends though the message is still under way, and the next ones begin no second one.
+        await server.round()
+        other = await server.device(2)
+        second = await server.publish(os.urandom(1000), "second.bin", more="&replicas=2")
+        await server.round()
+        await server.round()
+        await asyncio.wait_for(other.heard.wait(), 10)
+        assert [message.object for message in other.received if isinstance(message, Task)] == [second]
+        assert not slow.received
+        takes.set()
+        while len(slow.received) < 2:
+            slow.heard.clear()
+            await asyncio.wait_for(slow.heard.wait(), 10)
+        assert [message.object for message in slow.received if isinstance(message, Task)] == [first, second]
 
     run(tmp_path / "state", script)
 

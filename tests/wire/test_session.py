@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from array import array
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +13,11 @@ from fallow_wire import session
 from fallow_wire.encoding import base64url, from_base64url
 from fallow_wire.enrolment import Enrolment, verify_enrolment
 from fallow_wire.errors import Malformed, PeerError
+from fallow_wire.fields import encode
 from fallow_wire.jws import Kind, sign
 from fallow_wire.keys import JwkSet
 from fallow_wire.session import (
+    AgentAdvice,
     Cancel,
     Challenge,
     Content,
@@ -62,6 +68,7 @@ DOWNWARD = [
     Task("t-1", "fill", "a" * 64, "manifest", (Source("http://x/o/a", "ticket"), Source("http://x/o"))),
     Cancel("t-1"),
     Policy(JwkSet((key(1).public.jwk(with_kid=True),)), "http://ledger", now=5),
+    Policy(JwkSet(()), "http://ledger", agent=AgentAdvice("0.2.1", 10)),
     DialBack("n" * 20),
 ]
 
@@ -150,6 +157,48 @@ def test_numbers_in_arrays_and_records_are_in_range(number: int) -> None:
         assert before in told
         with pytest.raises(Malformed, match="integer outside"):
             read_upward(told.replace(before, after))
+
+
+@st.composite
+def changed_heartbeats(draw: st.DrawFn) -> dict[str, Any]:
+    """A heartbeat's JSON in which some fields, of its parts too, say something else, nonsense included, or are gone."""
+    said: dict[str, Any] = {"type": "heartbeat", **encode(HEARTBEAT)}
+    nonsense = st.sampled_from([0, 1, True, None, "ssd", "", -1, [], [True] * 24, [2**53] * 24, {}, [1, "x"], 2**53])
+    for _ in range(draw(st.integers(0, 3))):
+        part = draw(st.sampled_from([said, *(value for value in said.values() if isinstance(value, dict))]))
+        name = draw(st.sampled_from([*sorted(set(part) - {"type"}), "new"]))
+        if draw(st.booleans()):
+            part.pop(name, None)
+        else:
+            part[name] = copy.deepcopy(draw(nonsense))
+    return said
+
+
+@given(changed_heartbeats(), st.booleans())
+def test_a_heartbeat_reads_the_same_with_and_without_the_one_before(said: dict[str, Any], as_array: bool) -> None:
+    before = replace(HEARTBEAT, forecast_idle_up_bps=array("Q", range(24))) if as_array else HEARTBEAT
+    text = json.dumps(said).encode()
+
+    def read(against: Heartbeat | None) -> Any:
+        try:
+            found = read_upward(text, against)
+        except PeerError as error:
+            return error.slug, error.detail
+        assert isinstance(found, Heartbeat)
+        return replace(found, forecast_idle_up_bps=tuple(found.forecast_idle_up_bps))
+
+    alone, against = read(None), read(before)
+    assert alone == against
+    # True equals 1 for Python, and is no number here.
+    assert repr(alone) == repr(against)
+
+
+def test_what_is_as_before_is_the_same_object() -> None:
+    found = read_upward(write(replace(HEARTBEAT, line=replace(LINE, rtt_ms=13))), HEARTBEAT)
+    assert isinstance(found, Heartbeat)
+    for part in ("forecast_idle_up_bps", "disk", "processor", "environment", "services"):
+        assert getattr(found, part) is getattr(HEARTBEAT, part)
+    assert found.line == replace(LINE, rtt_ms=13)
 
 
 def test_directions_do_not_mix() -> None:

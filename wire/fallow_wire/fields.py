@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import re
 import typing
+from array import array
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -218,6 +219,43 @@ def decode(cls: type[T], value: Any, *, strict: bool) -> T:
     :raises Malformed: naming the field and what is wanted there.
     """
     return _decode(cls, value, "", strict)
+
+
+def decode_like(cls: type[T], value: Any, before: T) -> T:
+    """As :func:`decode` does, not strictly, and sooner: fields that say the same as those of ``before`` are taken from
+    it, for they were good."""
+    if type(value) is not dict:
+        return _decode(cls, value, "", False)
+    found: dict[str, Any] = {}
+    get = value.get
+    fields = _fields_of(cls)  # type: ignore[arg-type]  # as above
+    for name, check, required, nullable in fields:
+        item, had = get(name, _ABSENT), getattr(before, name)
+        if says(had, item):
+            found[name] = had
+        elif item is _ABSENT:
+            if required:
+                raise Malformed(f"{name}: is missing")
+        elif item is not None or not nullable:
+            found[name] = check(item, name, False)
+    return cls(**found)
+
+
+def says(had: Any, value: Any) -> bool:
+    """Whether the JSON value is that of ``had``, a value of a record; where that is in doubt it is not."""
+    kind = type(had)
+    if kind in _SCALARS:
+        return kind is type(value) and bool(had == value)
+    if type(value) is list:
+        if kind is array:
+            # Compared together; but true is no number, though it equals one.
+            return bool(had.tolist() == value) and bool not in map(type, value)
+        return kind is tuple and len(had) == len(value) and all(map(says, had, value))
+    names = _names_of(kind)  # type: ignore[arg-type]  # as in encode
+    if names is None or type(value) is not dict:
+        return False
+    get = value.get
+    return all(says(getattr(had, name), get(name)) for name in names)
 
 
 _SCALARS = frozenset({str, int, bool, type(None)})

@@ -17,6 +17,7 @@ from .fields import (
     base64url_bytes,
     boolean,
     decode,
+    decode_like,
     device_id,
     encode,
     hexadecimal,
@@ -211,6 +212,17 @@ class Cancel:
     reason: Annotated[str | None, text(256)] = None
 
 
+VERSION = matching(re.compile(r"\d{1,6}(\.\d{1,6}){0,3}\Z"), "a version, such as 0.2.1", 32)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAdvice:
+    """The version of the agent that devices should have at least: ``percent`` of them, for now."""
+
+    version: Annotated[str, VERSION]
+    percent: Annotated[int, integer(0, 100)] = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """First message after a good ``hello``, and again when something in it changes.
@@ -224,6 +236,7 @@ class Policy:
     heartbeat_s: Annotated[int, integer(1, 3600)] = HEARTBEAT_S
     ticket_idle_s: Annotated[int, integer(1, 900)] = 30
     now: Annotated[int | None, integer()] = None
+    agent: Annotated[AgentAdvice | None, record(AgentAdvice)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,19 +275,25 @@ _UP: dict[str, type[Any]] = {c.TYPE: c for c in (Hello, Heartbeat, TaskStatus, C
 _DOWN: dict[str, type[Any]] = {c.TYPE: c for c in (Challenge, Task, Cancel, Policy, DialBack, Reachability)}
 
 
-def _read(data: str | bytes, size_max: int, types: dict[str, type[Any]]) -> Any:
+def _read(data: str | bytes, size_max: int, types: dict[str, type[Any]], before: Heartbeat | None = None) -> Any:
     value = loads_object(data, size_max)
     kind = value.pop("type", None)
     if not isinstance(kind, str):
         raise Malformed("type: is missing")
     if kind not in types:
         raise Malformed(f"message type {kind[:32]!r} is not known here", slug="unknown-type")
+    if before is not None and types[kind] is Heartbeat:
+        return decode_like(Heartbeat, value, before)
     return decode(types[kind], value, strict=False)
 
 
-def read_upward(data: str | bytes) -> Upward:
-    """What a device sent. :raises PeerError: naming what is wrong."""
-    message: Upward = _read(data, SESSION_UP_BYTES_MAX, _UP)
+def read_upward(data: str | bytes, before: Heartbeat | None = None) -> Upward:
+    """What a device sent.
+
+    :param before: its last heartbeat. Most of a heartbeat is as in the one before, and is taken from there.
+    :raises PeerError: naming what is wrong.
+    """
+    message: Upward = _read(data, SESSION_UP_BYTES_MAX, _UP, before)
     return message
 
 

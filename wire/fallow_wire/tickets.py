@@ -38,7 +38,7 @@ class Ticket:
     ``line``: keyed pseudonym, new every day, of the network (/24 or /56) that the scheduler sees the device in.
     ``odds``: per mille, the chance that a ticket of this request would name the device.
     ``region``: ISO 3166-1, the country of the device's line. ``bps``: bit/s that the device was reckoned to give.
-    ``line_bps``: bit/s that all devices of the line together carry, as far as others than they have seen.
+    ``line_bps``: bit/s that all devices of the line together are paid for at most, by what others than they saw.
     ``reach``: per mille of its latest time online in which consumers could reach the device.
     """
 

@@ -34,7 +34,7 @@ PARTIAL_MAX = 16
 IDLE_S_MAX = 3600.0
 """A crowd that has gone does not come back in pieces: what nobody asks for any more is dropped."""
 PULL_S_MAX = 14.0
-"""How long a consumer waits for a chunk; it gives up after 15 s without a byte (``stall_s`` of the client)."""
+"""How long a consumer waits for a chunk; by then another has it."""
 AHEAD_CHUNKS = 1
 """Fetched before anybody asked: enough to be there when a crowd that got one chunk comes for the next."""
 FAILED_REST_S = 2.0

@@ -317,6 +317,12 @@ class Outbox:
         found = self._one(statement)
         return found[0] if found else None
 
+    def status(self, now: int) -> dict[str, int]:
+        """What the owner's phone sees of it."""
+        oldest_at = self.oldest_at()
+        oldest_s = 0 if oldest_at is None else max(0, now - oldest_at)
+        return {"waiting": self.waiting(), "oldest_s": oldest_s, "refused": sum(self.refused().values())}
+
     def kept(self) -> int:
         """Acknowledged tickets that could be handed over again."""
         return self._count("SELECT count(*) FROM outbox_kept")

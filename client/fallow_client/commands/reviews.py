@@ -10,7 +10,7 @@ from ..ledger import Ledger, new_key
 from . import books
 from .context import Context, at_ledger, pass_context
 from .operator import DAY_S, at_books, day_of, operator
-from .output import clean, points
+from .output import clean, human_bytes, moment, points
 
 COLUMNS = {"id": "Review", "at": "Day", "device": "Device", "owner": "Owner", "reason": "Reason", "state": "State"}
 
@@ -106,6 +106,22 @@ def reviews_decide(context: Context, review_id: str, outcome: str) -> None:
     found = at_books(context, lambda ledger: ledger.decide_review(review_id, outcome))
     taken = ("Taken back", points(int(found.get("micro_points") or 0)))
     context.out.pairs(found, [*_told(context, found), taken])
+
+
+@operator.command()
+@click.option("--device", "device_id", help="Of this device alone.")
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="So many of them.")
+@at_ledger
+@pass_context
+def audits(context: Context, device_id: str | None, limit: int) -> None:
+    """What canaries found, newest first: the server's own, and yours."""
+    found = at_books(context, lambda ledger: ledger.audits(device_id, limit))
+    told = [one | {"reason": context.say.sentence(clean(one.get("reason") or "–"))} for one in found]
+    columns = {"at": "Time", "device": "Device", "bytes": "Size", "agreed": "Verified", "reason": "Reason"}
+    shown = [
+        one | {"at": moment(int(one.get("at", 0))), "bytes": human_bytes(int(one.get("bytes", 0)))} for one in told
+    ]
+    context.out.rows(found if context.out.as_json else shown, columns)
 
 
 @operator.command()

@@ -64,6 +64,7 @@ def _show_status(context: Context, found: dict[str, Any]) -> None:
             ("Served today", human_bytes(today.get("bytes_up", 0))),
             ("Yields today", today.get("yields", 0)),
             ("Proofs waiting", proofs.get("waiting", 0)),
+            *_update_pairs(found.get("update")),
             *_harm_pairs(context, found.get("do_no_harm")),
         ],
     )
@@ -80,6 +81,11 @@ def _speedtest_pairs(context: Context, found: Any) -> list[tuple[str, Any]]:
     up, down = human_bps(found.get("up_bps", 0)), human_bps(found.get("down_bps", 0))
     note = "" if found.get("counts") else " – " + context.say("it was used meanwhile")
     return [("Speed test", f"↑ {up}  ↓ {down}  {moment(found.get('measured_at', 0))}{note}")]
+
+
+def _update_pairs(found: Any) -> list[tuple[str, Any]]:
+    """The version that the network advises, where the device has an older one."""
+    return [("Update advised", found.get("version", "–"))] if isinstance(found, dict) else []
 
 
 def _harm_pairs(context: Context, token: Any) -> list[tuple[str, Any]]:

@@ -36,7 +36,7 @@ from .sites import Site, Sites
 
 PAGE_OBJECTS_MAX = 1000
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
-_ASK_AGAIN = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
+_ASK_AGAIN = {"Cache-Control": "no-store"}
 """Where a path leads may change by the minute, so no cache may keep it."""
 
 
@@ -109,9 +109,9 @@ class CatalogueService:
         api.add("POST", "/v1/sites", self.post_site, publisher)
         api.add("GET", "/v1/sites", self.get_sites, publisher)
         api.add("DELETE", "/v1/sites/{name}", self.delete_site, publisher)
-        api.add("GET", "/v1/manifests/{id}", self.get_manifest, Role.ANYONE)
+        api.add("GET", "/v1/manifests/{id}", self.get_manifest, Role.ANYONE, cross_origin=True)
         for method in ("GET", "HEAD"):
-            api.add(method, "/s/{name}/{path:.*}", self.get_mirrored, Role.ANYONE)
+            api.add(method, "/s/{name}/{path:.*}", self.get_mirrored, Role.ANYONE, cross_origin=True)
 
     # -------------------------------------------------------------- objects
 
@@ -185,7 +185,7 @@ class CatalogueService:
         return web.Response(
             text=manifest,
             content_type="application/jwt",
-            headers={"Access-Control-Allow-Origin": "*", "Cache-Control": "public, max-age=86400"},
+            headers={"Cache-Control": "public, max-age=86400"},
         )
 
     def _describe(self, published: PublishedObject) -> dict[str, Any]:

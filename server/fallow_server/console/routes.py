@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +10,12 @@ from aiohttp import web
 from fallow_wire.fields import text
 
 from ..accounts.accounts import Accounts
+from ..built import FOREVER, read_all_built, read_built
 from ..http import TOKEN_CHARS_MAX, Api, Role, caller_address, json_response, record_body, refusal
 from .sessions import ROLES, ConsoleSessions, Session, is_own_page
 
 APP = Path(__file__).parent / "app"
 """Made by ``make web``."""
-GZIP_BYTES_MIN = 1024
-FILES_MAX = 200
-"""Of a build, held in memory; it has some ten."""
 
 _GREETING_HEADERS = {
     "Cache-Control": "max-age=300",
@@ -46,13 +42,6 @@ class SignIn:
     token: Annotated[str, text(TOKEN_CHARS_MAX, 1)]
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    media_type: str
-    plain: bytes
-    packed: bytes | None
-
-
 class ConsoleRoutes:
     def __init__(self, accounts: Accounts, sessions: ConsoleSessions, app: Path = APP) -> None:
         self._accounts = accounts
@@ -60,9 +49,8 @@ class ConsoleRoutes:
         here = Path(__file__).parent
         self._greeting = (here / "page.html").read_bytes()
         self._unbuilt = (here / "unbuilt.html").read_bytes()
-        self._index = _read(app / "index.html") if (app / "index.html").is_file() else None
-        found = sorted(path for path in (app / "assets").glob("*") if path.is_file())
-        self._assets = {path.name: _read(path) for path in found[:FILES_MAX]}
+        self._index = read_built(app / "index.html")
+        self._assets = read_all_built(app / "assets")
 
     def add_to(self, api: Api) -> None:
         api.add("GET", "/", self.greet, Role.ANYONE)
@@ -88,13 +76,13 @@ class ConsoleRoutes:
             return web.Response(
                 status=503, body=self._unbuilt, content_type="text/html", charset="utf-8", headers=headers
             )
-        return _answer(request, self._index, "no-cache")
+        return self._index.answer(request, {**_APP_HEADERS, "Cache-Control": "no-cache"})
 
     async def asset(self, request: web.Request) -> web.Response:
         file = self._assets.get(request.match_info["name"])
         if file is None:
             raise refusal(404, "not-found", "The console has no such file", remedy="Load the page again.")
-        return _answer(request, file, "public, max-age=31536000, immutable")  # their names change with what is in them
+        return file.answer(request, {**_APP_HEADERS, "Cache-Control": FOREVER})
 
     # -------------------------------------------------------------- signing in
 
@@ -152,20 +140,3 @@ class ConsoleRoutes:
             "csrf": session.csrf,
             "expires_at": session.expires_at,
         }
-
-
-def _read(path: Path) -> _File:
-    plain = path.read_bytes()
-    packed = gzip.compress(plain, mtime=0) if len(plain) >= GZIP_BYTES_MIN else None
-    return _File(mimetypes.guess_type(path.name)[0] or "application/octet-stream", plain, packed)
-
-
-def _answer(request: web.Request, file: _File, kept: str) -> web.Response:
-    headers = {**_APP_HEADERS, "Cache-Control": kept, "Vary": "Accept-Encoding"}
-    body = file.plain
-    if file.packed is not None and "gzip" in request.headers.get("Accept-Encoding", ""):
-        body, headers["Content-Encoding"] = file.packed, "gzip"
-    text_like = file.media_type.startswith("text/")
-    return web.Response(
-        body=body, content_type=file.media_type, charset="utf-8" if text_like else None, headers=headers
-    )

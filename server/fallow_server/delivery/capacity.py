@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 MARGIN_PERMILLE = 1250
 """A measurement shares the line with the household and with consumers, and one connection does not fill it at once."""
+PAID_TIMES = 2
+"""Of what is believed, all devices of a line are paid for so much: what served honestly beyond a measurement that met a
+busy line shall not go unpaid, and made-up bytes end somewhere."""
 KEPT_S = 14 * 86_400
 """The largest measurement counts for so long: those that follow may have met a busy line."""
 
@@ -70,12 +73,12 @@ class Capacities:
                 del self._homes[line]
 
     def line_bps(self, line: str) -> int | None:
-        """What all devices of the line carry together: of each home the best, for it has one line, however many devices
-        stand behind it. None where there are none."""
+        """What all devices of the line may be paid for together: of each home the best counts, for it has one line,
+        however many devices stand behind it. None where there are none."""
         homes = self._homes.get(line)
         if not homes:
             return None
-        return sum(max(map(self.believed_bps, devices)) for devices in homes.values())
+        return PAID_TIMES * sum(max(map(self.believed_bps, devices)) for devices in homes.values())
 
     def forget(self, now: float) -> None:
         """What was measured long ago, of devices that are not here."""

@@ -27,6 +27,8 @@ class Config:
     ``consumer_bytes_burst``, ``consumer_bytes_per_s``: of what such tickets allow. Each locks its worst case in the
     escrow for two days, used or not, and those of large objects are few but dear: one address gets four tickets for the
     largest object at once, and more per second than its line can take. Beyond, it is served by the origin.
+    ``consumer_crowds_burst``, ``consumer_crowds_per_s``: objects that one address (an IPv6 /64) can have spread over
+    devices; three requests are a crowd, and one script could keep the fleet busy with what nobody wants.
     ``consumers_max``: addresses remembered for that; the oldest are forgotten first.
     ``asked_again_s``: who asks for the same object again within so long is sent to another device: longer than players
     wait before they try again, and shorter than a consumer who wants it twice.
@@ -53,6 +55,8 @@ class Config:
     consumer_tickets_per_s: float = 10
     consumer_bytes_burst: int = 256 * 2**30
     consumer_bytes_per_s: int = 256 * 2**20
+    consumer_crowds_burst: int = 8
+    consumer_crowds_per_s: float = 0.1
     consumers_max: int = 50_000
     asked_again_s: float = 30
     transfers_max: int = 1000

@@ -16,7 +16,7 @@ class ConsumerLimit:
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[Bucket, Bucket]] = OrderedDict()
+        self._buckets: OrderedDict[str, tuple[Bucket, Bucket, Bucket]] = OrderedDict()
 
     def allows(self, address: str, tickets: int) -> bool:
         """True when the consumer may have so many more tickets now."""
@@ -28,12 +28,18 @@ class ConsumerLimit:
         now = self._clock.monotonic()
         return self._of(address, now)[1].take(size, now)
 
-    def _of(self, address: str, now: float) -> tuple[Bucket, Bucket]:
+    def allows_crowd(self, address: str) -> bool:
+        """True when an object more may be spread because the consumer asks for it."""
+        now = self._clock.monotonic()
+        return self._of(address, now)[2].take(1, now)
+
+    def _of(self, address: str, now: float) -> tuple[Bucket, Bucket, Bucket]:
         key, config = prefix_of(address), self._config
         if key not in self._buckets:
             self._buckets[key] = (
                 Bucket(config.consumer_tickets_burst, config.consumer_tickets_per_s, now),
                 Bucket(config.consumer_bytes_burst, config.consumer_bytes_per_s, now),
+                Bucket(config.consumer_crowds_burst, config.consumer_crowds_per_s, now),
             )
             if len(self._buckets) > config.consumers_max:
                 self._buckets.popitem(last=False)

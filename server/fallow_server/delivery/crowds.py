@@ -12,13 +12,14 @@ import logging
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from fallow_wire.ids import uuid7
 from fallow_wire.session import Source, Task, TaskStatus
 
 from ..clock import Clock
 from ..fleet.live import Fleet, LiveDevice
+from ..fleet.rate import Bucket
 from ..scheduling.filters import Config as Filters
 from ..scheduling.filters import placement_refusal
 from ..scheduling.hashing import Ring
@@ -37,6 +38,9 @@ CROWD_MIN = 3
 HOLDERS_MIN = 16
 """As many as a plan names: with fewer, the first consumers would crowd on them."""
 CONSUMERS_PER_HOLDER = 2
+NAMINGS_BURST, NAMINGS_PER_S = 1024, 16
+"""Devices asked to hold something, of all objects together: each asks the origin for chunks then, and drops others for
+them. Some dozen crowds may come at once, and one every second or two."""
 HOLDERS_MAX = 64
 """Beyond, placement will have made copies by the time that more would matter."""
 CONFIRM_S_MAX = 1.0
@@ -94,6 +98,7 @@ class Crowds:
         self._ring = Ring()
         """Which devices hold the crowds' objects: none more than its part of all, and a crowd that comes again finds
         what the last one left."""
+        self._namings = Bucket(NAMINGS_BURST, NAMINGS_PER_S, clock.monotonic())
         self._changed = asyncio.Condition()
         self._sends: set[asyncio.Task[None]] = set()
         fleet.observers.append(self)
@@ -114,16 +119,18 @@ class Crowds:
         found = sorted(self._partial.get(object_id, ()), key=lambda _: draw())
         yield from found
 
-    async def spread(self, object_id: str, name: str, manifest: str, size_bytes: int) -> None:
+    async def spread(
+        self, object_id: str, name: str, manifest: str, size_bytes: int, may_begin: Callable[[], bool] = lambda: True
+    ) -> None:
         """See that enough devices hold an object of a crowd; waits for those that are named now, for a moment.
 
-        :param name: quoted, as in a path.
+        :param name: quoted, as in a path. :param may_begin: asked once, where no device holds it in part yet.
         """
-        whole = self._devices.holder_count(object_id)
-        wanted = holders_wanted(self._heat.of(object_id, self._clock.monotonic()), whole)
-        lacking = wanted - whole - self._taking(object_id)
-        if lacking > 0:
-            self._name(object_id, name, manifest, size_bytes, lacking)
+        now = self._clock.monotonic()
+        whole, taking = self._devices.holder_count(object_id), self._taking(object_id)
+        lacking = holders_wanted(self._heat.of(object_id, now), whole) - whole - taking
+        if lacking > 0 and (taking or may_begin()):
+            self._name(object_id, name, manifest, size_bytes, min(lacking, int(self._namings.left(now))))
         await self._confirmed(object_id)
 
     def _release(self, object_id: str, device_id: str) -> None:
@@ -166,6 +173,7 @@ class Crowds:
         deadline = self._clock.now() + LIFETIME_S
         if not chosen:
             return
+        self._namings.take(len(chosen), self._clock.monotonic())
         _log.info("object %s is spread over %d more devices", object_id[:8], len(chosen))
         self._forget_unanswered()
         named = self._named.setdefault(object_id, {})

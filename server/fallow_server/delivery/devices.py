@@ -59,13 +59,13 @@ class Devices:
         beat = device.heartbeat
         if beat is None:
             return None
-        routed_bps, routed_requests = self._bookings.booked(device.device_id)
+        booked, now = self._bookings.booked(device.device_id), self._clock.now()
         believed_bps = self.capacities.believed_bps(device.device_id)
         return DeviceView(
             device_id=device.device_id,
             owner=device.owner,
             state=beat.state,
-            heartbeat_age_s=max(0, self._clock.now() - device.last_seen),
+            heartbeat_age_s=max(0, now - device.last_seen),
             service_urls=device.service_urls,
             reachability=device.reachability,
             services=frozenset(beat.services),
@@ -80,8 +80,9 @@ class Devices:
             temperature_c=beat.processor.temperature_c,
             held=device.content,
             committed_bytes=self.committed.get(device.device_id, 0),
-            routed_bps=routed_bps,
-            routed_requests=routed_requests,
+            routed_bps=booked.bps,
+            routed_requests=booked.fresh,
+            rests=now < booked.rests_until,
             place=self.place(device.device_id),
         )
 
@@ -98,7 +99,7 @@ class Devices:
         self.capacities.note(device_id, bps, self._clock.monotonic())
 
     def line_bps(self, device_id: str) -> int | None:
-        """What all devices of the device's line carry together, as others saw it; None where its line is not known."""
+        """What all devices of its line may be paid for, by what others saw; None where the line is not known."""
         line = self.line(device_id)
         return None if line is None else self.capacities.line_bps(line)
 
@@ -209,7 +210,9 @@ class Devices:
         # A dial-back reports too, and shows nothing of the line.
         if heartbeat is not self._heartbeats.get(device_id):
             self._heartbeats[device_id] = heartbeat
-            self._bookings.heard(device_id, heartbeat.connections if heartbeat is not None else 0)
+            if heartbeat is not None:
+                idle_bps = heartbeat.line.idle_up_bps
+                self._bookings.heard(device_id, heartbeat.connections, idle_bps, self._clock.now())
 
     def _join(self, device: LiveDevice) -> None:
         place = self._place_of(device.remote_address)

@@ -15,8 +15,7 @@ BUILT = Path(__file__).parent / "browser"
 """Made by ``make web``."""
 STREAM = "stream"
 """In place of an object's id: what is played is an HLS playlist, which the page's query names."""
-MODULE_FRESH_S = 3600
-_FOR_ANY_PAGE = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
+_FOR_ANY_PAGE = {"Cross-Origin-Resource-Policy": "cross-origin"}
 _PAGE = {
     "Cache-Control": "no-cache",
     # Devices are anywhere, and named by their addresses.
@@ -38,15 +37,15 @@ class BrowserRoutes:
         self._files = read_all_built(built / "fallow")
 
     def add_to(self, api: Api) -> None:
-        api.add("GET", "/fallow.js", self.module, Role.ANYONE)
-        api.add("GET", "/fallow/{name}", self.file, Role.ANYONE)
+        api.add("GET", "/fallow.js", self.module, Role.ANYONE, cross_origin=True)
+        api.add("GET", "/fallow/{name}", self.file, Role.ANYONE, cross_origin=True)
         api.add("GET", "/watch/{id}", self.page, Role.ANYONE)
 
     async def module(self, request: web.Request) -> web.Response:
         if self._module is None:
             raise _not_built()
-        headers = {"Cache-Control": f"public, max-age={MODULE_FRESH_S}", **_FOR_ANY_PAGE}
-        return self._module.answer(request, headers)
+        # Asked again each time: it names other files after the server was upgraded.
+        return self._module.answer(request, {"Cache-Control": "no-cache", **_FOR_ANY_PAGE})
 
     async def file(self, request: web.Request) -> web.Response:
         found = self._files.get(request.match_info["name"])

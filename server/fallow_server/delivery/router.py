@@ -31,7 +31,6 @@ from .escrow import Escrow, Reservations
 from .geography import Geography
 from .pseudonym import Pseudonyms, family_of
 from .tickets import Order, Standing, Tariffs, TicketIssuer
-from .transfer import CORS
 
 CROWD = "crowd"
 """The pool of those that hold an object in part."""
@@ -170,7 +169,7 @@ class Router:
             raise refusal(
                 429, "too-many-tickets", "Too many requests from this address",
                 remedy="Wait a little, or fetch the object with ?source=origin.",
-                headers={"Retry-After": "5", **CORS},
+                headers={"Retry-After": "5"},
             )  # fmt: skip
 
     async def route(self, consumer: Consumer, wanted: Wanted, count: int) -> list[Routed]:
@@ -199,7 +198,10 @@ class Router:
         request = Request(held.object_id, family=family_of(consumer.address), shared=count > 1)
         in_crowd = wanted.manifest is not None and self.crowds.is_crowd(held.object_id)
         if in_crowd and wanted.manifest is not None:
-            await self.crowds.spread(held.object_id, quoted(wanted.name), wanted.manifest, held.size)
+            await self.crowds.spread(
+                held.object_id, quoted(wanted.name), wanted.manifest, held.size,
+                lambda: self._limit.allows_crowd(consumer.address),
+            )  # fmt: skip
             count = max(count, self._config.crowd_sources_max)
         before = self._last_sent.device(consumer.address, held.object_id) if count == 1 else None
         chosen = self._choose(request, count, consumer, before)

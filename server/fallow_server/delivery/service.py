@@ -25,15 +25,13 @@ from .devices import Devices
 from .metalink import MEDIA_TYPE, SUFFIX, MetalinkFile, metalink
 from .router import Consumer, LedgerLink, Router, Wanted
 from .tickets import TicketIssuer
-from .transfer import CORS, Transfer
+from .transfer import Transfer
 
-PREFLIGHT = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "GET, HEAD, POST",
-    "Access-Control-Allow-Headers": "Content-Type, Range, If-Range, If-None-Match",
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD",
+    "Access-Control-Allow-Headers": "Range, If-Range, If-None-Match",
     "Access-Control-Max-Age": "86400",
 }
-
 
 DOCUMENT_BYTES_PER_TICKET = 4 * 2**30
 """Of the object: the digests of so much are 5 ms of work, some times that of issuing a ticket."""
@@ -78,11 +76,10 @@ class DeliveryService:
         await self.router.close()
 
     def add_routes(self, api: Api) -> None:
-        api.add("GET", "/o/{id}/{name}", self.get_object, Role.ANYONE)
-        api.add("HEAD", "/o/{id}/{name}", self.get_object, Role.ANYONE)
-        api.add("OPTIONS", "/o/{id}/{name}", self.preflight, Role.ANYONE)
-        api.add("POST", "/v1/plans", self.post_plan, Role.ANYONE)
-        api.add("OPTIONS", "/v1/plans", self.preflight, Role.ANYONE)
+        api.add("OPTIONS", "/o/{id}/{name}", self.preflight, Role.ANYONE, cross_origin=True)
+        api.add("GET", "/o/{id}/{name}", self.get_object, Role.ANYONE, cross_origin=True)
+        api.add("HEAD", "/o/{id}/{name}", self.get_object, Role.ANYONE, cross_origin=True)
+        api.add("POST", "/v1/plans", self.post_plan, Role.ANYONE, cross_origin=True)
 
     # What the publisher is told of an object (catalogue's Insight).
 
@@ -96,7 +93,7 @@ class DeliveryService:
         return f"{self._config.public_url}/o/{object_id}/{quoted(name)}?source=origin"
 
     async def preflight(self, request: web.Request) -> web.Response:
-        return web.Response(status=204, headers=PREFLIGHT)
+        return web.Response(status=204, headers=_PREFLIGHT)
 
     # -------------------------------------------------------------- one object
 
@@ -115,7 +112,7 @@ class DeliveryService:
             routed = await self.router.route(consumer, Wanted(held, name, span.length, held.size), 1)
             if routed:
                 # The ticket is this consumer's and for now: no cache may keep the answer.
-                headers = {"Location": routed[0].ticketed_url, "Cache-Control": "no-store", **CORS}
+                headers = {"Location": routed[0].ticketed_url, "Cache-Control": "no-store"}
                 return web.Response(status=302, headers=headers)
         if "turn" in request.query and request.method == "GET":
             return await self._transfer.in_turn(request, held)
@@ -134,7 +131,7 @@ class DeliveryService:
         urls = [source.ticketed_url for source in routed]
         origin = self.origin_url(held.object_id, name)
         text = metalink(MetalinkFile(name, _parsed(manifest), held.sha256, urls, origin))
-        headers = {"Cache-Control": "no-store", **CORS}
+        headers = {"Cache-Control": "no-store"}
         return web.Response(body=text.encode("utf-8"), content_type=MEDIA_TYPE, headers=headers)
 
     async def post_plan(self, request: web.Request) -> web.Response:
@@ -155,7 +152,7 @@ class DeliveryService:
         # Who has devices to turn to is served by the origin after those who have none.
         origin = self.origin_url(held.object_id, name) + "&help=1" * bool(sources)
         plan = Plan(held.object_id, name, manifest, sources, origin, expires_at)
-        return json_response(plan, headers=CORS)
+        return json_response(plan)
 
     async def _find(self, object_id: str) -> HeldObject:
         held = await self._catalogue.find(object_id)

@@ -21,8 +21,6 @@ SLICE_BYTES = 256 * 1024
 """Read in a thread and written in one go: the next is read when the socket has taken most of this one, so a slow
 consumer holds two slices and no more."""
 HELP_RETRY_S = 2
-EXPOSED = "Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest, Retry-After"
-CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": EXPOSED}
 
 
 class Transfer:
@@ -63,7 +61,7 @@ class Transfer:
         except UnsatisfiableRange as error:
             raise refusal(
                 416, error.slug, "The range lies outside of the object", error.detail,
-                headers={"Content-Range": f"bytes */{held.size}", **CORS},
+                headers={"Content-Range": f"bytes */{held.size}"},
             ) from None  # fmt: skip
 
     async def in_turn(self, request: web.Request, held: HeldObject) -> web.StreamResponse:
@@ -81,7 +79,7 @@ class Transfer:
                 return await self.respond(request, held)
         except TooManyWait:
             raise refusal(
-                503, "too-many", "Too many wait for this object", fault="here", headers={"Retry-After": "5", **CORS}
+                503, "too-many", "Too many wait for this object", fault="here", headers={"Retry-After": "5"}
             ) from None
         finally:
             self._waiting[consumer] -= 1
@@ -99,7 +97,7 @@ class Transfer:
         except Busy:
             raise refusal(
                 503, "origin-busy", "The origin cannot help now", remedy="Ask the devices of the plan.", fault="here",
-                headers={"Retry-After": str(HELP_RETRY_S), **CORS},
+                headers={"Retry-After": str(HELP_RETRY_S)},
             ) from None  # fmt: skip
 
     async def respond(self, request: web.Request, held: HeldObject) -> web.StreamResponse:
@@ -144,7 +142,7 @@ class Transfer:
         if self._running[consumer] >= self._config.transfers_per_consumer_max:
             raise _too_many_of_one()
         if self.running >= self._config.transfers_max:
-            headers = {"Retry-After": "5", **CORS}
+            headers = {"Retry-After": "5"}
             raise refusal(503, "too-many", "Too many transfers are under way", fault="here", headers=headers)
 
     async def _stream(self, response: web.StreamResponse, descriptor: int, span: Span, *, fill: bool) -> None:
@@ -174,7 +172,7 @@ class Transfer:
 def _too_many_of_one() -> ApiProblem:
     return refusal(
         429, "too-many", "Too many transfers to this address are under way",
-        remedy="Wait until some have ended.", headers={"Retry-After": "5", **CORS},
+        remedy="Wait until some have ended.", headers={"Retry-After": "5"},
     )  # fmt: skip
 
 
@@ -185,5 +183,4 @@ def _validators(held: HeldObject) -> dict[str, str]:
         "Repr-Digest": repr_digest(bytes.fromhex(held.sha256)),
         # Kept and asked again: the answer may be a redirect to a device the next time.
         "Cache-Control": "no-cache",
-        **CORS,
     }

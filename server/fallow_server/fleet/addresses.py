@@ -12,9 +12,8 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fallow_wire.addresses import Address, is_public
 from fallow_wire.session import ServicePort
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 TARGETS_MAX = 4
 """Addresses tried for one device: more serve no consumer."""
@@ -55,13 +54,16 @@ def parse_address(text: str) -> Address | None:
 
 def may_connect(address: Address, *, allow_private: bool) -> bool:
     """True for public unicast addresses, and for private and loopback ones where they are allowed."""
-    if address.is_loopback:
-        return allow_private
-    if address.is_multicast or address.is_unspecified or address.is_link_local or address.is_reserved:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and (address.sixtofour or address.teredo):
-        return False  # they carry an IPv4 address that none of these rules would see
-    return allow_private or address.is_global
+    if is_public(str(address)):
+        return True
+    return allow_private and (address.is_loopback or (address.is_private and not _is_special(address)))
+
+
+def _is_special(address: Address) -> bool:
+    """No host's own, or one that carries an IPv4 address which no rule here would see."""
+    carries = isinstance(address, ipaddress.IPv6Address) and bool(address.sixtofour or address.teredo)
+    nobody = address.is_multicast or address.is_unspecified or address.is_link_local or address.is_reserved
+    return carries or nobody
 
 
 def dial_back_targets(

@@ -30,7 +30,9 @@ class SessionConfig:
     content_objects_max: int = 100_000
     """Per device; each costs about 200 bytes of memory, with the index that delivery keeps."""
     remember_s: int = 60
-    """How often last_seen and states go to the database."""
+    """How often what is new of devices goes to the database: state, version, and that one left."""
+    remember_connected_s: int = 600
+    """So often it is told that a device is still there. After a crash its last_seen is as old."""
 
 
 class Connection:

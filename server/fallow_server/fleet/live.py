@@ -20,6 +20,7 @@ class LiveDevice:
     ``content``: ids of complete objects; a new set each time, so that all who keep it keep the same one.
     ``service_urls``: the addresses that answered a dial-back, such as ``http://203.0.113.5:32557``. ``reach``: what
     stands before them, or in the way; None before the first dial-back.
+    ``noted_at``: the ``last_seen`` that the database knows, or is about to.
     ``remote_address``: the IP address that the session came from. ``other``: one of the other family that the device
     has called from, and until when (monotonic) it counts.
     """
@@ -32,6 +33,7 @@ class LiveDevice:
         "device_id",
         "heartbeat",
         "last_seen",
+        "noted_at",
         "other",
         "owner",
         "partial",
@@ -58,6 +60,7 @@ class LiveDevice:
         self.other: tuple[str, float] | None = None
         self.connected_at = now
         self.last_seen = now
+        self.noted_at = now
         self.heartbeat: Heartbeat | None = None
         self.content: frozenset[str] = frozenset()
         self.partial: frozenset[str] = frozenset()

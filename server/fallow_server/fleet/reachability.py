@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
+from fallow_wire.addresses import Address
 from fallow_wire.session import REACH, Environment, ServicePort
 
-from .addresses import Address, Target, parse_address
+from .addresses import Target, parse_address
 
 OPEN, MAPPED, CARRIER, BLOCKED, UNKNOWN = REACH
 _BY_ROUTER = ("upnp", "pcp", "natpmp")

@@ -22,7 +22,8 @@ from .tables import devices
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """A row. ``state`` is ``enrolled``, or what the last heartbeat said; ``last_seen`` may be a minute old."""
+    """A row. ``state`` is ``enrolled``, or what the last heartbeat said; ``last_seen`` may be ten minutes old
+    while the device is connected."""
 
     id: str
     owner: str | None

@@ -51,8 +51,8 @@ TOO_MANY = 4429
 REMEMBERED_AT_ONCE = 1000
 """Devices in one transaction: other writers wait for it, and the loop while its rows are made (1 ms)."""
 
-PULSES = 6
-"""In ``ping_s``: how late a ping may be."""
+PULSES = 3
+"""In ``ping_s``: so often all are felt, and a ping is a third of it late at most."""
 SENT_AT_ONCE = 100
 FELT_AT_ONCE = 1000
 """Messages, and connections, before others have their turn on the loop: some ms."""
@@ -210,7 +210,7 @@ class Sessions:
             connection.close(TOO_MANY, "too many messages")
             return False
         device.last_seen = self._clock.now()
-        said = _read(message)
+        said = _read(message, device.heartbeat)
         if said is not None and not await self._act(device, said):
             connection.close(TOO_MANY, "too many objects")
             return False
@@ -220,8 +220,10 @@ class Sessions:
         """False when the device holds more objects than one may."""
         observers = self._fleet.observers
         if isinstance(said, Heartbeat):
-            device.heartbeat = lasting(said, device.heartbeat)
-            self._note_seen(device)
+            last = device.heartbeat
+            device.heartbeat = lasting(said, last)
+            if _is_news(device, last, self._config.remember_connected_s):
+                self._note_seen(device)
             for observer in observers:
                 await observer.reported(device.device_id)
         elif isinstance(said, Content):
@@ -241,6 +243,7 @@ class Sessions:
 
     def _note_seen(self, device: LiveDevice) -> None:
         if device.heartbeat is not None:
+            device.noted_at = device.last_seen
             self._seen[device.device_id] = device
 
     async def remember(self) -> None:
@@ -287,16 +290,28 @@ class Sessions:
         await self.remember()
 
 
+def _is_news(device: LiveDevice, before: Heartbeat | None, again_s: int) -> bool:
+    """Whether the database should know. That a device is still there it is told now and then."""
+    beat = device.heartbeat
+    assert beat is not None, "asked after a heartbeat"
+    return (
+        before is None
+        or device.last_seen - device.noted_at >= again_s
+        or beat.state != before.state
+        or beat.environment.version != before.environment.version
+    )
+
+
 def _seen(device: LiveDevice) -> Seen:
     assert device.heartbeat is not None, "only devices that reported are noted"
     version = device.heartbeat.environment.version
     return Seen(device.last_seen, device.heartbeat.state, version if version.isprintable() else None)
 
 
-def _read(message: WSMessage) -> Upward | None:
+def _read(message: WSMessage, before: Heartbeat | None = None) -> Upward | None:
     """The message; None for one that cannot be read, which is passed over: a newer device may know more kinds."""
     try:
-        return read_upward(message.data)
+        return read_upward(message.data, before)
     except PeerError as error:
         _log.info("message passed over: %s: %s", error.slug, error.detail)
         return None

@@ -15,12 +15,14 @@ from sqlalchemy import insert, select
 
 from ..clock import Clock
 from ..database import Database
-from ..http import Api, Role, json_response, record_body, refusal
+from ..http import Api, Role, json_response, principal, record_body, refusal
 from ..link import LinkAudit
 from ..rows import Rows
 from .books import open_books
+from .paging import limit_of
 from .tables import audits, devices
 
+AUDITS_PER_PAGE_MAX = 500
 AUDITS_COUNTED_MAX = 100
 """More in a row say nothing more."""
 
@@ -31,7 +33,22 @@ class Audits:
         self._clock = clock
 
     def add_routes(self, api: Api) -> None:
+        api.add("GET", "/v1/audits", self.get, Role.OWNER, Role.DEVICE, Role.OPERATOR)
         api.add("POST", "/v1/audits", self.post, Role.OPERATOR, Role.LINK)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Newest first, of one's own devices, of all for operators; ``before`` is the ticket of the last one seen."""
+        caller = principal(request)
+        query = select(audits).order_by(audits.c.jti.desc())
+        if caller.role is not Role.OPERATOR:
+            query = query.where(audits.c.device.in_(select(devices.c.id).where(devices.c.owner == caller.account)))
+        if "device" in request.query:
+            query = query.where(audits.c.device == request.query["device"])
+        if "before" in request.query:
+            query = query.where(audits.c.jti < request.query["before"])
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.limit(limit_of(request, AUDITS_PER_PAGE_MAX)))).all()
+        return json_response([{**row._mapping, "agreed": bool(row.agreed)} for row in rows])
 
     async def post(self, request: web.Request) -> web.Response:
         """May be repeated: there is one audit of a ticket, and the first one stands."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .columns import HOUR_S, HOURS, Copies, Fleet, Floats, Objects
+from .costs import Config
 
 PASSES = 3
 """Of sharing out an hour: what a busy device cannot take goes to the other holders; little is left after the third."""
 OFFLINE_SHARE_MIN = 1e-3
 """Nothing is online for ever; also keeps the logarithm of the share finite."""
+
+ASKED_SHARE_MIN = 1e-3
+"""Keeps divisions by :func:`asked_share` finite."""
 
 
 @dataclass(slots=True)
@@ -19,12 +24,14 @@ class Books:
     """Bytes by hour. Placement writes ``left`` and ``wanted`` as it goes.
 
     ``bookable`` [n, 24]: of each device; ``left`` [n, 24]: of that not booked. ``wanted`` [k, 24]: demand that no copy
-    serves. ``earned`` [c]: what would go unserved over the day without the copy, the others taking over what they can.
+    serves. ``asked`` [m, 24]: see :func:`asked_share`. ``earned`` [c]: what would go unserved over the day without the
+    copy, the others taking over what they can.
     """
 
     bookable: Floats
     left: Floats
     wanted: Floats
+    asked: Floats
     earned: Floats
 
 
@@ -33,21 +40,41 @@ def bookable_bytes(forecast_up_bps: Floats, booked_share: float) -> Floats:
     return (forecast_up_bps * np.float32(booked_share * HOUR_S / 8)).astype(np.float32)
 
 
-def open_books(fleet: Fleet, objects: Objects, copies: Copies, booked_share: float) -> Books:
+def asked_share(objects: Objects, config: Config) -> Floats:
+    """The share of each hour in which some consumer is at the object, objects × hours; in the rest no line serves it.
+
+    Consumers come by chance, and each wants its bytes at ``consumer_bps``, of a small object within ``consumer_s_min``:
+    the mean number that are there is demand ÷ that rate, and nobody is there with the chance exp(−mean). What is asked
+    for seldom so needs as many lines as what is asked for all the time, and books little of each.
+    """
+    row_object = _row_object(objects)
+    wanted_bps = np.minimum(config.consumer_bps, objects.size_bytes * (8 / config.consumer_s_min))
+    each = np.maximum(1, wanted_bps * (HOUR_S / 8))
+    asked = np.stack(
+        [np.bincount(row_object, objects.demand_bytes[:, hour], len(objects)) for hour in range(HOURS)], axis=1
+    )
+    found: Floats = (-np.expm1(-asked / each[:, None])).astype(np.float32)
+    return found
+
+
+def open_books(fleet: Fleet, objects: Objects, copies: Copies, config: Config) -> Books:
     """Share the demand out among the copies that there are, in proportion to what their devices can give, as routing
     does: it sends each request where more is left. What is asked while every holder is away is not served."""
-    bookable = bookable_bytes(fleet.forecast_up_bps, booked_share)
-    books = Books(bookable, bookable.copy(), objects.demand_bytes.copy(), np.zeros(len(copies.object), np.float32))
+    bookable = bookable_bytes(fleet.forecast_up_bps, config.booked_share)
+    busy = asked_share(objects, config)
+    earned = np.zeros(len(copies.object), np.float32)
+    books = Books(bookable, bookable.copy(), objects.demand_bytes.copy(), busy, earned)
     if not len(copies.object) or not len(objects.demand_bytes):
         return books
     held, device, count, fleet_size = copies.object, copies.device, len(objects), len(fleet)
-    row_object = np.repeat(np.arange(count), np.diff(objects.first_row))
+    row_object = _row_object(objects)
     online = np.minimum(fleet.online_share[device], 1 - OFFLINE_SHARE_MIN)
     someone_there = -np.expm1(np.bincount(held, np.log1p(-online), count))
     for hour in range(HOURS):
         asked = np.bincount(row_object, objects.demand_bytes[:, hour], count)
         left = asked * someone_there
-        able = bookable[device, hour] * online
+        there = busy[held, hour]
+        able = bookable[device, hour] * online * there
         free = np.ones(fleet_size)
         booked = np.zeros(len(held))
         for _ in range(PASSES):
@@ -55,7 +82,7 @@ def open_books(fleet: Fleet, objects: Objects, copies: Copies, booked_share: flo
             together = np.bincount(held, can, count)
             use = np.divide(left, together, out=np.zeros(count), where=together > 0).clip(0, 1)
             share = use[held] * free[device]
-            load = np.bincount(device, share, fleet_size)
+            load = np.bincount(device, share * there, fleet_size)
             squeeze = np.minimum(1, np.divide(free, load, out=np.ones(fleet_size), where=load > 0))
             taken = able * share * squeeze[device]
             booked += taken
@@ -68,3 +95,8 @@ def open_books(fleet: Fleet, objects: Objects, copies: Copies, booked_share: flo
         unserved = np.divide(left + asked * (1 - someone_there), asked, out=np.zeros(count), where=asked > 0).clip(0, 1)
         books.wanted[:, hour] *= unserved[row_object].astype(np.float32)
     return books
+
+
+def _row_object(objects: Objects) -> NDArray[np.int64]:
+    """The object of each row of the demand."""
+    return np.repeat(np.arange(len(objects)), np.diff(objects.first_row))

@@ -18,6 +18,8 @@ class Config:
     ``fill_price``: of a byte that fills a copy, in the hour of most demand. ``quiet_discount``: how much cheaper it is
     when nobody asks for anything: copies for the evening are made at night.
     ``disk_price``: of a byte on a disk that is full; it grows with the square of what is used.
+    ``consumer_bps``, ``consumer_s_min``: what a consumer wants of all lines together, a small object within so long.
+    It is twice what routing books four devices with: others ask at the same time, and some lines are full just then.
     ``copies_max``: made in one round; more than the origin could fill until the next one.
     ``looked_at_min``, ``looked_at_max``: devices drawn for an object, strong and near ones rather; the best of some
     hundred is about as good as the best of all (Mirzasoleiman and others, 2015).
@@ -33,6 +35,8 @@ class Config:
     fill_price: float = 1.0
     quiet_discount: float = 0.75
     disk_price: float = 0.25
+    consumer_bps: float = 20_000_000
+    consumer_s_min: float = 30
     copies_max: int = 20_000
     looked_at_min: int = 64
     looked_at_max: int = 2048

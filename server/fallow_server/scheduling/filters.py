@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .needs import ANY_PORT, NO_PORT
 from .views import Demand, DeviceView
@@ -34,7 +34,8 @@ ELSEWHERE = "elsewhere"
 @dataclass(frozen=True, slots=True)
 class Config:
     """
-    ``heartbeat_age_s_max``: three heartbeats of 15 s; a device that missed them may be gone.
+    ``heartbeat_age_s_max``: three heartbeats of 15 s; a device that missed them may be gone. Where the policy asks for
+    fewer heartbeats, it is three of those at least.
     ``request_bps_min``: a device with less left would serve a consumer slower than any origin.
     ``shared_bps_min``: what a device must have for each that it serves, where a consumer has several to turn to.
     ``fill_forecast_bps_min``: a copy on a line that never gets this fast serves nobody.
@@ -52,6 +53,15 @@ class Config:
     disk_reserve_bytes: int = 16 * 2**20
     temperature_c_max: int = 80
     spare_percent_min: int = 5
+
+
+HEARTBEATS_MISSED_MAX = 3
+
+
+def waiting_for_heartbeats(config: Config, heartbeat_s: int) -> Config:
+    """The same filters where a heartbeat comes so often."""
+    age_s_max = max(config.heartbeat_age_s_max, HEARTBEATS_MISSED_MAX * heartbeat_s)
+    return replace(config, heartbeat_age_s_max=age_s_max)
 
 
 @dataclass(frozen=True, slots=True)

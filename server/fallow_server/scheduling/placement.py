@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .booking import Books, open_books
+from .booking import ASKED_SHARE_MIN, Books, open_books
 from .columns import Copies, Flags, Fleet, Floats, Ints, Objects, Pairs, no_pairs
 from .costs import PARTS, Config
 
@@ -71,7 +71,7 @@ def place(
     No device gets a copy that it has, that it failed at, for which it has no room, or that a filter refuses; none is
     booked with more than ``booked_share`` of any hour's forecast.
     """
-    books = open_books(fleet, objects, copies, config.booked_share)
+    books = open_books(fleet, objects, copies, config)
     refused = no_pairs() if refused is None else refused
     return _Round(fleet, objects, copies, refused, books, config, seed).plan()
 
@@ -233,10 +233,12 @@ class _Round:
 
     def _book(self, one: int, device: int) -> None:
         left = self._books.left[device]
+        able = left * self._books.asked[one]
         online = self._fleet.online_share[device]
         for row in self._rows(one, self._fleet.region[[device]])[0]:
             wanted = self._books.wanted[row]
-            taken = np.minimum(wanted, left)
+            taken = np.minimum(wanted, able)
+            able -= taken
             left -= taken
             wanted -= online * taken
 
@@ -260,16 +262,16 @@ class _Round:
         used = 1 - self._room[devices] / np.maximum(1, fleet.quota_bytes[devices])
         parts[:, 4] = config.disk_price * size * used.clip(0, 1) ** 2
         regions = fleet.region[devices]
-        before = books.left[devices]
-        left = before.copy()
+        left = books.left[devices]
+        able = left * books.asked[one]
         served = np.zeros_like(left)
         for rows in self._rows(one, regions).T:
-            taken = np.minimum(books.wanted[rows], left)
-            left -= taken
+            taken = np.minimum(books.wanted[rows], able)
+            able -= taken
             served += taken
             far = 1 - objects.nearness[regions, objects.region[rows]]
             parts[:, 1] += taken.sum(axis=1) * far
-        full = 1 - left * self._per_bookable[devices]
+        full = 1 - (left - served) * self._per_bookable[devices]
         online = fleet.online_share[devices]
         parts[:, 0] = online * served.sum(axis=1)
         parts[:, 1] *= online
@@ -328,7 +330,9 @@ class _Round:
         total = self._strength[-1]
         if total > 0:
             usual = total / max(1, int(self._fleet.fit.sum()))
-            copies += int(books.wanted[rows].sum(dtype=np.float64) / usual)
+            # Of what is wanted while somebody asks.
+            at_once = books.wanted[rows] / np.maximum(books.asked[one], ASKED_SHARE_MIN)
+            copies += int(at_once.sum(dtype=np.float64) / usual)
         return min(config.looked_at_max, max(config.looked_at_min, 4 * copies))
 
     def _drawn(self, one: int, count: int) -> NDArray[np.int64]:

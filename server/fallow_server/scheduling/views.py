@@ -23,7 +23,7 @@ class DeviceView:
     of the line, ``own_up_bps`` of which Fallow itself uses. ``disk_free_bytes``: room under the owner's quota and on
     the disk. ``committed_bytes``: fills that were assigned and are not on the disk yet. ``routed_bps``: what consumers
     were sent to it for and is not over, as far as is known; ``routed_requests``: since the heartbeat, which therefore
-    does not show them.
+    does not show them. ``rests``: its household took back what was promised a while ago, and nothing is for now.
     ``place``: where its line is.
     """
 
@@ -47,11 +47,14 @@ class DeviceView:
     committed_bytes: int = 0
     routed_bps: int = 0
     routed_requests: int = 0
+    rests: bool = False
     place: Place = NOWHERE
 
     @property
     def remaining_up_bps(self) -> int:
         """What may still be promised of the idle upload, by what is idle now and foreseen for this hour."""
+        if self.rests:
+            return 0
         foreseen = self.forecast_idle_up_bps[0] if self.forecast_idle_up_bps else self.idle_up_bps
         return max(0, bookable_bps(self.idle_up_bps, foreseen) - self.routed_bps)
 

@@ -39,7 +39,7 @@ class Config:
     lifetime_s_max: int = 30 * 86_400
     sources_max: int = 2
     publisher_open_max: int = 20_000
-    sending_max: int = 8
+    sending_max: int = 32
     round_tasks_max: int = 64
     candidates_max: int = 500
     kept_s: int = 30 * 86_400

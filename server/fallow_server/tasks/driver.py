@@ -105,6 +105,7 @@ class TaskDriver:
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
+        await self._messenger.close()
 
     # -------------------------------------------------------------- publishers
 
@@ -240,7 +241,7 @@ class TaskDriver:
             await asyncio.sleep(max(self._config.gap_s, min(REST_S_MAX, REST_SHARE * took_s)))
 
     async def round(self) -> None:
-        """Apply what happened, place what is wanted, save, send. One round at a time, sending included."""
+        """Apply what happened, place what is wanted, save, send. One round at a time."""
         async with self._rounds:
             if self._clock.monotonic() >= self._repair_at:
                 self._repair_at = self._clock.monotonic() + self._config.repair_s

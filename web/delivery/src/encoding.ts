@@ -25,5 +25,8 @@ export function fromBase64url(text: string): Bytes {
   const binary = atob(text.replace(/-/g, "+").replace(/_/g, "/"));
   const bytes = new Uint8Array(binary.length);
   for (let at = 0; at < binary.length; at++) bytes[at] = binary.charCodeAt(at);
+  const tail = bytes.length % 3;
+  if (tail > 0 && base64url(bytes.subarray(bytes.length - tail)) !== text.slice(-(tail + 1)))
+    throw new Error("this is not base64url"); // stray bits: one thing would have many texts
   return bytes;
 }

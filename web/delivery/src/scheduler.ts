@@ -7,6 +7,8 @@ const WAITED_MAX = 16;
 /** After a page was found to be barred from devices, how long no tickets are asked for: each locks escrow. */
 const BARRED_MS = 600_000;
 const ANSWER_MS_MAX = 15_000;
+/** Whose keys a page remembers; it has one. */
+const SCHEDULERS_MAX = 16;
 
 export interface PlanSource {
   deviceId: string;
@@ -50,6 +52,7 @@ export class Scheduler {
   /** One for each address, so that keys are fetched once. */
   static at(url: string): Scheduler {
     const found = Scheduler.#known.get(url) ?? new Scheduler(url);
+    if (Scheduler.#known.size >= SCHEDULERS_MAX) Scheduler.#known.clear();
     Scheduler.#known.set(url, found);
     return found;
   }

@@ -16,8 +16,8 @@ const RECEIPT_AFTER_MS = 1_000;
 const RECEIPT_POST_MS = 3_000;
 const EXPIRY_MARGIN_MS = 15_000;
 const RETRY_AFTER_S_MAX = 60;
-/** How far beyond a reader's place chunks are asked for. */
-const AHEAD_CHUNKS = 12;
+/** How far beyond a reader's place chunks are asked for, where it does not say. */
+const AHEAD_BYTES = 12 * 2 ** 20;
 /** Verified chunks that readers have not taken yet, or took last. */
 const KEPT_CHUNKS_MAX = 24;
 
@@ -104,10 +104,14 @@ export class ObjectSession {
     return this.#tally;
   }
 
-  /** The bytes of `range` (all when left out) in order, each verified before it is handed on. */
-  stream(range?: ByteRange): ReadableStream<Uint8Array> {
+  /** The bytes of `range` (all when left out) in order, each verified before it is handed on.
+   *
+   * @param ahead bytes that are asked for before they are read, one chunk at least: the more, the more homes send at
+   * once; the fewer, the less is for nothing when the reader stops. */
+  stream(range?: ByteRange, ahead = AHEAD_BYTES): ReadableStream<Uint8Array> {
     const { first, last } = this.#checked(range);
     const { chunkSize } = this.manifest;
+    const aheadChunks = Math.min(KEPT_CHUNKS_MAX / 2, Math.max(1, Math.ceil(ahead / chunkSize)));
     let at = first;
     const end = last + 1;
     let wanted = Math.floor(at / chunkSize);
@@ -116,7 +120,7 @@ export class ObjectSession {
         pull: async (controller) => {
           if (at < end) {
             const chunk = Math.floor(at / chunkSize);
-            const limit = Math.min(chunk + AHEAD_CHUNKS, Math.ceil(end / chunkSize));
+            const limit = Math.min(chunk + aheadChunks, Math.ceil(end / chunkSize));
             for (wanted = Math.max(wanted, chunk); wanted < limit; wanted++) this.#want(wanted);
             const bytes = await this.#chunk(chunk);
             const start = chunk * chunkSize;

@@ -73,9 +73,9 @@ export function FleetFigures(props: { of: Summary }) {
       of={[
         [t("Devices", "设备"), count(devices)],
         [t("Connected", "已连接"), count(connected)],
-        [t("Reachable from outside", "外部可达"), count(reachable)],
+        [t("Reachable", "外部可达"), count(reachable)],
         [t("Idle upload", "闲置上行"), rate(idle_up_bps)],
-        [t("Consumers served now", "正在服务的用户"), count(connections)],
+        [t("Served now", "正在服务的用户"), count(connections)],
       ]}
     />
   );

@@ -16,6 +16,7 @@ const DRAW_MS = 250;
 type State = "opening" | "playing" | "plain" | { failed: string } | "missing";
 
 const BASE = new URL("../", location.href).href;
+const PLAYLIST = new URLSearchParams(location.search).get("playlist");
 
 async function play(
   video: HTMLVideoElement,
@@ -24,11 +25,10 @@ async function play(
   signal: AbortSignal,
 ): Promise<void> {
   const id = location.pathname.split("/").pop() ?? "";
-  const playlist = new URLSearchParams(location.search).get("playlist");
-  if (playlist !== null) {
+  if (PLAYLIST !== null) {
     const { playStream } = await import("./stream");
     onState("playing");
-    await playStream(video, `${BASE}s/${playlist}`, onEvent, signal);
+    await playStream(video, `${BASE}s/${PLAYLIST}`, onEvent, signal);
   }
   const address = `${BASE}o/${id}/video`;
   const object = await openObject(address, { signal, onEvent });
@@ -50,7 +50,8 @@ async function play(
   } finally {
     void object.close();
   }
-  video.src = address;
+  // By itself the player follows redirects to homes, which a page that came by https may not.
+  video.src = location.protocol === "https:" ? `${address}?source=origin` : address;
   onState("plain");
 }
 
@@ -60,12 +61,13 @@ function Page() {
   const [state, setState] = useState<State>("opening");
   const [attempt, setAttempt] = useState(0);
   const video = useRef<HTMLVideoElement>(null);
+  const name = PLAYLIST ?? tally.name;
   const t = (text: Text, values?: Record<string, string | number>) => say(text, language, values);
 
   useEffect(() => {
     document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
-    document.title = tally.name === "" ? "Fallow" : `${tally.name} – Fallow`;
-  }, [language, tally.name]);
+    document.title = name === "" ? "Fallow" : `${name} – Fallow`;
+  }, [language, name]);
 
   useEffect(() => {
     const shown = video.current;
@@ -111,7 +113,7 @@ function Page() {
         </button>
       </header>
       <main>
-        <h1>{tally.name || t(TEXTS.opening)}</h1>
+        <h1>{name || t(TEXTS.opening)}</h1>
         {/* biome-ignore lint/a11y/useMediaCaption: what a publisher's file has of them is shown by the browser */}
         <video ref={video} controls playsInline />
         <p class="state" role="status">
@@ -150,12 +152,14 @@ function stateText(state: State, tally: Tally, t: Say): string {
   const percent = percentFromHomes(tally);
   if (percent === undefined) return t(state === "opening" ? TEXTS.opening : TEXTS.playing);
   const homes = [...tally.homes.values()].filter((home) => home.bytes > 0).length;
+  if (homes === 0) return t(TEXTS.shareOfNone);
   return t(homes === 1 ? TEXTS.shareOfOne : TEXTS.share, { percent, homes });
 }
 
 function Sources(props: { tally: Tally; nameOf: (home: Home) => string; origin: string; nothing: string }) {
   const { homes, originBytes } = props.tally;
-  const shown = [...homes.values()].map((home) => ({
+  const sending = [...homes.values()].filter((home) => home.bytes > 0 || home.lost);
+  const shown = sending.map((home) => ({
     key: home.number,
     name: props.nameOf(home),
     bytes: home.bytes,
@@ -202,5 +206,9 @@ function bytesText(bytes: number): string {
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
+// A page that was left has ended its transfers.
+addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload();
+});
 const root = document.getElementById("page");
 if (root !== null) render(<Page />, root);

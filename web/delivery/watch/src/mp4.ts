@@ -6,6 +6,8 @@ import type { FallowObject } from "../../src/fallow";
 const AHEAD_S = 30;
 const BEHIND_S = 30;
 const SAMPLES_PER_SEGMENT = 25;
+/** Asked for beside what is being cut: enough for some homes to send at once. */
+const AHEAD_BYTES = 4 * 2 ** 20;
 
 /** The browser cannot play this file in parts. */
 export class NotPlayable extends Error {}
@@ -85,7 +87,7 @@ class Mp4Player {
   async #readHead(): Promise<number> {
     const { size } = this.object;
     let at = 0;
-    let reader = this.object.stream({ first: at, last: size - 1 }).getReader();
+    let reader = this.#readerAt(at);
     try {
       for (;;) {
         const piece = await reader.read();
@@ -98,12 +100,16 @@ class Mp4Player {
         if (next > at && next < size) {
           await reader.cancel();
           at = next;
-          reader = this.object.stream({ first: at, last: size - 1 }).getReader();
+          reader = this.#readerAt(at);
         }
       }
     } finally {
       await reader.cancel();
     }
+  }
+
+  #readerAt(first: number): ReadableStreamDefaultReader<Uint8Array> {
+    return this.object.stream({ first, last: this.object.size - 1 }, AHEAD_BYTES).getReader();
   }
 
   #begin(): void {
@@ -141,7 +147,7 @@ class Mp4Player {
           await reader?.cancel();
           position = Math.min(to ?? position, this.object.size);
           if (position >= this.object.size) break;
-          reader = this.object.stream({ first: position, last: this.object.size - 1 }).getReader();
+          reader = this.#readerAt(position);
         }
         if (this.#aheadS() >= AHEAD_S) {
           await this.#woken();

@@ -8,6 +8,7 @@ export const TEXTS = {
   origin: ["The publisher's server", "发布者的服务器"],
   share: ["{percent} % from {homes} homes", "{percent}% 来自 {homes} 个家庭"],
   shareOfOne: ["{percent} % from one home", "{percent}% 来自 1 个家庭"],
+  shareOfNone: ["All from the publisher's server", "全部来自发布者的服务器"],
   nothing: ["Nothing has come yet", "尚未收到数据"],
   opening: ["Opening…", "正在打开…"],
   playing: ["Playing", "正在播放"],
