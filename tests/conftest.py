@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,31 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent / "demo"), str(TESTS.parent / "benc
 # Shared machines stall; a slow example is no fault of the code under test.
 settings.register_profile("fallow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fallow")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked ``both_databases`` run on SQLite and on PostgreSQL."""
+    if metafunc.definition.get_closest_marker("both_databases") is not None:
+        metafunc.fixturenames.insert(0, "database_server")
+        metafunc.parametrize("database_server", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    import postgresql
+
+    with postgresql.server() as url:
+        yield url
+
+
+@pytest.fixture
+def database_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    import postgresql
+
+    if request.param == "postgresql":
+        monkeypatch.setenv(postgresql.URL, request.getfixturevalue("postgresql_url"))
+    else:
+        monkeypatch.delenv(postgresql.URL, raising=False)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -42,6 +42,7 @@ ZH_HEADINGS: dict[str, str] = {
     "Last seen": "最近在线",
     "State": "状态",
     "Address": "地址",
+    "Watch": "观看",
     "Name": "名称",
     "Scheduler": "调度服务器",
     "Upload line": "上行线路",

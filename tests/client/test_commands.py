@@ -255,6 +255,18 @@ def test_publishing_what_is_not_there(fallow: Fallow, server: FakeServer, tmp_pa
     assert server.asked == []
 
 
+def test_a_published_video_can_be_watched(fallow: Fallow, server: FakeServer, tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"12345")
+    for kind, shown in (("video/mp4", True), ("text/plain", False)):
+        url = f"https://fallow.example/o/{'a' * 64}/film.mp4"
+        published = {"id": "a" * 64, "name": "film.mp4", "size": 5, "type": kind, "chunks": 1, "url": url}
+        server.json("POST /v1/objects", published, 201)
+        code, out, _ = fallow("publish", str(path), "--scheduler", server.url, FALLOW_TOKEN="t")
+        assert code == 0
+        assert (f"https://fallow.example/watch/{'a' * 64}" in out) is shown
+
+
 def test_publishing_sends_the_file_as_it_is(fallow: Fallow, server: FakeServer, tmp_path: Path) -> None:
     published = {"id": "a" * 64, "name": "a b.bin", "size": 5, "type": "x/y", "chunks": 1, "url": "http://x"}
     server.json("POST /v1/objects", published, 201)

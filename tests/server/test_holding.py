@@ -44,6 +44,7 @@ def test_half_of_the_first_ninety_days_is_held_longer() -> None:
     assert hold_until(LedgerConfig("", hold_s=9, early_hold_s=9), since, since) == (since + 9, None)
 
 
+@pytest.mark.both_databases
 def test_points_mature_in_two_halves_and_leaving_takes_none(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         async def balances() -> tuple[int, int]:
@@ -79,6 +80,7 @@ async def claw(world: World, jti: str, once: str = "k", token: str = OPERATOR) -
     return await world.call("POST", path, token, {"reason": "the receipts were forged"}, once=once)
 
 
+@pytest.mark.both_databases
 def test_a_clawback_gives_back_to_the_publisher_what_is_still_held_once(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         start = world.clock.time

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from fallow_server.clock import Clock
-from fallow_server.database import Database
 from fallow_server.ledger import tables
 from fallow_server.ledger.books import open_books
 from fallow_server.ledger.journal import (
@@ -80,7 +77,7 @@ def test_any_change_of_any_entry_breaks_the_chain_there(amounts: list[int], plac
         "ref": "other",
     }
     name = data.draw(st.sampled_from(sorted(changes)))
-    changed = [*stored[:place], (replace(entry, **{name: changes[name]}), digest), *stored[place + 1 :]]
+    changed = [*stored[:place], (entry._replace(**{name: changes[name]}), digest), *stored[place + 1 :]]
     assert first_break(ChainHead(), changed)[1] == entry.seq
     missing = stored[:place] + stored[place + 1 :]
     if place < len(stored) - 1:
@@ -103,6 +100,7 @@ def test_the_hash_is_what_the_documentation_says() -> None:
     assert [entry.as_json()["direction"] for _, entry, _ in written] == ["out", "in"]
 
 
+@pytest.mark.both_databases
 def test_books_refuse_to_overdraw_and_roll_back_whole(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         async def overdraw() -> None:
@@ -135,6 +133,7 @@ UNCHANGEABLE = {
 
 @pytest.mark.parametrize(("table", "column"), UNCHANGEABLE.items())
 @pytest.mark.parametrize("change", ["UPDATE {} SET {} = {}", "DELETE FROM {}"])
+@pytest.mark.both_databases
 def test_what_was_booked_cannot_be_changed(tmp_path: Path, table: str, column: str, change: str) -> None:
     async def script(world: World) -> None:
         ticket = world.ticket()
@@ -185,6 +184,7 @@ def test_sqlites_tables_are_strict(tmp_path: Path) -> None:
         "GROUP BY hash UNION ALL SELECT 100, 0, 'fulfilment', 'a', 'a', 1, 'p', 'resolved', hash FROM entries",
     ],
 )
+@pytest.mark.both_databases
 def test_the_database_itself_refuses_what_must_not_be(tmp_path: Path, statement: str) -> None:
     async def script(world: World) -> None:
         await world.prove(world.item())
@@ -200,23 +200,20 @@ def test_the_database_itself_refuses_what_must_not_be(tmp_path: Path, statement:
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_the_migration_makes_the_tables_that_the_code_declares(tmp_path: Path) -> None:
     assert tables.entries.metadata is ledger_metadata
 
-    async def run() -> None:
-        database = Database(f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite'}")
-        await database.migrate("ledger")
-
-        async with database.read() as connection:
+    async def script(world: World) -> None:
+        async with world.database.read() as connection:
 
             def compare(sync: object) -> list[object]:
                 options = {"include_name": lambda name, kind, parents: name != "alembic_version_ledger"}
                 return list(compare_metadata(MigrationContext.configure(sync, opts=options), ledger_metadata))  # type: ignore[arg-type]
 
             assert await connection.run_sync(compare) == []
-        await database.close()
 
-    asyncio.run(run())
+    in_world(tmp_path, script, populate=False)
 
 
 @given(

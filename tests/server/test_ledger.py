@@ -68,6 +68,7 @@ def test_a_reservation_grants_what_is_there(tmp_path: Path) -> None:
     in_world(tmp_path, script, deposit=1000, reserved=0)
 
 
+@pytest.mark.both_databases
 def test_reservations_at_once_never_lend_more_than_there_is(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         granted = await asyncio.gather(*(world.reserve(300) for _ in range(20)))

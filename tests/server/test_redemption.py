@@ -69,6 +69,7 @@ def test_voided_points_and_stock_come_back_once(tmp_path: Path) -> None:
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_contradicting_resolutions_at_once_take_one_way(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         await earn(world, 2)
@@ -110,6 +111,7 @@ def test_the_same_key_redeems_once_and_answers_the_same(tmp_path: Path) -> None:
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_many_at_once_never_overspend(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         await earn(world, 7)
@@ -124,6 +126,7 @@ def test_many_at_once_never_overspend(tmp_path: Path) -> None:
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_many_at_once_never_get_the_same_code_or_more_than_there_are(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         await earn(world, 30)

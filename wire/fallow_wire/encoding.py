@@ -5,11 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from functools import partial
 
 from .errors import Malformed
 
-_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+try:
+    import pybase64
+except ImportError:  # routers have none; everything works without it
+    pybase64 = None  # type: ignore[assignment]
+
 _TO_BASE64 = bytes.maketrans(b"-_", b"+/")
+_PADDING = {0: "", 2: "==", 3: "="}
 _LAST = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 """What the last character may be where two or three are left over: the others carry bits of nothing."""
 _HEX = re.compile(r"[0-9a-f]*\Z")
@@ -26,15 +32,22 @@ def from_base64url(text: str) -> bytes:
     :raises Malformed: when ``text`` is not the one spelling of some bytes.
     """
     tail = len(text) % 4
-    try:
-        written = text.encode("ascii")
-    except UnicodeEncodeError:
-        raise Malformed("not base64url") from None
-    if tail == 1 or written.translate(None, _ALPHABET):
+    # Decoders take these three for what they are in plain base64.
+    if tail == 1 or "+" in text or "/" in text or "=" in text:
         raise Malformed("not base64url")
     if tail and text[-1] not in _LAST[tail]:
         raise Malformed("base64url with stray bits")
-    return binascii.a2b_base64(written.translate(_TO_BASE64) + b"=" * (-tail % 4))
+    try:
+        return _decode(text + _PADDING[tail])
+    except ValueError:  # also for text that is not ASCII
+        raise Malformed("not base64url") from None
+
+
+def _decode_plainly(padded: str) -> bytes:
+    return binascii.a2b_base64(padded.encode("ascii").translate(_TO_BASE64), strict_mode=True)
+
+
+_decode = _decode_plainly if pybase64 is None else partial(pybase64.b64decode, altchars=b"-_", validate=True)
 
 
 def is_hex(text: str, length: int) -> bool:

@@ -4,6 +4,9 @@ A record is a frozen dataclass whose annotations carry a check: ``size: Annotate
 default is required; ``None`` as default makes it optional, and it is left out when written. :func:`decode` builds the
 record from a JSON object or raises :class:`~.errors.Malformed` naming the field; :func:`encode` is its inverse.
 Signed payloads are decoded strictly (unknown fields refused), all else ignores them.
+
+Records are read by the thousand, so each class gets a function that is written for it, as dataclasses get theirs: the
+tests of all its fields stand in one expression, and only where that fails they are gone through one by one for a name.
 """
 
 from __future__ import annotations
@@ -14,9 +17,8 @@ import re
 import typing
 from array import array
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
-from .encoding import from_base64url, is_hex
 from .errors import LocalError, Malformed
 from .limits import INTEGER_MAX
 
@@ -24,46 +26,64 @@ Check = Callable[[Any, str, bool], Any]
 """``check(value, path, strict)`` gives the checked value or raises Malformed naming ``path``."""
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _DEVICE_ID = re.compile(r"fd-[a-z2-7]{24}\Z")
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*\Z")
 
 
-def integer(minimum: int = 0, maximum: int = INTEGER_MAX) -> Check:
-    def check(value: Any, path: str, strict: bool) -> int:
-        if type(value) is not int or not minimum <= value <= maximum:
-            raise Malformed(f"{path}: a whole number from {minimum} to {maximum} is wanted")
-        return value
+class Scalar:
+    """The check of a value that holds no others, as Python text: ``{v}`` stands for the value.
 
-    return check
+    :param test: an expression that is true of a good value.
+    :param wanted: says in an error what a good value is.
+    :param keep: an expression for what is kept of a good value.
+    :param objects: what the expressions name, in braces too.
+    """
+
+    __slots__ = ("_keep", "_objects", "_passes", "_test", "wanted")
+
+    def __init__(self, test: str, wanted: str, keep: str = "{v}", **objects: Any) -> None:
+        self._test = test
+        self._keep = keep
+        self._objects = objects
+        self._passes: Callable[[Any], tuple[bool, Any]] | None = None
+        self.wanted = wanted
+
+    def spelt(self, value: str, tag: str = "") -> tuple[str, str, dict[str, Any]]:
+        """Both expressions for the variable ``value``, and their objects under names that end in ``tag``."""
+        names = {name: name + tag for name in self._objects}
+        objects = {names[name]: what for name, what in self._objects.items()}
+        return self._test.format(v=value, **names), self._keep.format(v=value, **names), objects
+
+    def __call__(self, value: Any, path: str, strict: bool) -> Any:
+        if self._passes is None:
+            test, keep, objects = self.spelt("v")
+            self._passes = eval(f"lambda v: (True, {keep}) if {test} else (False, None)", objects)
+        passes, kept = self._passes(value)
+        if not passes:
+            raise Malformed(f"{path}: {self.wanted} is wanted")
+        return kept
+
+
+def integer(minimum: int = 0, maximum: int = INTEGER_MAX) -> Check:
+    test = f"type({{v}}) is int and {minimum} <= {{v}} <= {maximum}"
+    return Scalar(test, f"a whole number from {minimum} to {maximum}")
 
 
 def boolean() -> Check:
-    def check(value: Any, path: str, strict: bool) -> bool:
-        if type(value) is not bool:
-            raise Malformed(f"{path}: true or false is wanted")
-        return value
-
-    return check
+    return Scalar("type({v}) is bool", "true or false")
 
 
 def text(length_max: int, length_min: int = 0) -> Check:
-    def check(value: Any, path: str, strict: bool) -> str:
-        if not isinstance(value, str) or not length_min <= len(value) <= length_max:
-            raise Malformed(f"{path}: text of {length_min} to {length_max} characters is wanted")
-        return value
-
-    return check
+    wanted = f"text of {length_min} to {length_max} characters"
+    return Scalar(f"isinstance({{v}}, str) and {length_min} <= len({{v}}) <= {length_max}", wanted)
 
 
 def matching(pattern: re.Pattern[str], wanted: str, length_max: int = 128) -> Check:
-    def check(value: Any, path: str, strict: bool) -> str:
-        if not isinstance(value, str) or len(value) > length_max or not pattern.match(value):
-            raise Malformed(f"{path}: {wanted} is wanted")
-        return value
-
-    return check
+    test = f"isinstance({{v}}, str) and len({{v}}) <= {length_max} and {{match}}({{v}})"
+    return Scalar(test, wanted, match=pattern.match)
 
 
 def word(length_max: int = 64) -> Check:
@@ -82,36 +102,22 @@ def uuid7() -> Check:
 def one_of(*values: str) -> Check:
     """Gives the text in ``values``, so that records which are kept keep none of their own."""
     known = {value: value for value in values}
-
-    def check(value: Any, path: str, strict: bool) -> str:
-        found = known.get(value) if isinstance(value, str) else None
-        if found is None:
-            raise Malformed(f"{path}: one of {', '.join(values)} is wanted")
-        return found
-
-    return check
+    test = "isinstance({v}, str) and {v} in {known}"
+    return Scalar(test, f"one of {', '.join(values)}", keep="{known}[{v}]", known=known)
 
 
 def hexadecimal(length: int = 64) -> Check:
     """Lower-case hexadecimal digits; 64 of them are a SHA-256."""
-
-    def check(value: Any, path: str, strict: bool) -> str:
-        if not isinstance(value, str) or not is_hex(value, length):
-            raise Malformed(f"{path}: {length} lower-case hexadecimal digits are wanted")
-        return value
-
-    return check
+    pattern = re.compile(rf"[0-9a-f]{{{length}}}\Z")
+    return matching(pattern, f"a text of {length} lower-case hexadecimal digits", length)
 
 
 def base64url_bytes(length: int) -> Check:
     """base64url text of exactly ``length`` bytes; the value stays text."""
-
-    def check(value: Any, path: str, strict: bool) -> str:
-        if not isinstance(value, str) or len(from_base64url(value)) != length:
-            raise Malformed(f"{path}: base64url of {length} bytes is wanted")
-        return value
-
-    return check
+    whole, left = divmod(length * 8, 6)
+    # The last character carries two or four bits of the bytes, and nothing in its others.
+    last = {0: "", 2: "[AQgw]", 4: "[AEIMQUYcgkosw048]"}[left]
+    return matching(re.compile(rf"[A-Za-z0-9_-]{{{whole}}}{last}\Z"), f"base64url of {length} bytes", whole + 1)
 
 
 def integers(count: int) -> Check:
@@ -161,9 +167,14 @@ def record(cls: type[Any]) -> Check:
     """A nested record."""
 
     def check(value: Any, path: str, strict: bool) -> Any:
-        return _decode(cls, value, path, strict)
+        return _decoder_of(cls)(value, path, strict)  # not before: the class may name itself
 
     return check
+
+
+def _once(function: F) -> F:
+    """``functools.cache``; mypy doubts that classes are hashable."""
+    return cast(F, functools.cache(function))
 
 
 class _Field(NamedTuple):
@@ -171,9 +182,10 @@ class _Field(NamedTuple):
     check: Check
     required: bool
     nullable: bool
+    default: Callable[[], Any]
 
 
-@functools.cache
+@_once
 def _fields_of(cls: type[Any]) -> tuple[_Field, ...]:
     hints = typing.get_type_hints(cls, include_extras=True)
     found = []
@@ -181,23 +193,23 @@ def _fields_of(cls: type[Any]) -> tuple[_Field, ...]:
         checks = [c for c in getattr(hints[field.name], "__metadata__", ()) if callable(c)]
         if len(checks) != 1:
             raise LocalError(f"{cls.__name__}.{field.name} wants exactly one check")
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        found.append(_Field(field.name, checks[0], required, field.default is None))
+        plain, made = field.default, field.default_factory
+        required = plain is dataclasses.MISSING and made is dataclasses.MISSING
+        default = (lambda plain=plain: plain) if made is dataclasses.MISSING else made
+        found.append(_Field(field.name, checks[0], required, plain is None, default))
     return tuple(found)
 
 
 _ABSENT: Any = object()
 
 
-def _decode(cls: type[T], value: Any, path: str, strict: bool) -> T:
-    if type(value) is not dict and not isinstance(value, Mapping):
+def _explain(cls: type[Any], value: Any, path: str, strict: bool) -> NoReturn:
+    """Raise what is wrong with ``value``, by field."""
+    if not isinstance(value, Mapping):
         raise Malformed(f"{path or 'payload'}: an object is wanted")
-    fields = _fields_of(cls)  # type: ignore[arg-type]  # classes are hashable; mypy doubts it
     prefix = f"{path}." if path else ""
-    found: dict[str, Any] = {}
-    get = value.get
-    for name, check, required, nullable in fields:
-        item = get(name, _ABSENT)
+    for name, check, required, nullable, _ in _fields_of(cls):
+        item = value.get(name, _ABSENT)
         if item is _ABSENT:
             if required:
                 raise Malformed(f"{prefix}{name}: is missing")
@@ -205,11 +217,75 @@ def _decode(cls: type[T], value: Any, path: str, strict: bool) -> T:
             if strict:
                 raise Malformed(f"{prefix}{name}: leave it out instead of null")
         else:
-            found[name] = check(item, prefix + name, strict)
-    if strict and len(found) < len(value):
-        unknown = value.keys() - {field.name for field in fields}
+            check(item, prefix + name, strict)
+    unknown = value.keys() - {field.name for field in _fields_of(cls)}
+    if strict and unknown:
         raise Malformed(f"{path or 'payload'}: unknown field {min(unknown)[:64]!r}")
-    return cls(**found)
+    raise AssertionError(f"{cls.__name__}: refused for no reason")
+
+
+@_once
+def _decoder_of(cls: type[Any]) -> Check:
+    """The function that reads ``cls``. Written so that a good value meets one long condition and no calls for plain
+    fields::
+
+        def decode(value, path, strict):
+            if not isinstance(value, Mapping): explain(…)
+            try: v0 = value['jti']; …
+            except KeyError: explain(…)
+            if not (type(v1) is int and 0 <= v1 <= 9007199254740991 and …): explain(…)
+            known = 5
+            v5 = value.get('cnf', ABSENT)
+            if v5 is ABSENT: v5 = default5()
+            elif v5 is None: …
+            else: known += 1; v5 = check5(v5, …)
+            if strict and len(value) != known: explain(…)
+            return cls(v0, v1, …)
+    """
+    objects: dict[str, Any] = {"cls": cls, "ABSENT": _ABSENT, "Mapping": Mapping}
+    objects["explain"] = functools.partial(_explain, cls)
+    explain = "explain(value, path, strict)"
+    gets, tests, keeps, optional, arguments = [], [], [], [], []
+    for number, (name, check, required, nullable, default) in enumerate(_fields_of(cls)):
+        variable, tag = f"v{number}", str(number)
+        if isinstance(check, Scalar):
+            test, keep, needed = check.spelt(variable, tag)
+            objects.update(needed)
+        else:
+            below = f"path + '.{name}' if path else {name!r}"
+            test, keep = "True", f"check{tag}({variable}, {below}, strict)"
+            objects[f"check{tag}"] = check
+        if required:
+            gets.append(f"{variable} = value[{name!r}]")
+            tests.append(f"({test})")
+            if keep != variable:
+                keeps.append(f"    {variable} = {keep}")
+        else:
+            objects[f"default{tag}"] = default
+            optional += [
+                f"    {variable} = value.get({name!r}, ABSENT)",
+                f"    if {variable} is ABSENT: {variable} = default{tag}()",
+                *([f"    elif {variable} is None:", f"        if strict: {explain}"] if nullable else []),
+                f"    elif not ({test}): {explain}",
+                "    else:",
+                "        known += 1",
+                f"        {variable} = {keep}",
+            ]
+        arguments.append(f"{name}={variable}")
+    lines = [
+        "def decode(value, path, strict):",
+        f"    if type(value) is not dict and not isinstance(value, Mapping): {explain}",
+        *(["    try:", *(f"        {get}" for get in gets), f"    except KeyError: {explain}"] if gets else []),
+        f"    if not ({' and '.join(tests) or True}): {explain}",
+        *keeps,
+        f"    known = {len(gets)}",
+        *optional,
+        f"    if strict and len(value) != known: {explain}",
+        f"    return cls({', '.join(arguments)})",
+    ]
+    exec("\n".join(lines), objects)
+    decoder: Check = objects["decode"]
+    return decoder
 
 
 def decode(cls: type[T], value: Any, *, strict: bool) -> T:
@@ -218,18 +294,18 @@ def decode(cls: type[T], value: Any, *, strict: bool) -> T:
     :param strict: refuse unknown fields (signed payloads); else they are ignored.
     :raises Malformed: naming the field and what is wanted there.
     """
-    return _decode(cls, value, "", strict)
+    found: T = _decoder_of(cls)(value, "", strict)
+    return found
 
 
 def decode_like(cls: type[T], value: Any, before: T) -> T:
     """As :func:`decode` does, not strictly, and sooner: fields that say the same as those of ``before`` are taken from
     it, for they were good."""
     if type(value) is not dict:
-        return _decode(cls, value, "", False)
+        return decode(cls, value, strict=False)
     found: dict[str, Any] = {}
     get = value.get
-    fields = _fields_of(cls)  # type: ignore[arg-type]  # as above
-    for name, check, required, nullable in fields:
+    for name, check, required, nullable, _ in _fields_of(cls):
         item, had = get(name, _ABSENT), getattr(before, name)
         if says(had, item):
             found[name] = had
@@ -251,7 +327,7 @@ def says(had: Any, value: Any) -> bool:
             # Compared together; but true is no number, though it equals one.
             return bool(had.tolist() == value) and bool not in map(type, value)
         return kind is tuple and len(had) == len(value) and all(map(says, had, value))
-    names = _names_of(kind)  # type: ignore[arg-type]  # as in encode
+    names = _names_of(kind)
     if names is None or type(value) is not dict:
         return False
     get = value.get
@@ -261,7 +337,7 @@ def says(had: Any, value: Any) -> bool:
 _SCALARS = frozenset({str, int, bool, type(None)})
 
 
-@functools.cache
+@_once
 def _names_of(kind: type[Any]) -> tuple[str, ...] | None:
     """The fields of a record; None for other types, which are few."""
     return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
@@ -272,7 +348,7 @@ def encode(value: Any) -> Any:
     kind = type(value)
     if kind in _SCALARS:
         return value
-    names = _names_of(kind)  # type: ignore[arg-type]  # classes are hashable; mypy doubts it
+    names = _names_of(kind)
     if names is not None:
         found = {}
         for name in names:

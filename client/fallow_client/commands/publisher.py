@@ -54,6 +54,9 @@ def publish(context: Context, file: str, name: str | None, media_type: str | Non
         ("Size", human_bytes(published.size)),
         ("Type", published.type),
     ]
+    scheduler, found, _ = published.url.partition("/o/")
+    if found and published.type.startswith("video/"):
+        pairs.append(("Watch", f"{scheduler}/watch/{published.id}"))
     context.out.pairs(published, pairs)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +117,10 @@ def book(
     line_bytes_max = config.line_bps_max * HOUR_S // 8
     verified = [one for one in checked if isinstance(one, Verified)]
     lend_again(books, verified)
-    admission = _admission(rows, books, batch.did, verified, held, line_bytes_max)
+    of_hour = {(one.ticket.publisher, one.hour) for one in verified}
+    purses = {at: Account(AccountKind.RESERVED, *at) for at in of_hour}  # few, and each costs more than looking it up
+    books.load_now([held, *purses.values()])
+    admission = _admission(rows, books, batch.did, verified, purses, line_bytes_max)
     items: list[AckItem] = []
     settled: list[Row] = []
     earned: Counter[int] = Counter()
@@ -128,7 +131,7 @@ def book(
             continue
         ticket, micro_points, entry_seq = outcome.verified.ticket, outcome.verified.micro_points, None
         if micro_points:
-            purse = Account(AccountKind.RESERVED, ticket.publisher, outcome.verified.hour)
+            purse = purses[ticket.publisher, outcome.verified.hour]
             entry_seq = books.post(transfer(PostingKind.SETTLEMENT, ticket.jti, purse, held, micro_points))
             for at, amount in held_parts(micro_points, matures_at, late_at):
                 earned[at] += amount
@@ -165,7 +168,12 @@ def book(
 
 
 def _admission(
-    rows: Rows, books: Books, device: str, verified: Sequence[Verified], held: Account, line_bytes_max: int
+    rows: Rows,
+    books: Books,
+    device: str,
+    verified: Sequence[Verified],
+    purses: Mapping[tuple[str, int], Account],
+    line_bytes_max: int,
 ) -> Admission:
     """What was booked so far, as far as ``verified`` touches it."""
     jtis = list({one.ticket.jti for one in verified})
@@ -192,13 +200,11 @@ def _admission(
     if lines:
         query = f"SELECT line, hour, bytes FROM line_hours WHERE line IN ({marks(len(lines))})"
         by_line = {(line, hour): paid for line, hour, paid in rows.all(query, [line for line, _ in lines])}
-    purses = {Account(AccountKind.RESERVED, one.ticket.publisher, one.hour) for one in verified}
-    books.load_now([held, *purses])
     return Admission(
         device,
         publishers=frozenset(publishers),
         settled=settled,
-        reserved={(purse.holder, purse.hour or 0): books.balance(purse) for purse in purses},
+        reserved={at: books.balance(purse) for at, purse in purses.items()},
         device_day_bytes=used["device"],
         publisher_day_bytes=used["publisher"],
         line_hour_bytes=by_line,

@@ -75,10 +75,13 @@ class Posting:
     moves: tuple[tuple[Account, int], ...]
 
     def __post_init__(self) -> None:
-        if sum(micro_points for _, micro_points in self.moves) != 0:
+        total = 0
+        for _, micro_points in self.moves:
+            if micro_points == 0:
+                raise LocalError(f"{self.kind} {self.ref} moves nothing")
+            total += micro_points
+        if total:
             raise LocalError(f"{self.kind} {self.ref} does not sum to zero")
-        if any(micro_points == 0 for _, micro_points in self.moves):
-            raise LocalError(f"{self.kind} {self.ref} moves nothing")
 
 
 def transfer(kind: PostingKind, ref: str, source: Account, target: Account, micro_points: int) -> Posting:

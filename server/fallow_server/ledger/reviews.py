@@ -40,6 +40,8 @@ CLAWBACKS_MAX = 5000
 """Settlements that one decision reverses; the rest by deciding again. Batches wait meanwhile."""
 LOOK_BACK_DAYS = 12
 """Points of older days have matured: there is nothing left to decide about."""
+DELIVERIES_MAX = 500_000
+"""Of a day, that are compared with each other: hundreds of MB of memory for a minute. More say little more."""
 STATES = ("open", "cleared", "upheld")
 UNLIKELY_PAIR, UNLIKELY_SHARE, FAILED_AUDIT = "unlikely-pair", "unlikely-share", "failed-audit"
 _log = logging.getLogger(__name__)
@@ -174,14 +176,18 @@ def _held_of(device: str, now: int) -> Select[Any]:
     )
 
 
-def deliveries_of(rows: Rows, day: int) -> list[Row]:
-    """Device, line, consumer, object and odds of the settled tickets of a day: their ids rise with time."""
+def deliveries_of(rows: Rows, day: int, count_max: int = DELIVERIES_MAX) -> list[Row]:
+    """Device, line, consumer, object and odds of the settled tickets of a day: their ids rise with time.
+
+    Of a day with more than ``count_max`` an even sample, about so large: ids end in chance that the scheduler drew, and
+    so many of their 256 last bytes are taken as fit.
+    """
     first, end = (uuid7(at * 1000, bytes(10)) for at in (day * DAY_S, (day + 1) * DAY_S))
-    query = (
-        "SELECT device, coalesce(line, device), consumer, object, odds FROM settlements "
-        "WHERE jti >= ? AND jti < ? AND micro_points > 0"
-    )
-    return list(rows.all(query, (first, end)))
+    settled = "FROM settlements WHERE jti >= ? AND jti < ? AND micro_points > 0"
+    ((count,),) = rows.all(f"SELECT count(*) {settled}", (first, end))
+    last = "ff" if count <= count_max else f"{max(1, 256 * count_max // count) - 1:02x}"
+    query = f"SELECT device, coalesce(line, device), consumer, object, odds {settled} AND substr(jti, 35) <= ?"
+    return list(rows.all(query, (first, end, last)))
 
 
 def failed_audits(rows: Rows, day: int) -> dict[str, str]:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fallow_wire.batches import FIRST_PREV, Batch, BatchItem
 from fallow_wire.errors import BadSignature, PeerError
@@ -73,8 +74,7 @@ class Refused:
     jti: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """An item whose signatures hold, priced. ``digest`` is the SHA-256 of the whole item as the device sent it."""
 
     item: BatchItem

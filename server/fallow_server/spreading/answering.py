@@ -33,7 +33,7 @@ class ReckoningFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Problem:
     """``copies_max``: to be made, and as many to be dropped. ``seed``: of the draws."""
 
     question: Question
@@ -61,16 +61,16 @@ class Answer:
     unserved_bytes: float
 
 
-def answer(task: Task) -> Answer:
+def answer(problem: Problem) -> Answer:
     # Here and not above: the server itself does without numpy until it places.
     import numpy as np
 
     from ..scheduling.placement import place
     from ..scheduling.unpacking import columns
 
-    given = columns(task.question, task.config.nearness)
-    limits = replace(task.config.placement, copies_max=min(task.copies_max, task.config.placement.copies_max))
-    plan = place(given.fleet, given.objects, given.copies, limits, task.seed, given.refused)
+    given = columns(problem.question, problem.config.nearness)
+    limits = replace(problem.config.placement, copies_max=min(problem.copies_max, problem.config.placement.copies_max))
+    plan = place(given.fleet, given.objects, given.copies, limits, problem.seed, given.refused)
     unplaced = np.flatnonzero(plan.unplaced)
 
     def by_turns(*columns: np.ndarray) -> array[int]:
@@ -80,18 +80,18 @@ def answer(task: Task) -> Answer:
         by_turns(plan.fill_object, plan.fill_device),
         array("f", plan.parts.astype(np.float32).tobytes()),
         plan.minimum.tobytes(),
-        by_turns(plan.drop_object[: task.copies_max], plan.drop_device[: task.copies_max]),
+        by_turns(plan.drop_object[: problem.copies_max], plan.drop_device[: problem.copies_max]),
         by_turns(unplaced, plan.unplaced[unplaced]),
         float(given.objects.demand_bytes.sum()),
         float(plan.books.wanted.sum()),
     )
 
 
-async def reckoned(task: Task) -> Answer:
+async def reckoned(problem: Problem) -> Answer:
     """:raises ReckoningFailed: the other process was killed, failed, or took too long."""
-    question = task.question
-    if question.device_count * len(question.object_ids) <= task.config.thread_pairs_max:
-        return await asyncio.to_thread(answer, task)
+    question = problem.question
+    if question.device_count * len(question.object_ids) <= problem.config.thread_pairs_max:
+        return await asyncio.to_thread(answer, problem)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -99,7 +99,7 @@ async def reckoned(task: Task) -> Answer:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(RECKONING_S_MAX):
-            for part in _parts(task):
+            for part in _parts(problem):
                 process.stdin.write(part)
                 await process.stdin.drain()
                 await asyncio.sleep(0)  # drain gives others no turn while there is room
@@ -123,9 +123,9 @@ async def reckoned(task: Task) -> Answer:
 # ------------------------------------------------------------------ between the two processes
 
 
-def _parts(task: Task) -> Iterator[bytes]:
-    """The task in slices: what is small, then each of the large columns."""
-    question = task.question
+def _parts(problem: Problem) -> Iterator[bytes]:
+    """The problem in slices: what is small, then each of the large columns."""
+    question = problem.question
     pairs = question.demand.pairs
     small = replace(
         question,
@@ -134,7 +134,7 @@ def _parts(task: Task) -> Iterator[bytes]:
         held=array("i"),
         demand=Saved([], (), question.demand.shapes),
     )
-    yield from _framed(pickle.dumps(replace(task, question=small)))
+    yield from _framed(pickle.dumps(replace(problem, question=small)))
     yield from _framed(pickle.dumps([object_id for object_id, _ in pairs]))
     yield from _framed(pickle.dumps([(place.asn, place.country) for _, place in pairs]))
     for column in question.demand.columns:
@@ -151,19 +151,19 @@ def _framed(large: bytes | bytearray | array[int] | array[float]) -> Iterator[by
         yield bytes(view[start : start + SLICE_BYTES])
 
 
-def _told(file: IO[bytes]) -> Task:
+def _told(file: IO[bytes]) -> Problem:
     def frame() -> bytes:
         return file.read(int.from_bytes(file.read(LENGTH_BYTES), "big"))
 
-    task: Task = pickle.loads(frame())  # from our own process
+    problem: Problem = pickle.loads(frame())  # from our own process
     objects = pickle.loads(frame())
     places = pickle.loads(frame())
     pairs = [(object_id, Place(*place)) for object_id, place in zip(objects, places, strict=True)]
     columns = tuple(array("d", frame()) for _ in Demands.COLUMNS)
     devices, same_home, held = bytearray(frame()), array("i", frame()), array("i", frame())
-    demand = Saved(pairs, columns, task.question.demand.shapes)
+    demand = Saved(pairs, columns, problem.question.demand.shapes)
     return replace(
-        task, question=replace(task.question, devices=devices, same_home=same_home, held=held, demand=demand)
+        problem, question=replace(problem.question, devices=devices, same_home=same_home, held=held, demand=demand)
     )
 
 

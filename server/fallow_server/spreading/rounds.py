@@ -27,7 +27,7 @@ from ..tasks.copies import FILL, SHED, SPREAD
 from ..tasks.driver import TaskDriver
 from ..tasks.kinds import Order
 from ..tasks.placing import coming_by_object
-from .answering import Answer, Task, reckoned
+from .answering import Answer, Problem, reckoned
 from .config import Config
 
 LINGERS_S = 6 * 3600
@@ -166,7 +166,7 @@ class Spreading:
             now = self._clock.now()
             question = gathering.question(self._demands().saved(), now)
             drawn = int.from_bytes(os.urandom(4), "big") if seed is None else seed
-            answer = await reckoned(Task(question, self._config, room, drawn))
+            answer = await reckoned(Problem(question, self._config, room, drawn))
             fills, drops = _moves(answer.fills, gathering), _moves(answer.drops, gathering)
             await self._driver.create_all([*self._spread(answer, fills, gathered), *self._shed(drops, gathered)])
             objects = list(gathering.objects)

@@ -73,8 +73,8 @@ class Machine:
             )
         self._wait()
 
-    def _wait(self, but: int = 0) -> None:
-        until(lambda: self._alive() and self._first() not in (0, but) and self._listens())
+    def _wait(self) -> None:
+        until(lambda: self._alive() and self._first() and self._listens())
         self.run("systemctl is-system-running --wait || true")
 
     def _alive(self) -> bool:
@@ -126,9 +126,10 @@ class Machine:
         return done.stdout
 
     def reboot(self) -> None:
-        first = self._first()
-        self.run("systemctl reboot")
-        self._wait(first)
+        assert self._host is not None
+        self.try_run("systemctl reboot")  # the command may go with the machine
+        self._host.wait(STOP_S)  # nspawn leaves it to whoever runs it to start again
+        self.boot()
 
     def stop(self) -> None:
         if self._host is None:

@@ -80,9 +80,10 @@ def fetched(server: Machine, story: Story) -> None:
     until(look)
 
 
-def points(owner: Machine) -> float:
-    printed = json.loads(owner.run(guide.blocks("A first file")[2].strip() + " --json"))
-    return float(sum(int(value) for name, value in printed.items() if name.endswith("_micro_points")))
+def points(owner: Machine) -> int:
+    """Millionths of a point that the owner has."""
+    found = json.loads(owner.run(guide.blocks("A first file")[2].strip() + " --json"))
+    return int(found["held"]) + int(found["vested"])
 
 
 # ------------------------------------------------------------------ the operator

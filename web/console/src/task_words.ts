@@ -1,4 +1,6 @@
 // What tasks' kinds, states and reasons are called.
+
+import { bytes, country, rate } from "./format";
 import type { Tone } from "./parts";
 import { t } from "./words";
 
@@ -85,4 +87,23 @@ const PARTS: Record<string, readonly [en: string, zh: string]> = {
 export function partOf(part: string): string {
   const known = PARTS[part];
   return known ? t(known[0], known[1]) : part;
+}
+
+/** What a task wants of devices, in words; what it does not ask for is left out. */
+export function needsOf(needs: Record<string, unknown>): [label: string, value: string][] {
+  const told: [string, string][] = [];
+  for (const [name, value] of Object.entries(needs)) {
+    if (value === 0 || value === null || value === "any" || (Array.isArray(value) && value.length === 0))
+      continue;
+    if (name === "regions" && Array.isArray(value)) {
+      told.push([t("Countries", "国家/地区"), value.map((one) => country(String(one))).join(", ")]);
+    } else if (name === "up_bps") told.push([t("Idle upload from", "闲置上行不低于"), rate(Number(value))]);
+    else if (name === "bytes") told.push([t("To be sent in time", "期限内可上传"), bytes(Number(value))]);
+    else if (name === "disk_bytes") told.push([t("Free disk", "可用磁盘"), bytes(Number(value))]);
+    else if (name === "processor_percent") told.push([t("Spare processor", "空闲处理器"), `${value} %`]);
+    else if (name === "service") told.push([t("Service", "服务"), String(value)]);
+    else if (name === "ports") told.push([t("Ports", "端口"), String(value)]);
+    else told.push([name, typeof value === "string" ? value : JSON.stringify(value)]);
+  }
+  return told;
 }

@@ -4,7 +4,7 @@ import { call, useLive } from "../api";
 import { bytes, count, time } from "../format";
 import { Badge, Card, type Column, Dialog, Facts, Form, Loaded, Table } from "../parts";
 import { link } from "../route";
-import { kindOf, partOf, reasonOf, taskState } from "../task_words";
+import { kindOf, needsOf, partOf, reasonOf, taskState } from "../task_words";
 import { t } from "../words";
 import type { TaskTold } from "./tasks";
 
@@ -53,9 +53,7 @@ export function Task(props: { id: string; publishes: boolean }) {
                     [t("Created", "创建时间"), time(task.created_at)],
                     [t("Until", "截止时间"), time(task.deadline)],
                     ...Object.entries(task.parameters ?? {}),
-                    ...Object.entries(task.needs ?? {}).map(
-                      ([name, value]) => [name, JSON.stringify(value)] as [string, string],
-                    ),
+                    ...needsOf(task.needs ?? {}),
                     ...(task.reason ? ([[t("Reason", "原因"), reasonOf(task.reason)]] as const) : []),
                   ]}
                 />
