@@ -6,7 +6,6 @@ Somebody fetches a file meanwhile, so that the line of the picture is in use.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import sys
 import tempfile
@@ -25,19 +24,19 @@ DOCS = HERE / "docs"
 PUBLIC = HERE / "web" / "app" / "public"
 BYTES_MAX = 60_000
 PHONE = {**browsing.PHONE, "viewport": {"width": 360, "height": 740}}
-LINE_S = 30
+LINE_S = 18
 """The picture of the line holds a minute."""
 UP_MBPS = 24
 
 
 async def consumer(url: str) -> None:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http:
-        while True:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with http.get(url) as response:
-                    async for _ in response.content.iter_chunked(2**16):
-                        pass
-            await asyncio.sleep(0.2)
+    """An ordinary download."""
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http,
+        http.get(url) as response,
+    ):
+        async for _ in response.content.iter_chunked(2**16):
+            pass
 
 
 async def activate(world: Home, page: Page) -> None:
@@ -67,7 +66,7 @@ async def show(world: Home, page: Page) -> None:
     await keep(page, "welcome")
     await activate(world, page)
     world.agent.set_limits(Limits(upload_percent_max=80))
-    url = await world.publish(60_000_000)
+    url = await world.publish(80_000_000)
     await world.consume(await world.publish(20_000_000))
     await world.settled()
     await world.offer("A coffee", 100)
