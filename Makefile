@@ -18,7 +18,7 @@ WEB := $(if $(NODE),$(WEB_STAMP))
 NAME ?=
 ARGS ?=
 
-.PHONY: help setup demo test test-packages check bench web clean
+.PHONY: help setup demo test test-packages check bench web screens clean
 
 help:
 	@echo 'make demo               a network on this computer: server, four devices, a file, points, a reward'
@@ -29,6 +29,7 @@ help:
 	@echo 'make bench NAME=bulk    one bench, all without NAME (ARGS=--quick within a minute)'
 	@echo 'make setup              only the virtual environment in .venv'
 	@echo 'make web                the phone app, the console and fallow.js (needs Node 20)'
+	@echo 'make screens            the pictures of the phone app in docs (needs Chromium)'
 	@echo 'make clean              remove what these made'
 
 setup: $(STAMP)
@@ -54,6 +55,9 @@ web: $(or $(WEB),no-node)
 .PHONY: no-node
 no-node:
 	@echo 'Node 20 or newer with npm is needed. Debian 13: apt install nodejs npm'; exit 1
+
+screens: $(STAMP) $(WEB)
+	$(BIN)/python demo/screens.py
 
 demo: $(STAMP) $(WEB)
 	@$(BIN)/python demo/demo.py

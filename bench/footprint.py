@@ -39,6 +39,7 @@ OBJECT_BYTES = 64 * 2**20
 BIN = Path(sys.executable).parent
 CODE = "AB01CD11"
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "FALLOW_SETUP_CODE": CODE}
+ENVIRONMENT["FALLOW_SERVER_CANARIES_INTERVAL_S"] = "0"  # idle is what is measured
 ENVIRONMENT["FALLOW_PROCESS_SPARE_PERCENT_MIN"] = "0"  # the server and the consumer share the processor here
 """What a service manager gives. (A bundle of certificates named by SSL_CERT_FILE would be loaded whole: 2 MB.)"""
 
@@ -156,10 +157,9 @@ def figure(name: str, values: list[float], unit: str, limit: float | None = None
     return Figure(name, value, unit, min(values), max(values), goal, met)
 
 
-def main() -> None:
-    options = arguments(__doc__ or "").parse_args()
-    settle_s, window_s = (QUICK_SETTLE_S, QUICK_WINDOW_S) if options.quick else (SETTLE_S, WINDOW_S)
-    work = Path(tempfile.mkdtemp(prefix="fallow-footprint-"))
+@contextlib.contextmanager
+def programs(work: Path) -> Iterator[tuple[int, str]]:
+    """A server and a dormant agent, both of which answer; gives the agent's process and the operator's token."""
     server_flags = (
         *("--state-dir", str(work / "server"), "--host", "127.0.0.1", "--allow-private-addresses"),
         *("--scheduler-port", str(SCHEDULER), "--ledger-port", str(LEDGER)),
@@ -172,21 +172,30 @@ def main() -> None:
         *("--state-dir", str(work / "agent"), "--config", os.devnull, "--advertise-address", "127.0.0.1"),
         *("--lan-port", str(LAN), "--service-port", str(SERVICE), "--up-mbps", "1000"),
     )
+    init = (str(BIN / "fallow-server"), "init", "--state-dir", str(work / "server"))
+    told = subprocess.run(init, capture_output=True, text=True, check=True).stdout
+    operator = next(line.strip() for line in told.splitlines() if line.strip().startswith("fa_"))
+    server_program, agent_program = str(BIN / "fallow-server"), str(BIN / "fallow-agent")
+    with (
+        running(server_program, *server_flags, log=work / "server.log"),
+        running(agent_program, *agent_flags, log=work / "agent.log") as agent,
+    ):
+        wait_for("the agent", lambda: call("GET", f"http://127.0.0.1:{LAN}/v1/device"))
+        wait_for("the server", lambda: call("GET", f"http://127.0.0.1:{SCHEDULER}/v1/health"))
+        yield agent.pid, operator
+
+
+def main() -> None:
+    options = arguments(__doc__ or "").parse_args()
+    settle_s, window_s = (QUICK_SETTLE_S, QUICK_WINDOW_S) if options.quick else (SETTLE_S, WINDOW_S)
+    work = Path(tempfile.mkdtemp(prefix="fallow-footprint-"))
+    interface = outward_interface()
     try:
-        init = (str(BIN / "fallow-server"), "init", "--state-dir", str(work / "server"))
-        told = subprocess.run(init, capture_output=True, text=True, check=True).stdout
-        operator = next(line.strip() for line in told.splitlines() if line.strip().startswith("fa_"))
-        server_program, agent_program = str(BIN / "fallow-server"), str(BIN / "fallow-agent")
-        with (
-            running(server_program, *server_flags, log=work / "server.log"),
-            running(agent_program, *agent_flags, log=work / "agent.log") as agent,
-        ):
-            wait_for("the agent", lambda: call("GET", f"http://127.0.0.1:{LAN}/v1/device"))
-            wait_for("the server", lambda: call("GET", f"http://127.0.0.1:{SCHEDULER}/v1/health"))
-            dormant = memory_mb(agent.pid)
+        with programs(work) as (pid, operator):
+            dormant = memory_mb(pid)
             lan_token = activate(operator)
-            samples, shares = measure(agent.pid, settle_s, window_s)
-            peak, after = busy_mb(agent.pid, operator, lan_token, OBJECT_BYTES)
+            samples, shares = measure(pid, settle_s, window_s)
+            peak, after = busy_mb(pid, operator, lan_token, OBJECT_BYTES)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     figures = [

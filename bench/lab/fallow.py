@@ -19,6 +19,9 @@ SERVER_SETTINGS = """
 [policy]
 ticket_idle_s = {ticket_idle_s}
 
+[canaries]
+interval_s = 0  # what devices carry is what the bench asks of them
+
 # All programs share this computer: that it is busy says nothing of the device.
 [tasks.filters]
 spare_percent_min = 0

@@ -161,7 +161,7 @@ def test_from_a_dormant_device_to_points(tmp_path: Path) -> None:
         await expect(page.get_by_text("Ready to share")).to_be_visible()
         assert world.agent.limits.upload_percent_max == 50
         await world.reachable()
-        await world.consume(await world.publish())
+        assert await world.consume(await world.publish()) > 0
         await world.settled()
         # Some seconds of the line, so that there is something to look at.
         await expect(page.locator(".line-picture polyline")).to_have_attribute("points", SEVERAL)

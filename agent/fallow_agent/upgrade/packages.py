@@ -45,6 +45,9 @@ def package_manager(folder: Path) -> PackageManager:
     """This system's. :param folder: for what is put aside. :raises PackageError: the agent is no package here."""
     if shutil.which("apt-get") and shutil.which("dpkg-query"):
         return Apt(folder)
+    if shutil.which("opkg"):
+        # Its feeds keep the newest only: what could not be taken back is not begun.
+        raise PackageError("on OpenWrt: opkg update && opkg upgrade fallow-wire fallow-python fallow-agent")
     raise PackageError(
         "the agent did not come by a package manager that is known here (apt); update it the way you installed it"
     )

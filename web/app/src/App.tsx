@@ -33,6 +33,11 @@ const TAB_NAMES: Record<Tab, { text: Text; icon: IconName }> = {
   device: { text: ["Device", "设备"], icon: "device" },
 };
 
+// A code that is scanned while the page is open here already changes only the end of its address.
+addEventListener("hashchange", () => {
+  if (location.hash.startsWith("#code=")) location.reload();
+});
+
 /** The secret of a scanned QR code, until it has let this phone in. */
 let scanned = codeFromAddress();
 

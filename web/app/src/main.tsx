@@ -4,4 +4,8 @@ import "./app.css";
 import { App } from "./App";
 
 const place = document.getElementById("app");
-if (place) render(<App />, place);
+if (place) {
+  // What stands there is painted while this script is still on its way.
+  place.replaceChildren();
+  render(<App />, place);
+}

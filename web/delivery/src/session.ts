@@ -11,6 +11,8 @@ import { firstChunk, newPlanKey, type PlanKey, TicketReceipts, verifiedTicket } 
 const TICK_MS = 250;
 /** A transfer without a byte for so long has failed: somebody is watching. */
 const STALL_MS = 8_000;
+/** A device that has answered sends to a few at a time: the others wait for their turn, 30 s at most. */
+const TURN_MS = 32_000;
 /** A receipt that no request has carried by then is posted. */
 const RECEIPT_AFTER_MS = 1_000;
 const RECEIPT_POST_MS = 3_000;
@@ -382,6 +384,8 @@ export class ObjectSession {
       this.#schedule.answered(request, performance.now());
       if (device !== undefined) this.scheduler.noteWaited(device.info.id, performance.now() - started);
       if (receipt !== undefined) device?.receipts.delivered(receipt.n);
+      clearTimeout(timer);
+      timer = setTimeout(stall, TURN_MS);
       const bytes = new Uint8Array(length);
       let filled = 0;
       const reader = response.body?.getReader();
