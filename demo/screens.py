@@ -26,7 +26,7 @@ BYTES_MAX = 60_000
 PHONE = {**browsing.PHONE, "viewport": {"width": 360, "height": 740}}
 LINE_S = 18
 """The picture of the line holds a minute."""
-UP_MBPS = 24
+UP_MBPS = 60
 
 
 async def consumer(url: str) -> None:
@@ -66,17 +66,17 @@ async def show(world: Home, page: Page) -> None:
     await keep(page, "welcome")
     await activate(world, page)
     world.agent.set_limits(Limits(upload_percent_max=80))
-    url = await world.publish(80_000_000)
-    await world.consume(await world.publish(20_000_000))
-    await world.settled()
-    await world.offer("A coffee", 100)
-    await world.offer("A month of the library", 80_000)
+    url = await world.publish(150_000_000)
     fetching = asyncio.create_task(consumer(url), name="consumer")
     await asyncio.sleep(LINE_S)
     await page.get_by_text("Sharing right now").wait_for()
     await keep(page, "home")
     fetching.cancel()
     await asyncio.gather(fetching, return_exceptions=True)
+    await world.consume(await world.publish(20_000_000))
+    await world.settled()
+    await world.offer("A coffee", 100)
+    await world.offer("A month of the library", 80_000)
     for tab in ("points", "limits"):
         await page.locator(f".tabs a[href='#{tab}']").click()
         await page.locator(".rewards li, .week").first.wait_for()
