@@ -169,9 +169,12 @@ def test_a_device_keeps_its_chain_when_it_is_told_again(tmp_path: Path) -> None:
 
 EXPECTED_ROLES = {
     ("GET", "/.well-known/jwks.json"): "anyone",
+    ("OPTIONS", "/.well-known/jwks.json"): "anyone",
     ("GET", "/v1/health"): "anyone",
     ("POST", "/v1/proofs"): "anyone",
     ("GET", "/v1/accounts/{id}"): "device operator owner publisher",
+    ("GET", "/v1/accounts/{id}/days"): "device operator owner",
+    ("GET", "/v1/accounts/{id}/days/{day}"): "device operator owner",
     ("GET", "/v1/accounts/{id}/entries"): "device operator owner publisher",
     ("GET", "/v1/accounts/{id}/statements"): "device operator owner publisher",
     ("GET", "/v1/accounts/{id}/statements/{month}"): "device operator owner publisher",
@@ -225,7 +228,7 @@ def test_every_route_is_open_to_its_roles_and_no_others(tmp_path: Path) -> None:
         for rule in world.service.api.rules:
             if Role.ANYONE in rule.roles:
                 continue
-            path = rule.path.format(id="x", month="x", jti="x")
+            path = rule.path.format(id="x", month="x", jti="x", day="x")
             assert (await world.call(rule.method, path)).status == 401
             for role, token in tokens.items():
                 answer = await world.call(rule.method, path, token)

@@ -39,8 +39,9 @@ function Range(props: {
 type Save = (patch: Partial<Record<keyof Limits, unknown>>) => Promise<void>;
 
 function Upload({ limits, status, save }: { limits: Limits; status: Status | null; save: Save }) {
-  const [percent, setPercent] = useState(limits.upload_percent_max);
-  useEffect(() => setPercent(limits.upload_percent_max), [limits.upload_percent_max]);
+  // An effect that followed the limit could take back what the next key had just set.
+  const [moved, setMoved] = useState<number | null>(null);
+  const percent = moved ?? limits.upload_percent_max;
   const capacity = status?.line?.up_capacity_bps;
   const said = `${percent} %`;
   return (
@@ -53,8 +54,11 @@ function Upload({ limits, status, save }: { limits: Limits; status: Status | nul
         max={100}
         step={5}
         said={said}
-        onInput={setPercent}
-        onCommit={(value) => save({ upload_percent_max: value })}
+        onInput={setMoved}
+        onCommit={(value) => {
+          setMoved(null);
+          void save({ upload_percent_max: value });
+        }}
       />
       <p class="soft">
         {percent === 0
@@ -107,18 +111,19 @@ function Month({ limits, status, save }: { limits: Limits; status: Status | null
 }
 
 function HoursGrid({ limits, save }: { limits: Limits; save: Save }) {
-  const [week, setWeek] = useState<Week>(() => weekOf(limits.hours));
+  const [unsaved, setUnsaved] = useState<Week | null>(null);
   const [full, setFull] = useState(false);
-  useEffect(() => setWeek(weekOf(limits.hours)), [limits.hours]);
+  const week = unsaved ?? weekOf(limits.hours);
   const short = weekdays();
   const long = weekdays("long");
   const change = (next: Week) => {
     const windows = windowsOf(next);
     setFull(windows === null);
     if (windows === null) return;
-    setWeek(next);
     // A week without any hour would mean always: the share of the upload says “never”.
-    if (windows.length > 0 || hoursIn(next) > 0) void save({ hours: windows });
+    const saved = windows.length > 0 || hoursIn(next) > 0;
+    setUnsaved(saved ? null : next);
+    if (saved) void save({ hours: windows });
   };
   const set = (day: number, hours: readonly number[]) => {
     const all = hours.every((hour) => week[day]?.[hour]);
@@ -219,8 +224,8 @@ function Disk({ limits, status, save }: { limits: Limits; status: Status | null;
     ? Math.max(1, Math.floor((status.disk.used_bytes + status.disk.free_bytes) / GIB))
     : 64;
   const now = limits.content_bytes_max ?? status?.disk?.quota_bytes ?? 8 * GIB;
-  const [gib, setGib] = useState(Math.round(now / GIB));
-  useEffect(() => setGib(Math.round(now / GIB)), [now]);
+  const [moved, setMoved] = useState<number | null>(null);
+  const gib = moved ?? Math.round(now / GIB);
   return (
     <Card title={t(["Disk", "磁盘"])}>
       <p class="big-number">{t(["{n} GiB", "{n} GiB"], { n: gib })}</p>
@@ -231,8 +236,11 @@ function Disk({ limits, status, save }: { limits: Limits; status: Status | null;
         max={Math.min(64, Math.max(most, gib))}
         step={1}
         said={`${gib} GiB`}
-        onInput={setGib}
-        onCommit={(value) => save({ content_bytes_max: value * GIB })}
+        onInput={setMoved}
+        onCommit={(value) => {
+          setMoved(null);
+          void save({ content_bytes_max: value * GIB });
+        }}
       />
       <p class="soft">
         {t(
