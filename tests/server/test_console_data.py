@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from console_world import populate
 from fallow_server.console.history import PERIOD_S
 from fallow_server.console.ledger import CALLS
@@ -162,8 +165,6 @@ def test_the_ledger_decides_itself_on_what_is_passed_on(tmp_path: Path) -> None:
     async def run() -> None:
         async with running_server(tmp_path) as world:
             ada, eve = await world.account("publisher", "Ada"), await world.account("publisher", "Eve")
-            behind = await world.call("GET", "/console/ledger/v1/accounts/me", ada["token"])
-            assert (behind.status, behind.slug) == (503, "ledger-behind")  # nobody is signed out for that
             await world.told()
             deposit = {"publisher": ada["id"], "micro_points": 7}
             once = {"Idempotency-Key": "k"}
@@ -205,6 +206,36 @@ def test_a_ledger_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@asynccontextmanager
+async def ledger_elsewhere(answer: Handler) -> AsyncIterator[str]:
+    """A stand-in for the ledger on loopback that answers all alike; gives its address."""
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def test_nobody_is_signed_out_whom_the_ledger_does_not_know_yet(tmp_path: Path) -> None:
+    async def run() -> None:
+        async def unknown(request: web.Request) -> web.Response:
+            return web.json_response({}, status=401)
+
+        async with (
+            ledger_elsewhere(unknown) as address,
+            running_server(tmp_path, link={"address": address}) as world,
+        ):
+            behind = await world.call("GET", "/console/ledger/v1/accounts/me", world.operator_token)
+            assert (behind.status, behind.slug) == (503, "ledger-behind")
+            assert behind.headers["Retry-After"] == "5"
+
+    asyncio.run(run())
+
+
 def test_the_ledger_elsewhere_sees_the_callers_token_and_nothing_of_the_browser(tmp_path: Path) -> None:
     async def run() -> None:
         seen: list[tuple[str, dict[str, str]]] = []
@@ -213,29 +244,21 @@ def test_the_ledger_elsewhere_sees_the_callers_token_and_nothing_of_the_browser(
             seen.append((request.raw_path, {name.lower(): value for name, value in request.headers.items()}))
             return web.json_response([])
 
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", answer)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        assert site._server is not None
-        port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-        try:
-            async with running_server(tmp_path, link={"address": f"http://127.0.0.1:{port}"}) as world:
-                signed = await world.call("POST", "/console/session", json={"token": world.operator_token})
-                headers = {
-                    "Cookie": signed.headers["Set-Cookie"].partition(";")[0],
-                    "X-Fallow-Session": signed.json["csrf"],
-                    "X-Forwarded-For": "203.0.113.1",
-                }
-                told = await world.call("GET", "/console/ledger/v1/reviews?state=open&x=%26", headers=headers)
-                assert told.json == []
-                path, sent = next(one for one in seen if one[0].startswith("/v1/reviews"))
-                assert path == "/v1/reviews?state=open&x=%26"
-                assert sent["authorization"] == f"Bearer {world.operator_token}"
-                assert not {"cookie", "x-fallow-session", "x-forwarded-for"} & sent.keys()
-        finally:
-            await runner.cleanup()
+        async with (
+            ledger_elsewhere(answer) as address,
+            running_server(tmp_path, link={"address": address}) as world,
+        ):
+            signed = await world.call("POST", "/console/session", json={"token": world.operator_token})
+            headers = {
+                "Cookie": signed.headers["Set-Cookie"].partition(";")[0],
+                "X-Fallow-Session": signed.json["csrf"],
+                "X-Forwarded-For": "203.0.113.1",
+            }
+            told = await world.call("GET", "/console/ledger/v1/reviews?state=open&x=%26", headers=headers)
+            assert told.json == []
+            path, sent = next(one for one in seen if one[0].startswith("/v1/reviews"))
+            assert path == "/v1/reviews?state=open&x=%26"
+            assert sent["authorization"] == f"Bearer {world.operator_token}"
+            assert not {"cookie", "x-fallow-session", "x-forwarded-for"} & sent.keys()
 
     asyncio.run(run())
