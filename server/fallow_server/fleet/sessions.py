@@ -43,6 +43,7 @@ from .live import Fleet, LiveDevice
 from .rate import Bucket
 from .records import DeviceRecords, Seen
 from .reports import lasting
+from .turnstile import Turnstile
 
 HELLO_REFUSED = 4401
 REPLACED = 4409
@@ -87,6 +88,7 @@ class Sessions:
         self._names = names
         self._policy = policy
         self._heartbeats = Inbox(self._told_before)
+        self._turnstile = Turnstile()
         self._seen: dict[str, LiveDevice] = {}
         self._closing = False
         self._open: set[Connection] = set()
@@ -96,6 +98,7 @@ class Sessions:
         self._none_open.set()
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        await self._turnstile.through()
         caller = self._admit(request)
         socket = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,), max_msg_size=SESSION_UP_BYTES_MAX, compress=False, autoping=False
@@ -160,6 +163,7 @@ class Sessions:
         if bound is None:
             connection.close(HELLO_REFUSED, "unknown-device")
             return None
+        await self._turnstile.through()
         if not verify_hello(hello, nonce, self._names_of(request), bound.key):
             connection.close(HELLO_REFUSED, "bad-signature")
             return None
@@ -220,6 +224,7 @@ class Sessions:
         if HEARTBEAT in message.data:
             await self._heartbeats.put(device, message.data)
             return True
+        await self._turnstile.through()
         await self._heartbeats.empty()
         await self._told(device, message.data)
         return not connection.closing
