@@ -19,6 +19,7 @@ AGENT_FILES = {
     "fallow.hotplug": "etc/hotplug.d/iface/60-fallow",
     "fallow.keep": "lib/upgrade/keep.d/fallow-agent",
     "storage.sh": f"{LIBRARY}/storage.sh",
+    "daily.sh": f"{LIBRARY}/daily.sh",
 }
 
 
@@ -43,7 +44,8 @@ def packages(repository: Path, libraries: Path) -> list[Package]:
         Package("fallow-wire", version, _depends(recipe, "fallow-wire"), "net", _title(recipe, "fallow-wire"),
                 "Apache-2.0", wire),
         Package("fallow-agent", version, _depends(recipe, "fallow-agent"), "net", _title(recipe, "fallow-agent"),
-                "Apache-2.0", agent, _programs(agent), ("/etc/config/fallow",)),
+                "Apache-2.0", agent, _programs(agent), ("/etc/config/fallow",),
+                _script(recipe, "fallow-agent/prerm")),
         Package("fallow-python", version, ("python3-light",), "lang", "Python libraries of fallow-agent",
                 "Apache-2.0 MIT PSF-2.0 BSD-3-Clause", _below(libraries, LIBRARY)),
         Package("luci-app-fallow", version, ("luci-base", "luci-lib-uqr", "fallow-agent"), "luci",
@@ -93,6 +95,10 @@ def _depends(recipe: str, name: str) -> tuple[str, ...]:
     found = re.search(r"DEPENDS:=(.*)", _definition(recipe, name))
     assert found is not None, name
     return ("libc", *(word.lstrip("+") for word in found[1].split()))
+
+
+def _script(recipe: str, name: str) -> str:
+    return _definition(recipe, name).replace("$$", "$")
 
 
 def _title(recipe: str, name: str) -> str:

@@ -25,7 +25,7 @@ _PRERM = _POSTINST.replace("default_postinst", "default_prerm").replace('[ "${IP
 @dataclass(frozen=True, slots=True, eq=False)
 class Package:
     """``files``: content by path below ``/``. ``programs``: those of them that may be executed.
-    ``settings``: files that belong to the owner, and are kept."""
+    ``settings``: files that belong to the owner, and are kept. ``prerm``: a script before the removal."""
 
     name: str
     version: str
@@ -36,6 +36,7 @@ class Package:
     files: dict[str, bytes]
     programs: frozenset[str] = frozenset()
     settings: tuple[str, ...] = ()
+    prerm: str = ""
 
     @property
     def file_name(self) -> str:
@@ -58,6 +59,8 @@ def ipk(package: Package) -> bytes:
     scripts = {"control": package.control().encode(), "postinst": _POSTINST.encode(), "prerm": _PRERM.encode()}
     if package.settings:
         scripts["conffiles"] = "".join(f"{path}\n" for path in package.settings).encode()
+    if package.prerm:
+        scripts["prerm-pkg"] = package.prerm.encode()  # default_prerm runs it
     members = {
         "debian-binary": b"2.0\n",
         "data.tar.gz": _tar_gz(package.files, package.programs),

@@ -22,57 +22,34 @@ from fallow_client.lan_device import LanDevice
 from fallow_client.ledger import Ledger
 from fallow_client.scheduler import Scheduler
 from network import Device, Line, Network, free_port, until
+from openwrt_root import (
+    MARKS,
+    ROOT,
+    STAND_INS,
+    build,
+    configure,
+    environment_of,
+    fields,
+    inside,
+    params,
+    root_needed,
+    router_root,
+    service,
+)
 from opkg.feed import fingerprint
-from opkg.ipk import read
 from opkg.translations import key_of, lmo, read_po
 from playwright.async_api import expect
 
-ROOT = Path(__file__).parents[2]
-STAND_INS = Path(__file__).parent / "openwrt"
-PROGRAMS = {"busybox": "busybox", "shellcheck": "shellcheck", "signify-openbsd": "signify-openbsd", "jq": "jq"}
 NAMES = ("fallow-wire", "fallow-agent", "fallow-python", "luci-app-fallow", "luci-i18n-fallow-zh-cn")
 UQR = ROOT / "web/node_modules/uqr/dist/index.mjs"
 """The library that LuCI carries for pictures of codes."""
-SYSTEM_PYTHON = Path("/usr/bin/python3")
-pytestmark = [
-    pytest.mark.skipif(shutil.which(program) is None, reason=f"needs {program} ({package})")
-    for program, package in PROGRAMS.items()
-] + [
-    pytest.mark.skipif(
-        not (ROOT / "agent/fallow_agent/lan/app/index.html").is_file(), reason="needs the pages: make web, with Node 20"
-    )
-]
-root_needed = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to lay packages over this system's files")
+pytestmark = MARKS
 
 
-def build(target: Path, *arguments: str) -> None:
-    command = [sys.executable, str(ROOT / "packaging/build-ipk"), str(target), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages and their signed index; the key lies beside the folder."""
-    folder = tmp_path_factory.mktemp("openwrt")
-    key = folder / "key.sec"
-    subprocess.run(["signify-openbsd", "-G", "-n", "-p", folder / "key.pub", "-s", key], check=True)
-    build(folder / "feed", "--key", str(key))
-    return folder / "feed"
-
-
-@pytest.fixture(scope="module")
-def contents(feed: Path) -> dict[str, dict[str, bytes]]:
-    """The files of each package, by name."""
-    found = {}
-    for path in sorted(feed.glob("*.ipk")):
-        control, files = read(path)
-        found[fields(control)["Package"]] = files
-    return found
-
-
-def fields(control: str) -> dict[str, str]:
-    return dict(line.split(": ", 1) for line in control.splitlines() if not line.startswith(" "))
+@pytest.fixture
+def router(tmp_path: Path, contents: dict[str, dict[str, bytes]]) -> Iterator[Path]:
+    with router_root(tmp_path, contents) as root:
+        yield root
 
 
 # ------------------------------------------------------------------ the packages
@@ -201,90 +178,6 @@ def test_the_scripts_are_clean() -> None:
     for script in scripts:
         done = subprocess.run(["shellcheck", "--shell=dash", left, script], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
-
-
-@pytest.fixture
-def router(tmp_path: Path, contents: dict[str, dict[str, bytes]]) -> Iterator[Path]:
-    """A Debian root with the stand-ins and the packages over it; its changes vanish."""
-    upper, work, merged = tmp_path / "upper", tmp_path / "work", tmp_path / "root"
-    for folder in (work, merged):
-        folder.mkdir()
-    for path in STAND_INS.rglob("*"):
-        if path.is_file():
-            target = laid(upper, str(path.relative_to(STAND_INS)))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-    for files in contents.values():
-        for path, data in files.items():
-            target = laid(upper, path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-            if path.startswith(("usr/bin/", "etc/init.d/", "usr/libexec/", "etc/uci-defaults/")):
-                target.chmod(0o755)
-    (upper / "tmp").mkdir(mode=0o1777)
-    lay_feed(upper, contents)
-    options = f"lowerdir=/,upperdir={upper},workdir={work}"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)
-    try:
-        for kind in ("proc", "sys", "dev"):
-            subprocess.run(["mount", "--rbind", f"/{kind}", merged / kind], check=True)
-            subprocess.run(["mount", "--make-rslave", merged / kind], check=True)
-        yield merged
-    finally:
-        subprocess.run(["umount", "-R", "-l", merged], check=True)
-
-
-def laid(upper: Path, path: str) -> Path:
-    """Where a file of a router lies on a Debian, whose /bin, /lib and /sbin are links into /usr."""
-    top = path.partition("/")[0]
-    return upper / ("usr" if Path("/", top).is_symlink() else "") / path
-
-
-def lay_feed(upper: Path, contents: dict[str, dict[str, bytes]]) -> None:
-    """The compiled packages of OpenWrt's feed, from this environment; and nothing of Python that is not declared."""
-    site = next(Path(entry) for entry in sys.path if (Path(entry) / "nacl").is_dir())
-    target = upper / "usr/lib/feed"
-    target.mkdir(parents=True)
-    for name in ("psutil", "zeroconf", "ifaddr", "nacl"):
-        shutil.copytree(site / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for compiled in site.glob("_cffi_backend*.so"):
-        shutil.copyfile(compiled, target / compiled.name)
-    depends = set()
-    for path in (ROOT / "openwrt/fallow/Makefile", ROOT / "openwrt/fallow-python/Makefile"):
-        depends |= {word.lstrip("+") for word in path.read_text().split() if word.lstrip("+").startswith("python3-")}
-    (target / "declared.json").write_text(json.dumps(sorted(depends)))
-    (upper / "usr/feed_sitecustomize.py").rename(upper / "usr/lib/fallow/sitecustomize.py")
-    python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    if SYSTEM_PYTHON.resolve().name != f"python{sys.version_info[0]}.{sys.version_info[1]}":
-        (upper / "usr/bin/python3").symlink_to(python)
-
-
-def inside(root: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    # Commands of this computer must not find what the router does not have.
-    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "IPKG_INSTROOT": "", "PROCD_SAID": "/tmp/procd"}
-    command = ("chroot", str(root), *command)
-    return subprocess.run(command, env=path | environment, capture_output=True, text=True, timeout=60)
-
-
-def service(root: Path, action: str = "start") -> list[list[str]]:
-    """What the script has told procd. A line a call."""
-    (root / "tmp/procd").unlink(missing_ok=True)
-    done = inside(root, "busybox", "ash", "/etc/rc.common", "/etc/init.d/fallow-agent", action)
-    assert done.returncode == 0, done.stderr
-    return [line.split("\t") for line in (root / "tmp/procd").read_text().splitlines()]
-
-
-def configure(root: Path, *lines: str) -> None:
-    text = "config agent 'agent'\n" + "".join(f"\t{line}\n" for line in lines)
-    (root / "etc/config/fallow").write_text(text)
-
-
-def params(said: list[list[str]], name: str) -> list[str]:
-    return [word for call in said if call[:2] == ["param", name] for word in call[2:]]
-
-
-def environment_of(said: list[list[str]]) -> dict[str, str]:
-    return dict(word.split("=", 1) for word in params(said, "env"))
 
 
 @root_needed

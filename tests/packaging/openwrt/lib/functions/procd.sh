@@ -22,7 +22,9 @@ procd_close_service() {
 		_open=service
 	}
 	_say end
+	/sbin/procd start
 }
+procd_kill() { /sbin/procd stop; }
 procd_open_instance() { _inside service procd_open_instance; _open=instance; _say instance "$@"; }
 procd_close_instance() { _inside instance procd_close_instance; _open=service; _say instance-end; }
 

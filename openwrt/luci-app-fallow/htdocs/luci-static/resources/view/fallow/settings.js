@@ -50,6 +50,11 @@ return view.extend({
 		option.datatype = 'uinteger';
 		option.default = '0';
 
+		option = section.option(form.Flag, 'auto_upgrade', _('Automatic updates'),
+			_('Installs the update that the network advises, from the package sources of this router.'));
+		option.default = '1';
+		option.rmempty = false;
+
 		option = section.option(form.ListValue, 'log_level', _('Log level'));
 		for (const level of [ 'debug', 'info', 'warning', 'error' ])
 			option.value(level);
