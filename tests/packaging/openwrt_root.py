@@ -25,6 +25,12 @@ PROGRAMS = {
 }
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 EXECUTABLE = ("usr/bin/", "etc/init.d/", "usr/libexec/", "etc/uci-defaults/")
+ADD_USER = """
+. /lib/functions.sh
+mkdir -p /usr/lib/opkg/info
+echo 'Require-User: fallow:fallow' >/usr/lib/opkg/info/fallow-agent.control
+add_group_and_user fallow-agent
+"""
 MARKS = [
     pytest.mark.skipif(shutil.which(program) is None, reason=f"needs {program} ({package})")
     for program, package in PROGRAMS.items()
@@ -73,6 +79,11 @@ def router_root(scratch: Path, contents: dict[str, dict[str, bytes]]) -> Iterato
             subprocess.run(["mount", "--rbind", f"/{kind}", merged / kind], check=True)
             subprocess.run(["mount", "--make-rslave", merged / kind], check=True)
         memory(merged)
+        (merged / "tmp/ubus").touch()
+        (merged / "tmp/ubus").chmod(0o666)
+        if contents:  # else the package manager does it
+            done = inside(merged, "busybox", "ash", "-c", ADD_USER)
+            assert done.returncode == 0, done.stderr
         yield merged
     finally:
         subprocess.run(["umount", "-R", "-l", merged], check=True)

@@ -190,7 +190,12 @@ def test_procd_is_told_how_to_run_the_agent(router: Path) -> None:
     assert found["FALLOW_LAN_INTERFACES"] == "br-lan"
     assert found["FALLOW_LINE_UP_MBPS"] == "0"
     assert "FALLOW_LAN_MDNS" not in found
-    assert ["reload-trigger", "fallow"] in said
+    assert params(said, "user") == ["fallow"]
+    rule = {call[2]: call[3] for call in said if call[:2] == ["data", "string"]}
+    assert rule == {"type": "rule", "src": "wan", "proto": "tcp", "dest_port": "32557", "target": "ACCEPT"}
+    assert ["data", "array", "firewall"] in said
+    assert ["changed", "firewall"] in said
+    assert ["reload-trigger", "fallow", "sqm"] in said
     assert ["validation", "validate_agent", "agent"] in said
     assert not [call for call in said if call[0].startswith("jail")]
     # Every setting is one that the agent knows.
@@ -203,11 +208,14 @@ def test_procd_is_told_how_to_run_the_agent(router: Path) -> None:
 def test_settings_reach_the_agent_and_wrong_ones_stop_it(router: Path) -> None:
     configure(router, "list lan 'lan'", "list lan 'guest'", "option up_mbps '12.5'", "option open_ports 'no'",
               "option log_level 'debug'", "option service_port '4000'")  # fmt: skip
-    found = environment_of(service(router))
+    said = service(router)
+    found = environment_of(said)
     assert found["FALLOW_LAN_INTERFACES"] == "br-lan,br-guest"
     assert (found["FALLOW_LINE_UP_MBPS"], found["FALLOW_SERVICE_PORT"]) == ("12.5", "4000")
     done = inside(router, "/usr/bin/fallow-agent", "config", **found)
     assert "open_ports = false" in done.stdout
+    assert "firewall_open = false" in done.stdout
+    assert not [call for call in said if call[0] == "data"]
     assert "up_mbps = 12.5" in done.stdout
 
     configure(router, "option enabled '0'")
@@ -227,10 +235,9 @@ def test_a_jail_gets_what_the_agent_needs(router: Path) -> None:
     (router / "sbin/ujail").chmod(0o755)
     said = service(router)
     assert ["jail", "fallow-agent", "procfs", "sysfs", "ubus"] in said
-    assert params(said, "user") == ["nobody"]
     assert params(said, "no_new_privs") == ["1"]
     writable = [word for call in said if call[0] == "jail-mount-rw" for word in call[1:]]
-    assert "/etc/fallow/agent" in writable
+    assert writable == ["/etc/fallow/agent", "/var/run/fallow/agent", "/tmp/fallow-content"]
 
 
 @root_needed
@@ -316,7 +323,9 @@ async def running(router: Path, network: Network) -> AsyncIterator[Device]:
         "FALLOW_LINE_ASK_ROUTER": "false",
         "FALLOW_CONTENT_DIR": "/tmp",
     }
-    agent = await network.start("router", "chroot", str(router), "/usr/bin/fallow-agent", "run", environment=found)
+    agent = await network.start(
+        "router", "chroot", "--userspec=fallow:fallow", str(router), "/usr/bin/fallow-agent", "run", environment=found
+    )
     device = Device(Line("router", up_mbps=50, down_mbps=100), f"http://127.0.0.1:{lan_port}", "")
     async with LanDevice(device.lan_url) as lan:
 

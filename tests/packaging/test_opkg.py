@@ -71,7 +71,8 @@ class Router:
         """As soon as the agent answers."""
 
         def answer() -> dict[str, Any] | None:
-            done = inside(self.root, "fallow-agent", "status", netns=self._netns)
+            address = "http://127.0.0.1:32556/v1/device"
+            done = inside(self.root, "uclient-fetch", "-q", "-O", "-", address, netns=self._netns)
             return json.loads(done.stdout) if done.returncode == 0 else None
 
         return namespaces.until(answer)
@@ -124,6 +125,7 @@ def test_a_router_is_installed_by_the_guide_updated_and_cleaned(router: Router, 
     assert re.fullmatch(r"[A-Z0-9]{4}-[A-Z0-9]{4}\n", said)
     assert not (router.root / "var/lib/fallow-agent").exists(), "the command line is another agent than the service"
     found = router.status()
+    assert json.loads(router.do("fallow-agent status"))["device_id"] == found["device_id"]
     assert (found["version"], found["state"]) == (VERSION, "dormant")
     crontab = (router.root / "etc/crontabs/root").read_text()
     assert re.fullmatch(r"\d+ \d+ \* \* \* /bin/sh /usr/lib/fallow/daily.sh\n", crontab)
@@ -152,7 +154,7 @@ def test_a_router_is_installed_by_the_guide_updated_and_cleaned(router: Router, 
     router.do(re.findall(r"`(opkg remove [^`]*)`", GUIDE.replace("\n", " "))[0])
     router.do(re.findall(r"`(rm -r /etc/fallow)`", GUIDE)[0])
     assert (router.root / "etc/crontabs/root").read_text() == ""
-    assert router.files() - before == {"etc/crontabs/root", "etc/config/fallow-opkg"}
+    assert router.files() - before == {"etc/crontabs/root", "etc/config/fallow-opkg", "etc/passwd", "etc/group"}
 
 
 def test_an_update_that_fails_or_is_cut_off_leaves_the_version_from_before(router: Router, contents: Any) -> None:

@@ -18,10 +18,22 @@ _owned() {
 	grep -s "^$2/" "/usr/lib/opkg/info/$1.list"
 }
 
-# After a package was unpacked: its scripts that run once, its own script, its services.
+# "Require-User: NAME:GROUP" of a package, with the next free numbers.
+add_group_and_user() {
+	local name number=32768
+	name="$(sed -n 's/^Require-User: //p' "/usr/lib/opkg/info/$1.control")"
+	[ -n "$name" ] && ! grep -q "^${name%:*}:" /etc/passwd || return 0
+	while grep -q ":$number:" /etc/passwd /etc/group; do number=$((number + 1)); done
+	echo "${name#*:}:x:$number:" >>/etc/group
+	echo "${name%:*}:x:$number:$number:${name%:*}:/var/run/${name%:*}:/bin/false" >>/etc/passwd
+}
+
+# After a package was unpacked: its user, its scripts that run once, its own script, its services.
 default_postinst() {
 	local package file status=0
 	package="$(basename "${1%.*}")"
+	add_group_and_user "$package"
+	[ -z "$(_owned "$package" /etc/sysctl.d)" ] || /etc/init.d/sysctl restart
 	for file in $(_owned "$package" /etc/uci-defaults); do
 		[ ! -f "$file" ] || { (cd /etc/uci-defaults && . "$file") && rm -f "$file"; }
 	done
