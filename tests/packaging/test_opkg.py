@@ -180,8 +180,3 @@ def test_an_update_that_fails_or_is_cut_off_leaves_the_version_from_before(route
     now = router.status()
     assert (now["version"], now["device_id"]) == (VERSION, device)
     assert not router.left()
-
-    router.lose_power("configure fallow-agent", "fallow-agent upgrade")
-    router.do("/sbin/boot")
-    assert router.status()["version"] == VERSION
-    assert f"9.10 is installed; it was {VERSION}." in router.do("fallow-agent upgrade")
