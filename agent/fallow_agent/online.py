@@ -168,11 +168,7 @@ class Online:
         survey.train_bps = lambda: self._delay.trains.bps
         self._sharing = Sharing(
             LineReader(
-                lambda: survey.capacity,
-                household,
-                self._own_bytes,
-                forecast=settings.get(FORECAST),
-                instant=clock.monotonic,
+                lambda: survey.capacity, household, self._own_bytes, clock.monotonic, forecast=settings.get(FORECAST)
             ),
             self._pacer,
             self._delay,

@@ -29,9 +29,9 @@ class LineReader:
         capacity: Callable[[], Capacity],
         household: Household,
         own_bytes: Callable[[], tuple[int, int]],
+        instant: Callable[[], float] | None = None,
         *,
         forecast: object = None,
-        instant: Callable[[], float] | None = None,
     ) -> None:
         self._capacity_of_now = capacity
         self._capacity = capacity()
