@@ -422,6 +422,7 @@ def test_the_installed_agent_is_activated_by_its_page_in_luci_serves_and_is_paus
     chinese = read_po((ROOT / "openwrt/luci-app-fallow/po/zh_Hans/fallow.po").read_text())
     # A router without a battery starts in 1970, and this one is not told better.
     (router / "etc/clock-shift").write_text(str(-int(time.time())))
+    assert float(inside(router, "/usr/bin/python3", "-c", "import time; print(time.time())").stdout) < 24 * 3600
 
     async def play() -> None:
         async with Network() as network, browsing.chromium() as browser:
