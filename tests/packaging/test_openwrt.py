@@ -25,6 +25,7 @@ from fallow_client.ledger import Ledger
 from fallow_client.scheduler import Scheduler
 from network import Device, Line, Network, free_port, until
 from openwrt_root import (
+    EXECUTABLE,
     MARKS,
     ROOT,
     STAND_INS,
@@ -84,6 +85,25 @@ def test_modules_are_complete(contents: dict[str, dict[str, bytes]]) -> None:
         for relative, path in modules.items():
             assert contents[package][f"usr/lib/fallow/{Path(source).name}/{relative}"] == path.read_bytes()
     assert "usr/lib/fallow/fallow_agent/lan/app/index.html" in contents["fallow-agent"]
+
+
+def test_the_recipe_for_the_sdk_installs_the_same_files(contents: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
+    sdk = Path(__file__).parent / "openwrt-sdk"
+    command = ["make", "-C", ROOT / "openwrt/fallow", f"TOPDIR={sdk}", f"OUT={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "undefined" not in done.stderr
+    for package in ("fallow-wire", "fallow-agent"):
+        made = {
+            str(path.relative_to(tmp_path / package)): path
+            for path in (tmp_path / package).rglob("*")
+            if path.is_file()
+        }
+        wanted = contents[package]
+        assert {name for name in made if not name.endswith("py.typed")} == set(wanted)
+        assert all(path.read_bytes() == wanted[name] for name, path in made.items() if name in wanted)
+        executable = {name for name, path in made.items() if os.access(path, os.X_OK)}
+        assert executable == {name for name in wanted if name.startswith(EXECUTABLE)}
 
 
 def test_opkg_reads_the_members_it_wants(feed: Path) -> None:
