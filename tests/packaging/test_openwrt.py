@@ -272,6 +272,16 @@ def test_settings_reach_the_agent_and_wrong_ones_stop_it(router: Path) -> None:
 
 
 @root_needed
+def test_a_folder_that_cannot_be_the_agents_is_not_used(router: Path) -> None:
+    configure(router, "option content_dir '/proc'", "option content_mb '3'")
+    said = service(router)
+    assert environment_of(said)["FALLOW_CONTENT_DIR"] == "/tmp"
+    assert environment_of(said)["FALLOW_CONTENT_QUOTA_BYTES"] == str(3 * MIB)
+    assert "files in /proc can belong to root only" in (router / "tmp/log").read_text()
+    assert (router / "tmp/fallow-content").stat().st_uid == 32768
+
+
+@root_needed
 def test_a_jail_gets_what_the_agent_needs(router: Path) -> None:
     configure(router, "option jail '1'")
     assert not [call for call in service(router) if call[0] == "jail"], "this build has no ujail"
@@ -326,6 +336,7 @@ MIB = 2**20
         (USB, "", 500, 20_000, ("/mnt/usb", str(500 * MIB), "")),
         (USB.replace("rw", "ro"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
         (USB.replace("usb", "small"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
+        (USB.replace("ext4", "vfat") + USB.replace("usb", "disk"), "", 0, 20_000, ("/mnt/disk", "", "")),
         (USB.replace("ext4", "nfs"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
         ("/dev/sda1 /overlay ext4 rw 0 0\n", "", 0, 30_000_000, ("", "", "")),
         (USB, "/opt", 0, 20_000, ("/opt", "", "")),
