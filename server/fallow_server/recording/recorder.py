@@ -283,7 +283,12 @@ class Recorder:
                 return
             while self._fresh:
                 line, object_id = self._fresh.popleft()
-                line["held"] = sorted(map(self._device, self._devices.some_holders(object_id, HOLDERS_MAX)))
+                held: list[int] = []
+                for number, device_id in enumerate(self._devices.some_holders(object_id, HOLDERS_MAX), 1):
+                    held.append(self._device(device_id))
+                    if not number % SLICE_DEVICES:
+                        await asyncio.sleep(0)
+                line["held"] = sorted(held)
                 await asyncio.sleep(0)
             lines, self._lines = self._lines, []
             try:
