@@ -178,6 +178,10 @@ class FetchPlan:
             source.rest_until_ms = now_ms + min(max(retry_after_ms, config.rest_ms_min), config.rest_ms_max)
             self._helped -= 1
             return
+        if found.tied and failure is Failure.BUSY and found.chunk in self._active:
+            # It has others to serve, and the chunk is on its way already: nothing was lost.
+            source.rest_until_ms = now_ms + min(max(retry_after_ms, config.tie_early_after_ms), config.rest_ms_max)
+            return
         source.failures += 1
         rest_ms = max(retry_after_ms, config.rest_ms_min << min(source.failures - 1, 10))
         source.rest_until_ms = now_ms + min(rest_ms, config.rest_ms_max)

@@ -189,6 +189,23 @@ def test_before_the_end_too_a_chunk_that_waits_is_asked_of_an_idle_device_a_few_
     machine.check()
 
 
+def test_a_device_that_is_too_busy_for_a_second_request_is_no_worse_for_it() -> None:
+    config = Config(requests_first=1, requests_min=1, ties_early_max=1, help_permille=0, help_chunks_min=0)
+    machine = machine_of(50, ticket("a"), ticket("b"), config=config)
+    (waits,) = fetches(machine.poll(0))
+    machine.answered(waits.request, 10)
+    for round_ in range(5):
+        now_ms = 2000 + 10_000 * round_
+        (tied,) = fetches(machine.poll(now_ms))
+        assert tied.source == "b"
+        machine.failed(tied.request, Failure.BUSY, now_ms + 10, 3000)
+        machine.check()
+        assert machine.poll(now_ms + 2000) == []
+    assert machine.unconfirmed("b") == 0
+    machine.verified(waits.request, 60_000)
+    assert {one.source for one in fetches(machine.poll(60_000))} <= {"a", "b"}
+
+
 def crowd_machine(waited_ms: int, rounds: int, config: Config | None = None) -> FetchPlan:
     """After so many chunks of each request that is under way, for whose first byte we waited so long."""
     config = config or Config(help_permille=0, help_chunks_min=0)
