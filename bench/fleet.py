@@ -20,13 +20,16 @@ placement, ``route_..._us``: of one request, both on this machine, beside other 
 
 Policies: ``ours``; ``no_forecast``: ours, which takes the idle upload of the last heartbeat to last; ``random`` and
 ``nearest``: copies and holders by chance, or where the consumers are; ``clairvoyant``: ours, told the truth.
+
+All of it takes long. ``--out DIR`` keeps each week that was played: what is there is not played again, and figures are
+of all weeks in the folder. So ``--loads heavy --policies ours --seeds 1 --out DIR`` is one part of it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,6 +38,7 @@ from harness import RESULTS, arguments, publish
 from simulation.bound import Bound, bound
 from simulation.demand import OBJECT_BYTES, Requests, hourly_shape, requests_of
 from simulation.homes import Homes, homes_of
+from simulation.parts import Parts, made_of
 from simulation.policies import Nearest, Ours, Random
 from simulation.recordings import HOURS, Recordings, read
 from simulation.report import OURS, Played, figures, played, table
@@ -95,18 +99,28 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=list(POLICIES))
     parser.add_argument("--seeds", type=int, default=SEEDS, help="weeks of the headline load")
     parser.add_argument("--size", nargs=3, type=int, metavar=("DEVICES", "DAYS", "OBJECTS"), help="of another fleet")
+    parser.add_argument("--out", type=Path, help="keep weeks here, and join those that are there")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="weeks that are played at once")
     options = parser.parse_args()
     usual = (QUICK_DEVICES, QUICK_DAYS, QUICK_OBJECTS) if options.quick else (DEVICES, DAYS, OBJECTS)
-    size = tuple(options.size or usual)
+    devices, days, objects = options.size or usual
+    size = (devices, days, objects)
+    parts = None if options.out is None else Parts(options.out, made_of(options.data, size))
+    weeks = [] if parts is None else parts.kept()
+    there = {(week.load, week.seed, week.policy) for week in weeks}
     jobs = [
         (options.data, size, seed, load, policy)
         for load in sorted(options.loads, key=lambda load: -LOADS[load])
         for seed in range(1, 1 + (options.seeds if load == HEADLINE and not options.quick else 1))
         for policy in options.policies
-        if seed == 1 or policy in AGAIN
+        if (seed == 1 or policy in AGAIN) and (load, seed, policy) not in there
     ]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        weeks = list(pool.map(week, *zip(*jobs, strict=True)))
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for played_now in as_completed([pool.submit(week, *job) for job in jobs]):
+            weeks.append(played_now.result())
+            if parts is not None:
+                parts.keep(weeks[-1])
+    weeks.sort(key=lambda week: (-LOADS[week.load], week.seed, list(POLICIES).index(week.policy)))
     print(table(weeks))
     notes = [
         f"{size[0]} devices, {size[1]} days, {size[2]} objects of {OBJECT_BYTES >> 20} MiB; every home is SYNTHETIC."
