@@ -42,6 +42,7 @@ class Device:
 
     number: int
     remaining_up_bps: int
+    lasting_up_bps: int
 
 
 class Ours:
@@ -158,9 +159,11 @@ class Ours:
         idle, booked = int(sight.idle_bps[number]), self._bookings.booked(device_id)
         if sight.at_s < booked.rests_until:
             return None
+        left = bookable_bps(idle) - booked.bps
+        if left < self._filters.request_bps_min:
+            return None
         foreseen = int(self._now[number]) if self._foreseen else idle
-        left = bookable_bps(idle, foreseen) - booked.bps
-        return Device(number, left) if left >= self._filters.request_bps_min else None
+        return Device(number, left, max(0, bookable_bps(min(idle, foreseen)) - booked.bps))
 
     def _hold(self, sight: Sight) -> None:
         """Keep the index, and the forecast for the hour under way."""

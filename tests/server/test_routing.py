@@ -21,7 +21,7 @@ MBIT = 1_000_000
 @dataclass(frozen=True, slots=True)
 class Device:
     name: str
-    remaining_up_bps: int
+    lasting_up_bps: int
 
 
 class Fleet:
@@ -164,6 +164,6 @@ def test_several_are_as_many_as_there_are_the_strongest_first(left: list[int], c
     picked = pick_several(candidates, count, lambda: mark)
     names = [device.name for device, _ in picked]
     assert len(set(names)) == len(names) == min(count, len(left))
-    found = [device.remaining_up_bps for device, _ in picked]
+    found = [device.lasting_up_bps for device, _ in picked]
     assert found == sorted(found, reverse=True)
     assert all(0 < share <= 1 / len(picked) + 1e-9 for _, share in picked)

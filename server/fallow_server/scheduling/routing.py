@@ -27,10 +27,11 @@ up could not be told from those that it made."""
 
 
 class Candidate(Protocol):
-    """A device that may serve. ``remaining_up_bps``: idle upload that nobody uses yet."""
+    """A device that may serve. ``lasting_up_bps``: idle upload that is promised to nobody and likely to stay idle; of
+    devices that may serve, one with more of it is chosen rather."""
 
     @property
-    def remaining_up_bps(self) -> int: ...
+    def lasting_up_bps(self) -> int: ...
 
 
 C = TypeVar("C", bound=Candidate)
@@ -103,14 +104,14 @@ def pick_one(candidates: Sequence[C], draw: Draw) -> list[tuple[C, float]]:
     # The second draw is among the others, so that two are always compared.
     second = int(draw() * (count - 1))
     second += second >= first
-    winner, other = sorted((candidates[first], candidates[second]), key=_left, reverse=True)
+    winner, other = sorted((candidates[first], candidates[second]), key=_lasting, reverse=True)
     if count > 2:
-        left = winner.remaining_up_bps
-        weaker = sum(one.remaining_up_bps < left for one in candidates)
-        equal = sum(one.remaining_up_bps == left for one in candidates) - 1
+        left = winner.lasting_up_bps
+        weaker = sum(one.lasting_up_bps < left for one in candidates)
+        equal = sum(one.lasting_up_bps == left for one in candidates) - 1
         # It wins against each that has less left, and half of the times against one that has as much.
         return [(winner, (2 * weaker + equal) / (count * (count - 1)))]
-    if winner.remaining_up_bps == other.remaining_up_bps:
+    if winner.lasting_up_bps == other.lasting_up_bps:
         return [(winner, 0.5)]
     if draw() * 1000 < SECOND_PERMILLE:
         return [(other, SECOND_PERMILLE / 1000)]
@@ -130,16 +131,16 @@ def pick_several(candidates: Sequence[C], count: int, draw: Draw) -> list[tuple[
         return []
     # No chance is above one: who would have more is taken for certain, and the others share the rest of the places.
     chances: dict[int, float] = {}
-    rest = sorted(range(len(candidates)), key=lambda number: _left(candidates[number]))
-    total = sum(max(1, _left(one)) for one in candidates)
+    rest = sorted(range(len(candidates)), key=lambda number: _lasting(candidates[number]))
+    total = sum(max(1, _lasting(one)) for one in candidates)
     places = count
-    while rest and max(1, _left(candidates[rest[-1]])) * places >= total:
+    while rest and max(1, _lasting(candidates[rest[-1]])) * places >= total:
         number = rest.pop()
         chances[number] = 1.0
         places -= 1
-        total -= max(1, _left(candidates[number]))
+        total -= max(1, _lasting(candidates[number]))
     for number in rest:
-        chances[number] = max(1, _left(candidates[number])) * places / total
+        chances[number] = max(1, _lasting(candidates[number])) * places / total
     picked: list[tuple[C, float]] = []
     # Short of one by more than sums of fractions are off, so that the last mark lies on the line.
     mark, end = draw() * (1 - 1e-9), 0.0
@@ -148,7 +149,7 @@ def pick_several(candidates: Sequence[C], count: int, draw: Draw) -> list[tuple[
         if end > mark and len(picked) < count:
             mark += 1
             picked.append((one, chances[number] / count))
-    return sorted(picked, key=lambda pair: -pair[0].remaining_up_bps)
+    return sorted(picked, key=lambda pair: -pair[0].lasting_up_bps)
 
 
 def _permille(share: float) -> int:
@@ -156,8 +157,8 @@ def _permille(share: float) -> int:
     return min(1000, math.ceil(share * 1000 - 1e-6))
 
 
-def _left(candidate: Candidate) -> int:
-    return candidate.remaining_up_bps
+def _lasting(candidate: Candidate) -> int:
+    return candidate.lasting_up_bps
 
 
 def assumed_bps(size_bytes: int, heartbeat_s: int, bps_max: int) -> int:
