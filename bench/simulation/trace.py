@@ -167,6 +167,10 @@ def read(path: Path) -> Trace:
             for number, text in enumerate(_lines(file), 1):
                 where = f"{file}, line {number}"
                 reader.take(json.loads(text))
+        if not reader.playable:
+            raise SystemExit(
+                f"{path}: it has no hour that is over, or no requests; an hour is written when it, or the server, ends"
+            )
         return reader.trace()
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, OSError) as wrong:
         raise SystemExit(f"{where}: not a trace of version {VERSION} ({wrong!r})") from None
@@ -280,10 +284,12 @@ class _Reader:
         asn = line["asn"] if line["asn"] is not None else UNKNOWN_ASN
         return self._networks.setdefault((line["country"] or "", int(asn)), len(self._networks))
 
+    @property
+    def playable(self) -> bool:
+        return bool(self._hours and self._requests)
+
     def trace(self) -> Trace:
         self._settle_held()
-        if not self._hours or not self._requests:
-            raise ValueError("it has no hour that is over, or no requests")
         first = min(min(one["hour"] for one in self._hours), int(min(at for at, *_ in self._requests) // HOUR_S))
         last = max(max(one["hour"] for one in self._hours), int(max(at for at, *_ in self._requests) // HOUR_S))
         hours = last - first + 1

@@ -6,11 +6,15 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fallow_server.scheduling import routing
+from fleet import POLICIES, requests_for
+from simulation.homes import homes_of
 from simulation.parts import Parts, made_of
-from simulation.recordings import FILES
+from simulation.recordings import FILES, synthetic
 from simulation.report import Played
+from simulation.week import Week, play
 
 MADE = {"code": "1", "data": "2", "size": "10000 7 1000"}
 
@@ -60,3 +64,28 @@ def test_the_scheduler_is_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler, read = Path(routing.__file__), Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path == scheduler))
     assert made_of(None, (60, 1, 12))["code"] != usual["code"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_week_that_was_put_by_goes_on_as_if_it_had_not_been(policy: str, tmp_path: Path) -> None:
+    recordings = synthetic()
+    homes = homes_of(recordings, 30, 4, seed=5)
+    requests = requests_for(recordings, homes, 6, 0.9, seed=5)
+    usual = play(homes, requests, POLICIES[policy](homes, requests, 5))
+    parts = Parts(tmp_path, MADE)
+    assert parts.begun("heavy", 5, policy, homes, requests) is None
+    begun = Week(homes, requests, POLICIES[policy](homes, requests, 5))
+    while begun.hours_left:
+        begun.play_hour()
+        parts.put_by("heavy", 5, policy, begun, homes, requests)
+        found = parts.begun("heavy", 5, policy, homes, requests)
+        assert found is not None
+        begun = found
+    outcome = begun.end()
+    assert outcome.net_bytes == usual.net_bytes
+    assert outcome.origin_bytes == usual.origin_bytes
+    assert np.array_equal(outcome.overruns, usual.overruns)
+    # It is no finished week, and one of another make is not gone on with.
+    assert parts.kept() == []
+    with pytest.raises(SystemExit, match=f"heavy-5-{policy}.begun was played with other code"):
+        Parts(tmp_path, MADE | {"code": "another"}).begun("heavy", 5, policy, homes, requests)

@@ -118,5 +118,5 @@ def test_one_request_stands_for_those_that_were_not_kept(recorded: tuple[Path, i
 
 
 def test_a_directory_without_a_trace_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no hour that is over"):
+    with pytest.raises(SystemExit, match=f"^{tmp_path}: it has no hour that is over"):
         read(tmp_path)

@@ -8,12 +8,12 @@ may serve than are wanted, or than two; then comes the next wider pool.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from .holders import COMPARABLE_MIN, Draw, Holders
+from .holders import COMPARABLE_MIN, Draw, Holders, Pool
 from .places import NOWHERE, Place
 
 LOOK = 8
@@ -24,6 +24,9 @@ gets a larger share of those that there are; up to 1.4 times as large where one 
 SECOND_PERMILLE = 125
 """Of only two that may serve, the weaker gets so many requests: if the better one had them all, deliveries that it made
 up could not be told from those that it made."""
+
+FULL = "full"
+"""What is added to the name of a pool whose lines were chosen though nothing is left of them."""
 
 
 class Candidate(Protocol):
@@ -55,18 +58,38 @@ def choose(
     draw: Draw,
     place: Place = NOWHERE,
     near: Sequence[str] = (),
+    full: Callable[[str], C | None] | None = None,
 ) -> list[Choice[C]]:
     """At most ``count`` devices of different lines, the nearest pool first and in it those with more left; none where
     no device may serve.
 
     :param candidate: what a device's id stands for, or None when it may not serve.
     :param near: see :meth:`~.holders.Holders.pools`.
+    :param full: the same of those that may serve where ``candidate`` finds fewer than ``count`` anywhere: a line with
+        nothing left is no choice while one further away is free.
     """
-    chosen: list[Choice[C]] = []
-    lines: set[int] = set()
-    alone: list[Choice[C]] = []
-    for pool in holders.pools(object_id, place, near):
+
+    def of(wanted: int, those: Callable[[str], C | None], without: set[int]) -> list[tuple[int, Choice[C]]]:
+        return _chosen(holders, object_id, holders.pools(object_id, place, near), wanted, those, draw, without)
+
+    chosen = of(count, candidate, set())
+    if full is not None and len(chosen) < count:
+        rest = of(count - len(chosen), full, {line for line, _ in chosen})
+        # Odds are of those that get here, so their deliveries are compared with one another.
+        chosen += [(line, replace(one, pool=f"{one.pool}, {FULL}")) for line, one in rest]
+    return [one for _, one in chosen]
+
+
+def _chosen(
+    holders: Holders, object_id: str, pools: Iterable[Pool], count: int, candidate: Callable[[str], C | None],
+    draw: Draw, without: set[int],
+) -> list[tuple[int, Choice[C]]]:  # fmt: skip
+    """With their lines, none of those ``without``."""
+    chosen: list[tuple[int, Choice[C]]] = []
+    alone: list[tuple[int, Choice[C]]] = []
+    for pool in pools:
         wanted = count - len(chosen)
+        lines = without | {line for line, _ in chosen}
         drawn = holders.drawn(object_id, pool, draw)
         found: dict[int, C] = {}
         seen = 0
@@ -81,14 +104,15 @@ def choose(
         picked = pick_one(fit, draw) if count == 1 else pick_several(fit, wanted, draw)
         # The chance to be looked at, times that to be taken of those which were.
         looked_at = seen / pool.lines * (1 if seen <= LOOK else SEARCHED)
-        choices = [Choice(one, _permille(share * looked_at), pool.name) for one, share in picked]
+        line_of = {id(one): line for line, one in found.items()}
+        choices = [
+            (line_of[id(one)], Choice(one, _permille(share * looked_at), pool.name)) for one, share in picked
+        ]  # fmt: skip
         if len(fit) + len(lines) < COMPARABLE_MIN:
             # No choice here, and nothing that its deliveries could be held against: only where none wider has one.
             alone = choices or alone
             continue
         chosen += choices
-        taken = {id(choice.device) for choice in choices}
-        lines.update(line for line, one in found.items() if id(one) in taken)
         if len(chosen) >= count:
             break
     return chosen or alone
