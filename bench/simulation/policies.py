@@ -72,6 +72,8 @@ class Ours:
         self._ids = [str(device) for device in range(len(homes))]
         self._names = [str(wanted) for wanted in range(requests.objects)]
         self._sizes: list[int] = requests.size_bytes.tolist()
+        none = np.zeros(requests.objects, np.int64)
+        self._replicas: list[int] = (none if requests.replicas is None else requests.replicas).tolist()
         self._index = Holders()
         for device, network in enumerate(homes.network.tolist()):
             self._index.join(self._ids[device], self._places[network], None)
@@ -94,8 +96,8 @@ class Ours:
     def _gathered(self, sight: Sight) -> Gathering:
         """As the server's driver asks, all devices in their order, those that are away too."""
         homes, gathering = self._homes, Gathering(self._filters, len(self._homes))
-        for name, size in zip(self._names, self._sizes, strict=True):
-            gathering.add_object(name, size, 0)
+        for name, size, replicas in zip(self._names, self._sizes, self._replicas, strict=True):
+            gathering.add_object(name, size, replicas)
         forecast = self._forecast(sight).astype(np.int64).tolist()
         columns_of = (
             sight.present.tolist(), sight.idle_bps.astype(np.int64).tolist(), homes.owner.tolist(),

@@ -40,7 +40,12 @@ def with_recorder(
 ) -> None:
     async def whole(server: Harness) -> None:
         recorder = Recorder(
-            config or Config(), server.delivery.devices, server.tasks.driver, server.clock, server.directory
+            config or Config(),
+            server.catalogue.catalogue,
+            server.delivery.devices,
+            server.tasks.driver,
+            server.clock,
+            server.directory,
         )
         server.delivery.router.routes.append(recorder)
         server.clock.seconds = server.clock.seconds // DAY_S * DAY_S
@@ -131,7 +136,7 @@ def test_copies_are_recorded_when_devices_take_them_on(tmp_path: Path) -> None:
     (lines,) = recorded(tmp_path / "state")
     assert [line["fill"] for line in lines if "fill" in line] == [0, 1]
     # It was no copy that had been there before.
-    assert [line["held"] for line in lines if "held" in line] == [[]]
+    assert [(line["held"], line["replicas"]) for line in lines if "held" in line] == [([], 3)]
 
 
 def test_hours_end_and_days_have_files_of_their_own(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from fallow_wire.session import TaskStatus
 
 from ..background import uninterrupted
+from ..catalogue.objects import Catalogue
 from ..clock import Clock
 from ..delivery.devices import Devices
 from ..fleet.live import LiveDevice
@@ -64,7 +65,10 @@ class Recorder:
     :param directory: the state directory.
     """
 
-    def __init__(self, config: Config, devices: Devices, driver: TaskDriver, clock: Clock, directory: Path) -> None:
+    def __init__(
+        self, config: Config, catalogue: Catalogue, devices: Devices, driver: TaskDriver, clock: Clock, directory: Path
+    ) -> None:
+        self._catalogue = catalogue
         self._devices = devices
         self._driver = driver
         self._clock = clock
@@ -76,7 +80,7 @@ class Recorder:
         self._hour = Hour(0)
         self._numbers = _Numbers()
         self._lines: list[dict[str, Any]] = []
-        # Lines of objects whose holders are not looked up yet.
+        # Lines of objects of which it is not looked up yet who holds them and how many copies are wanted.
         self._fresh: deque[tuple[dict[str, Any], str]] = deque()
         # Of task and device, the object: since the last flush, before which the driver looked at what a device said.
         self._taken_on: dict[tuple[str, int], int] = {}
@@ -293,8 +297,10 @@ class Recorder:
             # A copy that has a line of its own was not there before.
             made = {(wanted, device) for (_, device), wanted in self._taken_on.items()}
             self._taken_on.clear()
+            replicas = await self._catalogue.replicas(object_id for _, object_id in self._fresh) if self._fresh else {}
             while self._fresh:
                 line, object_id = self._fresh.popleft()
+                line["replicas"] = replicas.get(object_id, 0)
                 holders = set(map(self._device, self._devices.some_holders(object_id, HOLDERS_MAX)))
                 line["held"] = sorted(one for one in holders if (line["object"], one) not in made)
                 await asyncio.sleep(0)
