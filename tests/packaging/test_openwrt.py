@@ -8,9 +8,11 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,57 +24,35 @@ from fallow_client.lan_device import LanDevice
 from fallow_client.ledger import Ledger
 from fallow_client.scheduler import Scheduler
 from network import Device, Line, Network, free_port, until
+from openwrt_root import (
+    EXECUTABLE,
+    MARKS,
+    ROOT,
+    STAND_INS,
+    build,
+    configure,
+    environment_of,
+    fields,
+    inside,
+    params,
+    root_needed,
+    router_root,
+    service,
+)
 from opkg.feed import fingerprint
-from opkg.ipk import read
 from opkg.translations import key_of, lmo, read_po
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
-ROOT = Path(__file__).parents[2]
-STAND_INS = Path(__file__).parent / "openwrt"
-PROGRAMS = {"busybox": "busybox", "shellcheck": "shellcheck", "signify-openbsd": "signify-openbsd", "jq": "jq"}
 NAMES = ("fallow-wire", "fallow-agent", "fallow-python", "luci-app-fallow", "luci-i18n-fallow-zh-cn")
 UQR = ROOT / "web/node_modules/uqr/dist/index.mjs"
 """The library that LuCI carries for pictures of codes."""
-SYSTEM_PYTHON = Path("/usr/bin/python3")
-pytestmark = [
-    pytest.mark.skipif(shutil.which(program) is None, reason=f"needs {program} ({package})")
-    for program, package in PROGRAMS.items()
-] + [
-    pytest.mark.skipif(
-        not (ROOT / "agent/fallow_agent/lan/app/index.html").is_file(), reason="needs the pages: make web, with Node 20"
-    )
-]
-root_needed = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to lay packages over this system's files")
+pytestmark = MARKS
 
 
-def build(target: Path, *arguments: str) -> None:
-    command = [sys.executable, str(ROOT / "packaging/build-ipk"), str(target), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages and their signed index; the key lies beside the folder."""
-    folder = tmp_path_factory.mktemp("openwrt")
-    key = folder / "key.sec"
-    subprocess.run(["signify-openbsd", "-G", "-n", "-p", folder / "key.pub", "-s", key], check=True)
-    build(folder / "feed", "--key", str(key))
-    return folder / "feed"
-
-
-@pytest.fixture(scope="module")
-def contents(feed: Path) -> dict[str, dict[str, bytes]]:
-    """The files of each package, by name."""
-    found = {}
-    for path in sorted(feed.glob("*.ipk")):
-        control, files = read(path)
-        found[fields(control)["Package"]] = files
-    return found
-
-
-def fields(control: str) -> dict[str, str]:
-    return dict(line.split(": ", 1) for line in control.splitlines() if not line.startswith(" "))
+@pytest.fixture
+def router(tmp_path: Path, contents: dict[str, dict[str, bytes]]) -> Iterator[Path]:
+    with router_root(tmp_path, contents) as root:
+        yield root
 
 
 # ------------------------------------------------------------------ the packages
@@ -105,6 +85,25 @@ def test_modules_are_complete(contents: dict[str, dict[str, bytes]]) -> None:
         for relative, path in modules.items():
             assert contents[package][f"usr/lib/fallow/{Path(source).name}/{relative}"] == path.read_bytes()
     assert "usr/lib/fallow/fallow_agent/lan/app/index.html" in contents["fallow-agent"]
+
+
+def test_the_recipe_for_the_sdk_installs_the_same_files(contents: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
+    sdk = Path(__file__).parent / "openwrt-sdk"
+    command = ["make", "-C", ROOT / "openwrt/fallow", f"TOPDIR={sdk}", f"OUT={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "undefined" not in done.stderr
+    for package in ("fallow-wire", "fallow-agent"):
+        made = {
+            str(path.relative_to(tmp_path / package)): path
+            for path in (tmp_path / package).rglob("*")
+            if path.is_file()
+        }
+        wanted = contents[package]
+        assert {name for name in made if not name.endswith("py.typed")} == set(wanted)
+        assert all(path.read_bytes() == wanted[name] for name, path in made.items() if name in wanted)
+        executable = {name for name, path in made.items() if os.access(path, os.X_OK)}
+        assert executable == {name for name in wanted if name.startswith(EXECUTABLE)}
 
 
 def test_opkg_reads_the_members_it_wants(feed: Path) -> None:
@@ -189,102 +188,40 @@ def test_the_compiled_translations_are_found_by_their_keys() -> None:
     assert found == {key_of(b"Pause"): "暂停", key_of(b"Resume"): "恢复"}
 
 
+def test_settings_are_the_same_everywhere() -> None:
+    """In the file, in what the service's script takes, in LuCI and in the guide."""
+    openwrt = ROOT / "openwrt"
+    script = (openwrt / "fallow/files/fallow-agent.init").read_text()
+    taken = re.findall(r"^\t\t'(\w+):(\w+)(?:\(.*\))?(?::(\w+))?'", script, re.MULTILINE)
+    defaults = {name: default for name, _, default in taken}
+    file = (openwrt / "fallow/files/fallow.config").read_text()
+    assert dict(re.findall(r"^\toption (\w+) '(.*)'", file, re.MULTILINE)) == {
+        name: default for name, kind, default in taken if kind != "list"
+    }
+    page = (openwrt / "luci-app-fallow/htdocs/luci-static/resources/view/fallow/settings.js").read_text()
+    parts = page.split("option = section.option(")[1:]
+    shown = {re.findall(r"'(\w+)'", part)[0]: re.findall(r"\.default = '(.*)'", part) for part in parts}
+    assert shown == {name: [default] if default else [] for name, default in defaults.items()} | {"lan": ["lan"]}
+    guide = (ROOT / "docs/openwrt.md").read_text().partition("| option |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", re.sub(r"\|[^|]*\|[^|]*\|$", "|", guide, flags=re.MULTILINE))) == set(defaults)
+
+
 # ------------------------------------------------------------------ the service's script
 
 
-def test_the_scripts_are_clean() -> None:
+def test_the_scripts_are_clean(feed: Path, tmp_path: Path) -> None:
     files = ROOT / "openwrt/fallow/files"
     scripts = [*files.glob("*.sh"), *files.glob("*.init"), *files.glob("*.defaults"), *files.glob("*.hotplug")]
     scripts.append(ROOT / "openwrt/luci-app-fallow/root/usr/libexec/rpcd/fallow")
+    agent = next(feed.glob("fallow-agent_*.ipk"))
+    tar = f"tar -xzOf {agent} ./control.tar.gz | tar -xzO ./prerm-pkg"
+    scripts.append(tmp_path / "prerm")
+    scripts[-1].write_bytes(subprocess.run(tar, shell=True, capture_output=True, check=True).stdout)
     # Ash has local; what is sourced lies on the router; a library's variables are used by others.
     left = "--exclude=SC3043,SC1091,SC2034,SC2148"
     for script in scripts:
         done = subprocess.run(["shellcheck", "--shell=dash", left, script], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
-
-
-@pytest.fixture
-def router(tmp_path: Path, contents: dict[str, dict[str, bytes]]) -> Iterator[Path]:
-    """A Debian root with the stand-ins and the packages over it; its changes vanish."""
-    upper, work, merged = tmp_path / "upper", tmp_path / "work", tmp_path / "root"
-    for folder in (work, merged):
-        folder.mkdir()
-    for path in STAND_INS.rglob("*"):
-        if path.is_file():
-            target = laid(upper, str(path.relative_to(STAND_INS)))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-    for files in contents.values():
-        for path, data in files.items():
-            target = laid(upper, path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-            if path.startswith(("usr/bin/", "etc/init.d/", "usr/libexec/", "etc/uci-defaults/")):
-                target.chmod(0o755)
-    (upper / "tmp").mkdir(mode=0o1777)
-    lay_feed(upper, contents)
-    options = f"lowerdir=/,upperdir={upper},workdir={work}"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)
-    try:
-        for kind in ("proc", "sys", "dev"):
-            subprocess.run(["mount", "--rbind", f"/{kind}", merged / kind], check=True)
-            subprocess.run(["mount", "--make-rslave", merged / kind], check=True)
-        yield merged
-    finally:
-        subprocess.run(["umount", "-R", "-l", merged], check=True)
-
-
-def laid(upper: Path, path: str) -> Path:
-    """Where a file of a router lies on a Debian, whose /bin, /lib and /sbin are links into /usr."""
-    top = path.partition("/")[0]
-    return upper / ("usr" if Path("/", top).is_symlink() else "") / path
-
-
-def lay_feed(upper: Path, contents: dict[str, dict[str, bytes]]) -> None:
-    """The compiled packages of OpenWrt's feed, from this environment; and nothing of Python that is not declared."""
-    site = next(Path(entry) for entry in sys.path if (Path(entry) / "nacl").is_dir())
-    target = upper / "usr/lib/feed"
-    target.mkdir(parents=True)
-    for name in ("psutil", "zeroconf", "ifaddr", "nacl"):
-        shutil.copytree(site / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for compiled in site.glob("_cffi_backend*.so"):
-        shutil.copyfile(compiled, target / compiled.name)
-    depends = set()
-    for path in (ROOT / "openwrt/fallow/Makefile", ROOT / "openwrt/fallow-python/Makefile"):
-        depends |= {word.lstrip("+") for word in path.read_text().split() if word.lstrip("+").startswith("python3-")}
-    (target / "declared.json").write_text(json.dumps(sorted(depends)))
-    (upper / "usr/feed_sitecustomize.py").rename(upper / "usr/lib/fallow/sitecustomize.py")
-    python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    if SYSTEM_PYTHON.resolve().name != f"python{sys.version_info[0]}.{sys.version_info[1]}":
-        (upper / "usr/bin/python3").symlink_to(python)
-
-
-def inside(root: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    # Commands of this computer must not find what the router does not have.
-    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "IPKG_INSTROOT": "", "PROCD_SAID": "/tmp/procd"}
-    command = ("chroot", str(root), *command)
-    return subprocess.run(command, env=path | environment, capture_output=True, text=True, timeout=60)
-
-
-def service(root: Path, action: str = "start") -> list[list[str]]:
-    """What the script has told procd. A line a call."""
-    (root / "tmp/procd").unlink(missing_ok=True)
-    done = inside(root, "busybox", "ash", "/etc/rc.common", "/etc/init.d/fallow-agent", action)
-    assert done.returncode == 0, done.stderr
-    return [line.split("\t") for line in (root / "tmp/procd").read_text().splitlines()]
-
-
-def configure(root: Path, *lines: str) -> None:
-    text = "config agent 'agent'\n" + "".join(f"\t{line}\n" for line in lines)
-    (root / "etc/config/fallow").write_text(text)
-
-
-def params(said: list[list[str]], name: str) -> list[str]:
-    return [word for call in said if call[:2] == ["param", name] for word in call[2:]]
-
-
-def environment_of(said: list[list[str]]) -> dict[str, str]:
-    return dict(word.split("=", 1) for word in params(said, "env"))
 
 
 @root_needed
@@ -297,7 +234,12 @@ def test_procd_is_told_how_to_run_the_agent(router: Path) -> None:
     assert found["FALLOW_LAN_INTERFACES"] == "br-lan"
     assert found["FALLOW_LINE_UP_MBPS"] == "0"
     assert "FALLOW_LAN_MDNS" not in found
-    assert ["reload-trigger", "fallow"] in said
+    assert params(said, "user") == ["fallow"]
+    rule = {call[2]: call[3] for call in said if call[:2] == ["data", "string"]}
+    assert rule == {"type": "rule", "src": "wan", "proto": "tcp", "dest_port": "32557", "target": "ACCEPT"}
+    assert ["data", "array", "firewall"] in said
+    assert ["changed", "firewall"] in said
+    assert ["reload-trigger", "fallow", "sqm"] in said
     assert ["validation", "validate_agent", "agent"] in said
     assert not [call for call in said if call[0].startswith("jail")]
     # Every setting is one that the agent knows.
@@ -310,11 +252,14 @@ def test_procd_is_told_how_to_run_the_agent(router: Path) -> None:
 def test_settings_reach_the_agent_and_wrong_ones_stop_it(router: Path) -> None:
     configure(router, "list lan 'lan'", "list lan 'guest'", "option up_mbps '12.5'", "option open_ports 'no'",
               "option log_level 'debug'", "option service_port '4000'")  # fmt: skip
-    found = environment_of(service(router))
+    said = service(router)
+    found = environment_of(said)
     assert found["FALLOW_LAN_INTERFACES"] == "br-lan,br-guest"
     assert (found["FALLOW_LINE_UP_MBPS"], found["FALLOW_SERVICE_PORT"]) == ("12.5", "4000")
     done = inside(router, "/usr/bin/fallow-agent", "config", **found)
     assert "open_ports = false" in done.stdout
+    assert "firewall_open = false" in done.stdout
+    assert not [call for call in said if call[0] == "data"]
     assert "up_mbps = 12.5" in done.stdout
 
     configure(router, "option enabled '0'")
@@ -327,6 +272,16 @@ def test_settings_reach_the_agent_and_wrong_ones_stop_it(router: Path) -> None:
 
 
 @root_needed
+def test_a_folder_that_cannot_be_the_agents_is_not_used(router: Path) -> None:
+    configure(router, "option content_dir '/proc'", "option content_mb '3'")
+    said = service(router)
+    assert environment_of(said)["FALLOW_CONTENT_DIR"] == "/tmp"
+    assert environment_of(said)["FALLOW_CONTENT_QUOTA_BYTES"] == str(3 * MIB)
+    assert "files in /proc can belong to root only" in (router / "tmp/log").read_text()
+    assert (router / "tmp/fallow-content").stat().st_uid == 32768
+
+
+@root_needed
 def test_a_jail_gets_what_the_agent_needs(router: Path) -> None:
     configure(router, "option jail '1'")
     assert not [call for call in service(router) if call[0] == "jail"], "this build has no ujail"
@@ -334,10 +289,9 @@ def test_a_jail_gets_what_the_agent_needs(router: Path) -> None:
     (router / "sbin/ujail").chmod(0o755)
     said = service(router)
     assert ["jail", "fallow-agent", "procfs", "sysfs", "ubus"] in said
-    assert params(said, "user") == ["nobody"]
     assert params(said, "no_new_privs") == ["1"]
     writable = [word for call in said if call[0] == "jail-mount-rw" for word in call[1:]]
-    assert "/etc/fallow/agent" in writable
+    assert writable == ["/etc/fallow/agent", "/var/run/fallow/agent", "/tmp/fallow-content"]
 
 
 @root_needed
@@ -382,6 +336,7 @@ MIB = 2**20
         (USB, "", 500, 20_000, ("/mnt/usb", str(500 * MIB), "")),
         (USB.replace("rw", "ro"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
         (USB.replace("usb", "small"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
+        (USB.replace("ext4", "vfat") + USB.replace("usb", "disk"), "", 0, 20_000, ("/mnt/disk", "", "")),
         (USB.replace("ext4", "nfs"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
         ("/dev/sda1 /overlay ext4 rw 0 0\n", "", 0, 30_000_000, ("", "", "")),
         (USB, "/opt", 0, 20_000, ("/opt", "", "")),
@@ -423,7 +378,9 @@ async def running(router: Path, network: Network) -> AsyncIterator[Device]:
         "FALLOW_LINE_ASK_ROUTER": "false",
         "FALLOW_CONTENT_DIR": "/tmp",
     }
-    agent = await network.start("router", "chroot", str(router), "/usr/bin/fallow-agent", "run", environment=found)
+    agent = await network.start(
+        "router", "chroot", "--userspec=fallow:fallow", str(router), "/usr/bin/fallow-agent", "run", environment=found
+    )
     device = Device(Line("router", up_mbps=50, down_mbps=100), f"http://127.0.0.1:{lan_port}", "")
     async with LanDevice(device.lan_url) as lan:
 
@@ -449,40 +406,6 @@ def rpc(router: Path, device: Device, method: str, **arguments: Any) -> dict[str
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-@root_needed
-@pytest.mark.processes
-def test_the_installed_agent_is_activated_serves_and_answers_luci(router: Path, tmp_path: Path) -> None:
-    content = os.urandom(3 * MIB + 5)
-
-    async def play() -> None:
-        async with Network() as network:
-            await network.start_server()
-            async with (
-                running(router, network) as device,
-                Scheduler(network.scheduler_url, network.operator_token) as operator,
-                Ledger(network.ledger_url, network.operator_token) as ledger,
-            ):
-                assert rpc(router, device, "status")["state"] == "dormant"
-                device.setup_code = rpc(router, device, "setup_code")["setup_code"]
-                owner = await operator.add_account("owner", "Ada")
-                publisher = await operator.add_account("publisher", "Files")
-                await network.activate(device, "Ada", owner.token or "")
-                await network.until_reachable()
-                # It has asked the network's daemon where the internet is.
-                assert "network.interface.wan\tstatus" in (router / "tmp/ubus").read_text()
-
-                async def known() -> dict[str, Any]:
-                    return await ledger.account(publisher.id)
-
-                await until("the ledger knows the publisher", known, 30)
-                await ledger.deposit(publisher.id, 100_000_000)
-                await fetch(network, publisher.token or "", device, content, tmp_path)
-                look(router, device)
-                await paused(router, device)
-
-    asyncio.run(play())
 
 
 # ------------------------------------------------------------------ LuCI
@@ -523,8 +446,14 @@ def luci_application(router: Path, device: Device, translated: dict[str, str]) -
 @root_needed
 @pytest.mark.processes
 @pytest.mark.skipif(browsing.CHROMIUM is None, reason="needs chromium (chromium)")
-def test_the_page_in_luci_shows_the_agent_and_pauses_it(router: Path) -> None:
+def test_the_installed_agent_is_activated_by_its_page_in_luci_serves_and_is_paused(
+    router: Path, tmp_path: Path
+) -> None:
+    content = os.urandom(3 * MIB + 5)
     chinese = read_po((ROOT / "openwrt/luci-app-fallow/po/zh_Hans/fallow.po").read_text())
+    # A router without a battery starts in 1970, and this one is not told better.
+    (router / "etc/clock-shift").write_text(str(-int(time.time())))
+    assert float(inside(router, "/usr/bin/python3", "-c", "import time; print(time.time())").stdout) < 24 * 3600
 
     async def play() -> None:
         async with Network() as network, browsing.chromium() as browser:
@@ -532,32 +461,52 @@ def test_the_page_in_luci_shows_the_agent_and_pauses_it(router: Path) -> None:
             async with (
                 running(router, network) as device,
                 Scheduler(network.scheduler_url, network.operator_token) as operator,
+                Ledger(network.ledger_url, network.operator_token) as ledger,
+                served(luci_application(router, device, {})) as url,
+                browsing.page(browser) as page,
             ):
-                async with served(luci_application(router, device, {})) as url, browsing.page(browser) as page:
-                    await page.goto(url)
-                    await expect(page.locator("#fallow-status")).to_contain_text("not activated")
-                    await expect(page.locator("#fallow-pause")).to_be_hidden()
-                    await page.click("#fallow-show-code")
-                    device.setup_code = await page.inner_text("#fallow-code")
-                    assert device.setup_code == rpc(router, device, "setup_code")["setup_code"]
-                    await expect(page.locator("svg")).to_be_visible()
-                    owner = await operator.add_account("owner", "Ada")
-                    await network.activate(device, "Ada", owner.token or "")
-                    await page.evaluate("pollNow()")
-                    await expect(page.locator("#fallow-status")).to_contain_text("active")
-                    await page.click("#fallow-pause")
-                    await expect(page.locator("#fallow-status")).to_contain_text("paused")
-                    await browsing.keep(page, "luci")
-                    await page.click("#fallow-resume")
-                    await expect(page.locator("#fallow-pause")).to_be_visible()
-                    (router / "tmp/log").write_text("fallow-agent: <b>a line</b>\n")
-                    await page.click("#fallow-show-log")
-                    await expect(page.locator("#fallow-log")).to_have_text("fallow-agent: <b>a line</b>\n")
+                await page.goto(url)
+                await expect(page.locator("#fallow-status")).to_contain_text("not activated")
+                await expect(page.locator("#fallow-pause")).to_be_hidden()
+                await page.click("#fallow-show-code")
+                device.setup_code = await page.inner_text("#fallow-code")
+                assert device.setup_code == rpc(router, device, "setup_code")["setup_code"]
+                await expect(page.locator("svg")).to_be_visible()
+                owner = await operator.add_account("owner", "Ada")
+                publisher = await operator.add_account("publisher", "Files")
+                await network.activate(device, "Ada", owner.token or "")
+                await network.until_reachable()
+                # It has asked the network's daemon where the internet is.
+                assert "network.interface.wan\tstatus" in (router / "tmp/ubus").read_text()
+
+                async def known() -> dict[str, Any]:
+                    return await ledger.account(publisher.id)
+
+                await until("the ledger knows the publisher", known, 30)
+                await ledger.deposit(publisher.id, 100_000_000)
+                await fetch(network, publisher.token or "", device, content, tmp_path)
+                look(router, device)
+                await watch(page, router)
                 async with served(luci_application(router, device, chinese)) as url, browsing.page(browser) as page:
                     await page.goto(url)
                     await expect(page.locator("#fallow-status")).to_contain_text("运行中")
+                await paused(router, device)
 
     asyncio.run(play())
+
+
+async def watch(page: Page, router: Path) -> None:
+    """The page shows what the agent says, and pauses it."""
+    await page.evaluate("pollNow()")
+    await expect(page.locator("#fallow-status")).to_contain_text("active")
+    await page.click("#fallow-pause")
+    await expect(page.locator("#fallow-status")).to_contain_text("paused")
+    await browsing.keep(page, "luci")
+    await page.click("#fallow-resume")
+    await expect(page.locator("#fallow-pause")).to_be_visible()
+    (router / "tmp/log").write_text("fallow-agent: <b>a line</b>\n")
+    await page.click("#fallow-show-log")
+    await expect(page.locator("#fallow-log")).to_have_text("fallow-agent: <b>a line</b>\n")
 
 
 @contextlib.asynccontextmanager
