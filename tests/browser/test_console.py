@@ -11,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 from browsing import DESKTOP, PHONE, accessible, chromium, keep, marks, page
 from console_world import BUILT, device_id, populate
+from fallow_server.delivery.router import Routing
 from fallow_server.scheduling.places import NOWHERE
 from playwright.async_api import Browser, Page, expect
 from server_world import ServerWorld, running_server
@@ -227,7 +228,7 @@ async def history(world: ServerWorld, number: int) -> None:
     """Five minutes of which devices took over the more, the later they were."""
     sink, transfer = world.scheduler.console.history, world.scheduler.delivery.transfer
     for _ in range(50):
-        sink.routed("0" * 64, 10**8, 10**8, NOWHERE, [], None)
+        sink.routed(Routing("0" * 64, 10**8, 10**8, NOWHERE, [], None))
     transfer.sent_bytes += 10**8 * (40 - 3 * number)
     await sink.write(int(time.time()) - 300 * (12 - number))
 

@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 from console_world import populate
 from fallow_server.console.history import PERIOD_S
 from fallow_server.console.ledger import CALLS
+from fallow_server.delivery.router import Routing
 from fallow_server.scheduling.places import Place
 from server_world import MovableClock, ServerWorld, running_server
 
@@ -42,7 +43,7 @@ def test_history_tells_what_was_asked_for_and_who_sent_it(tmp_path: Path) -> Non
             # Nobody holds it, so it is asked for and sent from here; a device that fills is no consumer.
             assert (await world.call("GET", path)).body == data
             assert (await world.call("GET", f"{path}?source=origin&fill=1")).body == data
-            history.routed("0" * 64, 1, 1000, Place(1, "DE"), [("device", 1)], None)
+            history.routed(Routing("0" * 64, 1, 1000, Place(1, "DE"), [("device", 1)], None))
             await history.write(start)
             # Asked for at the origin after a device failed: sent, and not asked for again.
             assert (await world.call("GET", f"{path}?source=origin")).body == data
@@ -61,7 +62,7 @@ def test_history_tells_what_was_asked_for_and_who_sent_it(tmp_path: Path) -> Non
                 "reachable": [2],
                 "idle_up_bps": [3_003_000],
             }
-            history.routed("0" * 64, 1, 500, Place(1, "DE"), [("device", 1)], None)
+            history.routed(Routing("0" * 64, 1, 500, Place(1, "DE"), [("device", 1)], None))
             await history.write(start + PERIOD_S)
             assert (await get(world, "/console/history?span=day"))["asked_bytes"] == [301_000, 500]
             month = await get(world, "/console/history?span=month")
