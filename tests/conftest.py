@@ -18,6 +18,22 @@ settings.register_profile("fallow", deadline=None, suppress_health_check=[Health
 settings.load_profile("fallow")
 
 
+LONG = ("browser", "network", "packaging", "server", "client")
+"""Folders of tests, those of long ones first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of long tests come first, as a worker that began one last would be waited for by all others."""
+    rank = {folder: number for number, folder in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.relative_to(TESTS).parts[0], len(LONG)))
+
+
+def pytest_runtest_teardown() -> None:
+    """aiohttp keeps the last 1024 handlers, and by them whole servers of tests that are over."""
+    if (kept := getattr(sys.modules.get("aiohttp.web_app"), "_cached_build_middleware", None)) is not None:
+        kept.cache_clear()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests marked ``both_databases`` run on SQLite and on PostgreSQL."""
     if metafunc.definition.get_closest_marker("both_databases") is not None:

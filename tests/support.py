@@ -12,6 +12,9 @@ from fallow_wire.keys import PrivateKey
 from fallow_wire.tickets import Confirmation, Receipt, Ticket
 
 NOW = 1_700_000_000
+PATIENCE_S = 60
+"""Waits for what something else brings about end with it, and are this long at most: a machine that does other things
+too is slow, and no test is about how fast it is."""
 
 
 def key(number: int) -> PrivateKey:

@@ -28,7 +28,7 @@ from fallow_wire.jws import Kind, sign
 from fallow_wire.keys import JwkSet
 from fallow_wire.lan import Hours, Limits
 from fallow_wire.session import AgentAdvice, Policy, Source, Task
-from support import key, make_ticket, signed_ticket
+from support import PATIENCE_S, key, make_ticket, signed_ticket
 
 MIB = 2**20
 CONFIG = Config(
@@ -58,7 +58,7 @@ class World:
         return online
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not condition():  # noqa: ASYNC110 - the agent's own loops move it on
                 await asyncio.sleep(0.01)
 
@@ -116,7 +116,7 @@ def script(tmp_path: Path, *acts: Callable[[World], Awaitable[None]], **changes:
         finally:
             await network.close()
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE_S))
 
 
 def test_a_pause_ends_a_transfer_within_a_second_and_resume_serves_again(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from server_world import ServerWorld, running_server
 
 pytestmark = marks(BUILT)
 
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 expect.set_options(timeout=WAIT_MS)
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from console_world import populate
@@ -30,6 +31,7 @@ async def publish(world: ServerWorld, token: str, name: str, data: bytes) -> str
     return str(answer.json["id"])
 
 
+@pytest.mark.both_databases
 def test_history_tells_what_was_asked_for_and_who_sent_it(tmp_path: Path) -> None:
     async def run() -> None:
         clock = MovableClock()
@@ -100,6 +102,7 @@ def test_capacity_is_what_active_devices_foresee_and_demand_what_was_asked(tmp_p
     asyncio.run(run())
 
 
+@pytest.mark.both_databases
 def test_lists_are_searched_sorted_and_a_publishers_own(tmp_path: Path) -> None:
     async def run() -> None:
         async with running_server(tmp_path) as world:
@@ -137,6 +140,7 @@ def test_lists_are_searched_sorted_and_a_publishers_own(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.both_databases
 def test_an_operator_sees_tasks_of_all_the_newest_first(tmp_path: Path) -> None:
     async def run() -> None:
         async with running_server(tmp_path) as world:

@@ -14,7 +14,7 @@ from fallow_server.fleet.speedtest import DOWN, SEEN_S_MIN, UP, SpeedtestConfig,
 from fallow_server.http import ApiProblem
 from fallow_wire.limits import MIB, SPEEDTEST_BYTES_MAX, SPEEDTEST_S_MAX, SPEEDTEST_STREAMS_MAX
 from server_world import DEADLINE_S, MovableClock, ServerWorld, running_server
-from support import key
+from support import PATIENCE_S, key
 
 PATH = "/v1/speedtest"
 
@@ -42,7 +42,7 @@ def script(tmp_path: Path, act: Callable[[World], Awaitable[None]], **settings: 
             owner = await server.account("owner")
             await act(World(server, clock, owner["token"]))
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE_S))
 
 
 def refused(tests: Speedtests, device: str, direction: str, now: float) -> tuple[str, int]:
