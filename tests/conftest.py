@@ -37,7 +37,6 @@ def pytest_runtest_teardown() -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests marked ``both_databases`` run on SQLite and on PostgreSQL."""
     if metafunc.definition.get_closest_marker("both_databases") is not None:
-        metafunc.fixturenames.insert(0, "database_server")
         metafunc.parametrize("database_server", ["sqlite", "postgresql"], indirect=True)
 
 
@@ -49,14 +48,18 @@ def postgresql_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def database_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def database_server(request: pytest.FixtureRequest) -> str:
+    """Which database the worlds of this test have; for most it is SQLite, unless the environment names a server."""
     import postgresql
 
-    if request.param == "postgresql":
-        monkeypatch.setenv(postgresql.URL, request.getfixturevalue("postgresql_url"))
-    else:
+    wanted = getattr(request, "param", "")
+    if wanted:
+        monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
         monkeypatch.delenv(postgresql.URL, raising=False)
+        if wanted == "postgresql":
+            monkeypatch.setenv(postgresql.URL, request.getfixturevalue("postgresql_url"))
+    return str(wanted or ("postgresql" if postgresql.URL in os.environ else "sqlite"))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -159,7 +159,9 @@ def test_an_operator_sees_tasks_of_all_the_newest_first(tmp_path: Path) -> None:
             assert [one["id"] for one in await get(world, "/v1/tasks?order=newest", eve["token"])] == [made[1]]
             await world.call("DELETE", f"/v1/tasks/{made[0]}", ada["token"])
             assert [one["id"] for one in await get(world, "/v1/tasks?state=cancelled")] == [made[0]]
-            assert (await get(world, f"/v1/tasks/{made[1]}"))["id"] == made[1]
+            told = await get(world, f"/v1/tasks/{made[1]}")
+            assert (told["id"], told["publisher"]) == (made[1], eve["id"])
+            assert "publisher" not in await get(world, f"/v1/tasks/{made[1]}", eve["token"])
             assert (await world.call("GET", "/v1/tasks?state=lost", world.operator_token)).slug == "malformed"
             # Nobody else's, but an operator's decision ends anybody's.
             assert (await world.call("DELETE", f"/v1/tasks/{made[1]}", ada["token"])).status == 404

@@ -111,12 +111,12 @@ class TaskService:
         )
         publisher = None if caller.role is Role.OPERATOR else caller.account
         found = await self._store.listed(publisher, after[:64], limit, newest=newest, states=states)
-        whose = [{"publisher": task.publisher} if publisher is None else {} for task in found]
-        tasks = [(self.driver.task(task.task_id) or task).described() for task in found]
-        return json_response([{**task, **more} for task, more in zip(tasks, whose, strict=True)])
+        tasks = [self.driver.task(task.task_id) or task for task in found]
+        return json_response([{**task.described(), **_whose(task, request)} for task in tasks])
 
     async def get_one(self, request: web.Request) -> web.Response:
-        return json_response(await self._described(await self._of_caller(request)))
+        task = await self._of_caller(request)
+        return json_response({**await self._described(task), **_whose(task, request)})
 
     async def get_results(self, request: web.Request) -> web.Response:
         """Pages of at most 500, by device, by ``?after=<device>``."""
@@ -159,6 +159,11 @@ class TaskService:
         if sifted is not None and sifted.refused:
             described["waiting"] = {reason: len(ids) for reason, ids in sorted(sifted.refused.items())}
         return described
+
+
+def _whose(task: NetworkTask, request: web.Request) -> dict[str, str]:
+    """Operators see tasks of many publishers; these know their own."""
+    return {"publisher": task.publisher} if principal(request).role is Role.OPERATOR else {}
 
 
 def _not_found() -> ApiProblem:
