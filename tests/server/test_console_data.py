@@ -76,6 +76,15 @@ def test_history_tells_what_was_asked_for_and_who_sent_it(tmp_path: Path) -> Non
             await history.write(clock.now())
             kept = await world.scheduler.database.ask(lambda rows: rows.all("SELECT at FROM history"))
             assert len(kept) == 1
+
+    asyncio.run(run())
+
+
+def test_history_outlives_a_restart(tmp_path: Path) -> None:
+    async def run() -> None:
+        clock = MovableClock()
+        async with running_server(tmp_path, clock) as world:
+            await world.scheduler.console.history.write(clock.now())
         async with running_server(tmp_path, clock, operator_token=world.operator_token) as world:
             assert len((await get(world, "/console/history"))["at"]) >= 1
 
