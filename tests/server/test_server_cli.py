@@ -119,7 +119,7 @@ def test_run_with_init_starts_at_once(tmp_path: Path) -> None:
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == 0
-        assert time.monotonic() - started < 10, "nothing was under way"
+        assert time.monotonic() - started < 20, "it waits so long for answers under way, and there were none"
 
 
 def test_tables_of_addresses_are_read_again_at_sighup(tmp_path: Path) -> None:
