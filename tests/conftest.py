@@ -18,14 +18,20 @@ settings.register_profile("fallow", deadline=None, suppress_health_check=[Health
 settings.load_profile("fallow")
 
 
-LONG = ("browser", "network", "packaging", "server", "client")
-"""Folders of tests, those of long ones first."""
+LONG = ("browser", "network", "packaging")
+"""Folders of tests of which a file takes up to a minute."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of long tests come first, as a worker that began one last would be waited for by all others."""
-    rank = {folder: number for number, folder in enumerate(LONG)}
-    items.sort(key=lambda item: rank.get(item.path.relative_to(TESTS).parts[0], len(LONG)))
+    """Files of long tests come first, as a worker that began one last would be waited for by all others; one of each
+    folder in turn, for several browsers at once are too much for a small computer."""
+    turns: dict[Path, tuple[int, int]] = {}
+    for path in dict.fromkeys(item.path for item in items):
+        folder = path.relative_to(TESTS).parts[0]
+        if folder in LONG:
+            rank = LONG.index(folder)
+            turns[path] = (sum(other == rank for _, other in turns.values()), rank)
+    items.sort(key=lambda item: turns.get(item.path, (len(turns), 0)))
 
 
 def pytest_runtest_teardown() -> None:
