@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gzip
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import namespaces
 import pytest
+from fallow_agent.store import DATABASE_FILE
 from openwrt_root import MARKS, ROOT, declared, inside, memory, put, root_needed, router_root
 from opkg.contents import packages
 from opkg.feed import fingerprint, index_of, write_feed
@@ -26,6 +30,7 @@ OTHERS = ("libc", "ca-bundle", "luci-base", "luci-lib-uqr")
 """Of OpenWrt's own feed, besides Python's."""
 GUIDE = (ROOT / "docs/openwrt.md").read_text()
 AGENT = "usr/lib/fallow/fallow_agent"
+TERMS = "usr/lib/fallow/fallow_wire/lan.py"
 
 
 @pytest.fixture
@@ -78,10 +83,15 @@ class Router:
         return namespaces.until(answer)
 
     def release(self, version: str, contents: dict[str, dict[str, bytes]], **more: bytes) -> None:
-        """Put another version into the feed. :param more: further files of the agent's modules."""
+        """Put another version into the feed, with other terms in a module of the same size.
+
+        :param more: further files of the agent's modules.
+        """
         made = {}
         for package in packages(ROOT, Path("/nonexistent")):
             files = dict(contents[package.name])
+            if package.name == "fallow-wire":
+                files[TERMS] = files[TERMS].replace(b'TERMS_VERSION = "1"', b'TERMS_VERSION = "2"')
             if package.name == "fallow-agent":
                 files |= {f"{AGENT}/VERSION": version.encode()} | {
                     f"{AGENT}/{name}": data for name, data in more.items()
@@ -135,26 +145,54 @@ def test_a_router_is_installed_by_the_guide_updated_and_cleaned(router: Router, 
     assert "fallow-agent: No update is advised." in (router.root / "tmp/log").read_text()
 
     router.release("9.9", contents)
-    index = (router.root / "srv/feed/Packages.gz").read_bytes()
-    router.release("9.8", contents)
-    (router.root / "srv/feed/Packages.gz").write_bytes(index)
+    index = router.root / "srv/feed/Packages.gz"
+    signed = index.read_bytes()
+    index.write_bytes(gzip.compress(gzip.decompress(signed).replace(b"9.9", b"9.8")))
     assert "Signature check failed" in router.do("fallow-agent upgrade", 1)
     assert router.status()["version"] == VERSION
 
-    router.release("9.9", contents)
+    index.write_bytes(signed)
     settings = router.root / "etc/config/fallow"
     settings.write_text(settings.read_text().replace("up_mbps '0'", "up_mbps '7'"))
     assert f"9.9 is installed; it was {VERSION}." in router.do("fallow-agent upgrade")
     after = router.status()
     assert (after["version"], after["device_id"]) == ("9.9", found["device_id"])
+    assert (found["terms_version"], after["terms_version"]) == ("1", "2"), "bytecode of the version before"
     assert "up_mbps '7'" in settings.read_text()
     assert not router.left()
     assert (router.root / "etc/crontabs/root").read_text() == crontab
 
     router.do(re.findall(r"`(opkg remove [^`]*)`", GUIDE.replace("\n", " "))[0])
-    router.do(re.findall(r"`(rm -r /etc/fallow)`", GUIDE)[0])
+    router.do(re.findall(r"`(rm -r /etc/fallow[^`]*)`", GUIDE)[0])
     assert (router.root / "etc/crontabs/root").read_text() == ""
-    assert router.files() - before == {"etc/crontabs/root", "etc/config/fallow-opkg", "etc/passwd", "etc/group"}
+    assert router.files() - before == {"etc/crontabs/root", "etc/passwd", "etc/group", "usr/lib/opkg/settings.json"}
+
+
+def test_a_first_start_bears_a_full_flash_and_power_cuts(router: Router) -> None:
+    (router.root / "tmp/procd-runs").unlink()
+    router.do("opkg update && opkg install fallow-agent")
+    flash, state = router.root / "etc/fallow", router.root / "etc/fallow/agent"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", flash], check=True)
+    with contextlib.suppress(OSError), (flash / "film").open("wb", buffering=0) as film:
+        while film.write(bytes(4096)):
+            pass
+    router.on()
+    router.do("/etc/init.d/fallow-agent start")
+    log = router.root / "tmp/agent.log"
+    namespaces.until(lambda: "No space left on device" in log.read_text())
+    assert not (state / "device.key").exists()
+    (flash / "film").unlink()
+
+    for moment in ("device.key", DATABASE_FILE, "local.json"):
+        router.do("/etc/init.d/fallow-agent stop && rm -rf /etc/fallow/agent && /etc/init.d/fallow-agent start")
+        while not (state / moment).exists():  # the test's own limit ends it
+            time.sleep(0.001)
+        os.kill(json.loads((router.root / "tmp/procd-runs").read_text())["pid"], signal.SIGKILL)
+        key = state / "device.key"
+        before = key.read_bytes() if key.exists() else None
+        router.do("/etc/init.d/fallow-agent stop && /etc/init.d/fallow-agent start")
+        assert router.status()["state"] == "dormant"
+        assert before in (None, key.read_bytes())
 
 
 def test_an_update_that_fails_or_is_cut_off_leaves_the_version_from_before(router: Router, contents: Any) -> None:
@@ -163,6 +201,8 @@ def test_an_update_that_fails_or_is_cut_off_leaves_the_version_from_before(route
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", room], check=True)
     router.do("opkg update && opkg install luci-i18n-fallow-zh-cn")
     device = router.status()["device_id"]
+    settings = router.root / "etc/config/fallow"
+    settings.write_text(settings.read_text().replace("up_mbps '0'", "up_mbps '7'"))
 
     router.release("9.9", contents, film=bytes(2**24))
     said = router.do("fallow-agent upgrade", 1)
@@ -180,3 +220,5 @@ def test_an_update_that_fails_or_is_cut_off_leaves_the_version_from_before(route
     now = router.status()
     assert (now["version"], now["device_id"]) == (VERSION, device)
     assert not router.left()
+    assert f"9.10 is installed; it was {VERSION}." in router.do("fallow-agent upgrade")
+    assert "up_mbps '7'" in settings.read_text()
