@@ -24,7 +24,7 @@ from fallow_server.cli import main
 pytestmark = pytest.mark.processes
 
 COMMAND = [sys.executable, "-m", "fallow_server"]
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
