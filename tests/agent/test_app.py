@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from fallow_agent.lifecycle import PauseRequested, RequestRefused
 from fallow_agent.store import DATABASE_FILE, Settings, StoreError, open_database
 from fallow_wire.errors import LocalError
 from fallow_wire.lan import Limits
+from support import PATIENCE_S
 
 CONFIG = Config(name="box", model="test", lan=LanConfig(bind=("127.0.0.1",), port=0, mdns=False, setup_code="AB01CD11"))
 
@@ -40,7 +43,7 @@ def script(state_dir: Path, act: Callable[[Agent, aiohttp.ClientSession, str], A
             agent.stop()
         return await running
 
-    return asyncio.run(asyncio.wait_for(run(), 30))
+    return asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE_S))
 
 
 def test_a_fresh_agent_is_dormant_and_has_no_client(tmp_path: Path) -> None:
@@ -120,6 +123,19 @@ def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreError, match="newer"):
         Agent(config_in(tmp_path))
+
+
+def test_the_command_line_may_open_a_new_database_together_with_the_agent(tmp_path: Path) -> None:
+    def open_it(path: Path, together: threading.Barrier) -> None:
+        together.wait()
+        open_database(path).close()
+
+    for number in range(10):
+        path, together = tmp_path / str(number) / DATABASE_FILE, threading.Barrier(4)
+        path.parent.mkdir()
+        with ThreadPoolExecutor(4) as pool:
+            for opened in [pool.submit(open_it, path, together) for _ in range(4)]:
+                opened.result()
 
 
 def test_one_agent_a_state_directory(tmp_path: Path) -> None:
