@@ -7,8 +7,9 @@ BENCH_STAMP := $(VENV)/.installed-bench
 BENCHES_WITH_EXTRA := homelab fleet
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
-# Tests of one file share what they set up, so a file stays with one worker.
-WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
+# Tests of one file share what they set up, so a file stays with one worker. Half of the time a test waits for another
+# program or for the disk, so there is a worker more than processors; files are begun in the order of tests/conftest.py.
+WORKERS ?= -n $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 3 ] && expr $$n + 1 || echo 4) --dist loadfile --no-loadscope-reorder
 # The pages of browsers are built where Node is; without it the programs show a plain page, and the tests of pages skip.
 NODE := $(shell node -e 'process.exitCode = parseInt(process.versions.node) < 20 ? 1 : 0' 2>/dev/null && command -v npm)
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import shutil
 import signal
@@ -30,6 +31,7 @@ from fallow_wire.lan import Limits
 T = TypeVar("T")
 BIN = Path(sys.executable).parent
 STOP_S = 10.0
+PORTS = (20_000, 32_000)
 _TOKEN = re.compile(r"operator's token[^\n]*\n+\s*(\S+)")
 
 
@@ -91,10 +93,16 @@ class Process:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody uses, and that the system gives nobody by itself (those are from 32768 on): it is still free
+    when a program that was killed takes it again."""
+    while True:
+        port = random.randrange(*PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def outward_interface() -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import databases
 from aiohttp import web
 from fallow_server.catalogue.config import Config as CatalogueConfig
 from fallow_server.catalogue.service import CatalogueService
@@ -39,7 +40,7 @@ from fallow_wire.session import (
     read_downward,
 )
 from fallow_wire.tariff import LegacyCaps, Tariff
-from support import NOW, key
+from support import NOW, PATIENCE_S, key
 
 ALICE, BOB = "publisher-a", "publisher-b"
 LEDGER_URL = "http://ledger.test"
@@ -211,8 +212,7 @@ class Harness:
         self.directory.mkdir(exist_ok=True)
         key_file = self.directory / "scheduler.keys"
         self.keys = SigningKeys.load(key_file) if key_file.exists() else SigningKeys.create(key_file)
-        self.database = Database(f"sqlite+aiosqlite:///{self.directory}/scheduler.sqlite")
-        await self.database.migrate("scheduler")
+        self.database = Database(await databases.place("scheduler", self.directory / "scheduler.sqlite"))
         # The port is needed before the parts are built: they are told the public URL.
         server = web.Server(self._dispatch)
         self.runner = web.ServerRunner(server)
@@ -294,7 +294,7 @@ class Harness:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what another task brings about, at most 10 s."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110  # what is waited for has no event
             await asyncio.sleep(0.005)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import asyncpg
+import databases
 from aiohttp import web
 from fallow_server.clock import Clock
 from fallow_server.database import Database
@@ -29,7 +28,6 @@ from fallow_wire.fields import encode
 from fallow_wire.jws import Kind, sign, verify
 from fallow_wire.keys import JwkSet, PrivateKey
 from fallow_wire.tickets import Ticket
-from sqlalchemy.engine import make_url
 from support import NOW, key, make_receipt, make_ticket, signed_ticket
 
 SCHEDULER = key(1)
@@ -88,7 +86,8 @@ class World:
     def __init__(self, directory: Path, clock: FakeClock | None = None, hold_s: int = 0, early_hold_s: int = 0) -> None:
         self.directory = directory
         self.clock = clock or FakeClock()
-        self.url = f"sqlite+aiosqlite:///{directory / 'ledger.sqlite'}"
+        self.path = directory / "ledger.sqlite"
+        self.url = databases.url_of(self.path)
         self.config = LedgerConfig("http://ledger.test", hold_s, early_hold_s, sweep_interval_s=3600)
         self.rewards = RewardsConfig(allow_private_addresses=True)
         self.device = Chain()
@@ -97,6 +96,8 @@ class World:
     async def open(self) -> None:
         path = self.directory / "ledger.keys"
         self.keys = SigningKeys.load(path) if path.exists() else SigningKeys.create(path)
+        if self.url == databases.url_of(self.path):
+            await databases.place("ledger", self.path)
         self.database = Database(self.url)
         self.service = LedgerService(self.config, self.database, self.keys, self.clock, hash_token(LINK), self.rewards)
         await self.service.start()
@@ -223,28 +224,15 @@ async def world(
     directory: Path, *, hold_s: int = 0, early_hold_s: int = 0, populate: bool = True, **amounts: int
 ) -> AsyncIterator[World]:
     made = World(directory, None, hold_s, early_hold_s)
-    server = os.environ.get("FALLOW_TEST_DATABASE_URL")
-    name = "fallow_" + hashlib.sha256(os.urandom(8)).hexdigest()[:16]
-    if server is not None:
-        made.url = make_url(server).set(database=name).render_as_string(hide_password=False)
-        await _administer(server, f"CREATE DATABASE {name}")
-    await made.open()
-    try:
-        if populate:
-            await made.populate(**amounts)
-        yield made
-    finally:
-        await made.close()
-        if server is not None:
-            await _administer(server, f"DROP DATABASE {name}")
-
-
-async def _administer(server: str, command: str) -> None:
-    connection = await asyncpg.connect(make_url(server).set(drivername="postgresql").render_as_string(False))
-    try:
-        await connection.execute(command)
-    finally:
-        await connection.close()
+    async with databases.of_server() as url:
+        made.url = url or made.url
+        await made.open()
+        try:
+            if populate:
+                await made.populate(**amounts)
+            yield made
+        finally:
+            await made.close()
 
 
 def in_world(directory: Path, script: Callable[[World], Awaitable[None]], *, hold_s: int = 0, **options: Any) -> None:

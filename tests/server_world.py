@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import databases
 from fallow_server.accounts.accounts import Accounts, NewAccount
 from fallow_server.app import ServerApp
 from fallow_server.clock import Clock
-from fallow_server.config import ServerConfig, load
+from fallow_server.config import DatabaseConfig, ServerConfig, load
 from fallow_server.database import Database
 from fallow_server.outbox import Outbox
 from fallow_server.state import StateDirectory
@@ -36,8 +37,7 @@ from fallow_wire.session import (
     sign_hello,
     write,
 )
-
-DEADLINE_S = 10
+from support import PATIENCE_S
 
 
 class MovableClock(Clock):
@@ -103,14 +103,14 @@ class FakeDevice:
         await self.socket.send_str(write(message))
 
     async def receive(self) -> Downward:
-        message = await self.socket.receive(timeout=DEADLINE_S)
+        message = await self.socket.receive(timeout=PATIENCE_S)
         assert message.type is aiohttp.WSMsgType.TEXT, f"{message.type!r} {message.data!r} {message.extra!r}"
         return read_downward(message.data)
 
     async def closed(self) -> int | None:
         """Read on until the session is closed; gives the code."""
         while True:
-            message = await self.socket.receive(timeout=DEADLINE_S)
+            message = await self.socket.receive(timeout=PATIENCE_S)
             if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING):
                 return self.socket.close_code
 
@@ -214,6 +214,9 @@ async def initialise(config: ServerConfig) -> str:
     """What ``fallow-server init`` does; gives the operator's token."""
     state = StateDirectory(config)
     state.create()
+    if config.database == DatabaseConfig():
+        await databases.place("ledger", state.path / "ledger.sqlite")
+        await databases.place("scheduler", state.path / "scheduler.sqlite")
     database = Database(state.database_urls().scheduler)
     await database.migrate("scheduler")
     issued = await Accounts(config.accounts, database, Clock(), Outbox()).create(NewAccount("operator", "operator"))
@@ -226,17 +229,20 @@ async def running_server(
     state_dir: Path, clock: Clock | None = None, operator_token: str | None = None, **sections: Mapping[str, Any]
 ) -> AsyncIterator[ServerWorld]:
     """A server in role ``all``, initialised unless ``operator_token`` is given (then it was before)."""
-    config = configuration(state_dir, **sections)
-    token = operator_token or await initialise(config)
-    app = ServerApp(config, clock)
-    await app.start()
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
-        world = ServerWorld(app, http, token)
-        try:
-            yield world
-        finally:
-            await world.hang_up()
-            await app.close()
+    async with databases.of_server() as scheduler, databases.of_server() as ledger:
+        if scheduler is not None:
+            sections["database"] = {"scheduler": scheduler, "ledger": ledger}
+        config = configuration(state_dir, **sections)
+        token = operator_token or await initialise(config)
+        app = ServerApp(config, clock)
+        await app.start()
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+            world = ServerWorld(app, http, token)
+            try:
+                yield world
+            finally:
+                await world.hang_up()
+                await app.close()
 
 
 def json_of(value: Any) -> bytes:

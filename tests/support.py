@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fallow_wire.ids import uuid7
@@ -12,6 +15,36 @@ from fallow_wire.keys import PrivateKey
 from fallow_wire.tickets import Confirmation, Receipt, Ticket
 
 NOW = 1_700_000_000
+PATIENCE_S = 60
+"""Waits for what something else brings about end with it, and are this long at most: a machine that does other things
+too is slow, and no test is about how fast it is."""
+
+TICK_S = 0.01
+
+
+class Stopwatch:
+    """``seconds``: as many as this process had. While the computer does other things it stands still, so that a bound
+    on it holds on a busy one as well; what the process itself does all the while counts."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    async def run(self) -> None:
+        while True:
+            began, worked = time.monotonic(), time.process_time()
+            await asyncio.sleep(TICK_S)
+            had = max(2 * TICK_S, time.process_time() - worked)
+            self.seconds += min(time.monotonic() - began, had)
+
+
+@contextlib.asynccontextmanager
+async def stopwatch() -> AsyncIterator[Stopwatch]:
+    watch = Stopwatch()
+    running = asyncio.create_task(watch.run(), name="stopwatch")
+    try:
+        yield watch
+    finally:
+        running.cancel()
 
 
 def key(number: int) -> PrivateKey:

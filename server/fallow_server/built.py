@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import mimetypes
@@ -23,7 +24,6 @@ FOREVER = "public, max-age=31536000, immutable"
 class BuiltFile:
     media_type: str
     plain: bytes
-    packed: bytes | None
     etag: str
 
     def answer(self, request: web.Request, headers: Mapping[str, str]) -> web.Response:
@@ -33,10 +33,16 @@ class BuiltFile:
         if not_modified(request.headers.get("If-None-Match"), self.etag):
             return web.Response(status=304, headers=sent)
         body = self.plain
-        if self.packed is not None and "gzip" in request.headers.get("Accept-Encoding", ""):
-            body, sent["Content-Encoding"] = self.packed, "gzip"
+        if len(body) >= GZIP_BYTES_MIN and "gzip" in request.headers.get("Accept-Encoding", ""):
+            body, sent["Content-Encoding"] = _packed(body), "gzip"
         charset = "utf-8" if self.media_type.startswith("text/") else None
         return web.Response(body=body, content_type=self.media_type, charset=charset, headers=sent)
+
+
+@functools.lru_cache(FILES_MAX)
+def _packed(plain: bytes) -> bytes:
+    """Made when it is first asked for, and kept."""
+    return gzip.compress(plain, mtime=0)
 
 
 def read_built(path: Path) -> BuiltFile | None:
@@ -44,9 +50,8 @@ def read_built(path: Path) -> BuiltFile | None:
     if not path.is_file():
         return None
     plain = path.read_bytes()
-    packed = gzip.compress(plain, mtime=0) if len(plain) >= GZIP_BYTES_MIN else None
     etag = f'"{hashlib.sha256(plain).hexdigest()[:32]}"'
-    return BuiltFile(mimetypes.guess_type(path.name)[0] or "application/octet-stream", plain, packed, etag)
+    return BuiltFile(mimetypes.guess_type(path.name)[0] or "application/octet-stream", plain, etag)
 
 
 def read_all_built(directory: Path) -> dict[str, BuiltFile]:

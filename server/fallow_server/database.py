@@ -7,6 +7,7 @@ writer at a time so that writers queue here and not in SQLite's busy handler, an
 from __future__ import annotations
 
 import asyncio
+import functools
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from typing import Any, Literal, TypeVar
 
 import alembic.command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -182,7 +185,17 @@ def migration_config(branch: Branch, connection: Connection) -> Config:
 
 
 def _upgrade(connection: Connection, branch: Branch) -> None:
-    alembic.command.upgrade(migration_config(branch, connection), "head")
+    there = MigrationContext.configure(connection, opts={"version_table": f"alembic_version_{branch}"})
+    if there.get_current_revision() != _newest(branch):
+        alembic.command.upgrade(migration_config(branch, connection), "head")
+
+
+@functools.cache
+def _newest(branch: Branch) -> str | None:
+    """The revision that the tables come to; to know it, every migration is read."""
+    return ScriptDirectory(
+        str(_MIGRATIONS), version_locations=[str(_MIGRATIONS / branch / "versions")]
+    ).get_current_head()
 
 
 def _pragmas(read_only: bool) -> Iterable[str]:

@@ -19,7 +19,7 @@ from agent_world import SCHEDULER_KEY, Network
 from fallow_agent.identity import load_or_create_identity, local_token
 from fallow_agent.proofs.outbox import Outbox, ServedTicket
 from fallow_agent.store import DATABASE_FILE, open_database
-from support import NOW, make_ticket, new_jti, signed_ticket
+from support import NOW, PATIENCE_S, make_ticket, new_jti, signed_ticket
 
 pytestmark = pytest.mark.processes
 
@@ -104,7 +104,7 @@ class Program:
 
     async def reaches(self, wanted: str) -> None:
         """Look until the state is ``wanted``; another process cannot wake us."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while await self.state() != wanted:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
@@ -128,7 +128,7 @@ def script(tmp_path: Path, act: Callable[[Network, Program], Awaitable[None]]) -
         async with world(tmp_path) as (network, program):
             await act(network, program)
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE_S))
 
 
 def sockets(pid: int) -> list[tuple[str, str]]:
@@ -274,7 +274,7 @@ def test_it_stops_within_seconds_also_with_a_phone_looking(tmp_path: Path) -> No
         token = local_token(load_or_create_identity(program.state_dir))
         async with program._http.get(f"{program.url}/v1/events?token={token}") as events:
             await events.content.readuntil(b"\n\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S / 2):  # aiohttp by itself waits a minute for who still reads
                 assert await program.end(signal.SIGTERM) == 0
 
     script(tmp_path, act)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from fallow_agent.lan.announce import SERVICE, Announcer, announcement
 from fallow_agent.lan.guard import InterfaceAddress, Lan
+from support import PATIENCE_S
 from zeroconf import IPVersion, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
@@ -73,7 +74,7 @@ def test_it_is_found_follows_the_state_and_says_goodbye() -> None:
             await listener.close()
 
     try:
-        asyncio.run(asyncio.wait_for(act(), 20))
+        asyncio.run(asyncio.wait_for(act(), PATIENCE_S))
     except OSError as error:
         pytest.skip(f"no multicast here: {error}")
 
@@ -103,5 +104,5 @@ def test_a_network_without_multicast_is_told_once(
         await asyncio.gather(task, return_exceptions=True)
 
     with caplog.at_level(logging.WARNING):
-        asyncio.run(asyncio.wait_for(act(), 20))
+        asyncio.run(asyncio.wait_for(act(), PATIENCE_S))
     assert len([record for record in caplog.records if "mDNS" in record.message]) == 1

@@ -20,6 +20,7 @@ from fallow_agent.lifecycle import PauseRequested, RequestRefused
 from fallow_agent.store import DATABASE_FILE, Settings, StoreError, open_database
 from fallow_wire.errors import LocalError
 from fallow_wire.lan import Limits
+from support import PATIENCE_S
 
 CONFIG = Config(name="box", model="test", lan=LanConfig(bind=("127.0.0.1",), port=0, mdns=False, setup_code="AB01CD11"))
 
@@ -42,7 +43,7 @@ def script(state_dir: Path, act: Callable[[Agent, aiohttp.ClientSession, str], A
             agent.stop()
         return await running
 
-    return asyncio.run(asyncio.wait_for(run(), 30))
+    return asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE_S))
 
 
 def test_a_fresh_agent_is_dormant_and_has_no_client(tmp_path: Path) -> None:

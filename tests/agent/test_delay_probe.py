@@ -15,6 +15,7 @@ from fallow_agent.line.icmp import PAYLOAD_BYTES_MIN, Kind
 from fallow_agent.line.path import HOPS_MAX, Hop
 from fallow_agent.line.path import Path as Way
 from fallow_agent.line.train import PACKETS, PAYLOAD_BYTES, SPACING_S, TRAIN_BYTES, TRAINS_MIN
+from support import PATIENCE_S
 
 ROUTER, PROVIDER, FAR, SCHEDULER = "192.168.1.1", "100.64.0.1", "203.0.113.1", "198.51.100.9"
 ROUTE = "Iface\tDestination\tGateway\tFlags\neth0\t00000000\t0101A8C0\t0003\n"
@@ -206,7 +207,7 @@ async def test_without_scheduler_or_permission_nothing_is_sent(world: World) -> 
     assert "no IPv4 address" in world.probe.reading.reason
     world.network.unavailable = "ICMP is not allowed"
     assert world.probe.reading.reason == "ICMP is not allowed"
-    await asyncio.wait_for(world.probe.run(), 10)
+    await asyncio.wait_for(world.probe.run(), PATIENCE_S)
     assert world.network.asked == []
 
 
@@ -253,7 +254,7 @@ async def test_trains_wait_until_the_line_is_idle(world: World) -> None:
         return 0, 0
 
     running = asyncio.get_running_loop().create_task(world.probe.run_trains(lambda: next(looks, False), carried, 0))
-    await asyncio.wait_for(trained.wait(), 30)
+    await asyncio.wait_for(trained.wait(), PATIENCE_S)
     assert next(looks, None) is None, "only at the third look"
     assert len(world.network.asked) == before + PACKETS
     running.cancel()

@@ -30,7 +30,7 @@ from fallow_agent.ports.port_control import Way
 from fallow_agent.ports.reach import Reach
 from fallow_agent.ports.upnp import Upnp
 from fallow_wire.session import Reachability
-from support import key
+from support import PATIENCE_S, key
 
 PORT, OUTSIDE = 32557, "11.22.33.44"
 WAY = Way("192.168.1.1", "192.168.1.5", ("192.168.1.1", "192.168.1.5"))
@@ -91,7 +91,7 @@ def play(act: Callable[[World], Awaitable[None]]) -> None:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
 
 def test_both_families_are_opened_and_given_back() -> None:
@@ -127,7 +127,7 @@ def test_what_was_being_asked_for_is_given_back_too() -> None:
         await world.keeper.release()
         assert len(world.means.released) == 1, "once is enough"
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
 
 def test_a_router_that_does_not_take_it_back_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,7 +370,7 @@ def reach(service: ServiceConfig, scheduler: str = "http://11.22.33.1:32550", pl
 def test_nobody_is_asked_where_the_owner_has_forwarded_or_nothing_needs_to_be_opened(
     service: ServiceConfig, scheduler: str
 ) -> None:
-    asyncio.run(asyncio.wait_for(reach(service, scheduler).run(PORT), 20))
+    asyncio.run(asyncio.wait_for(reach(service, scheduler).run(PORT), PATIENCE_S))
 
 
 def test_a_port_forwarded_by_hand_is_what_is_told() -> None:

@@ -27,6 +27,7 @@ from fallow_agent.lifecycle import EnrolmentRefused, Event, Request, RequestRefu
 from fallow_agent.store import Settings, open_database
 from fallow_wire.http import Problem
 from fallow_wire.lan import Limits
+from support import PATIENCE_S
 
 CODE = "AB01-CD11"
 JTI = "01890000-0000-7000-8000-000000000001"
@@ -187,7 +188,7 @@ def script(tmp_path: Path, act: Callable[[World], Awaitable[None]], app: Path | 
         async with running(tmp_path, app) as world:
             await act(world)
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE_S))
 
 
 def test_activation_from_the_first_look_to_leaving(tmp_path: Path) -> None:
@@ -521,10 +522,10 @@ def test_odd_bodies_are_the_callers_fault(
             reader, writer = await asyncio.open_connection("127.0.0.1", int(host.partition(":")[2]))
             head = f"POST /v1/lan-tokens HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
             writer.write((head + headers.replace("{host}", host) + "\r\n\r\n" + body).encode())
-            answer = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
+            answer = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)).decode()
             assert answer.split()[1] == str(status)
             if slug:
-                assert f'"{slug}"' in (await asyncio.wait_for(reader.read(300), 5)).decode()
+                assert f'"{slug}"' in (await asyncio.wait_for(reader.read(300), PATIENCE_S)).decode()
             writer.close()
 
     asyncio.run(run())

@@ -11,6 +11,7 @@ from fallow_agent.uplink.tasks import TaskRunner
 from fallow_wire.errors import FallowError
 from fallow_wire.probes import Attempt, ProbeResult
 from fallow_wire.session import Task, TaskStatus
+from support import PATIENCE_S
 
 RESULT = ProbeResult(1, (Attempt(connect_ms=1),))
 
@@ -54,7 +55,7 @@ def run(use: Use, at_once: int = 1) -> None:
         runner.resume()
         running = asyncio.create_task(runner.run())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 await use(runner, fills, probes, sent)
         finally:
             running.cancel()

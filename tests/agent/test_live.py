@@ -17,7 +17,7 @@ from fallow_agent.uplink.live import HELD_S_MAX, MISSED_MAX, SEGMENTS_MAX, STREA
 from fallow_wire.errors import FallowError
 from fallow_wire.manifest import SignedManifest
 from fallow_wire.session import Source, Task, TaskStatus
-from support import NOW, key
+from support import NOW, PATIENCE_S, key
 
 KEYS = {key(2).public.thumbprint(): key(2).public}
 STREAM = "stream-1"
@@ -85,7 +85,7 @@ def carrying(script: Callable[[Carrier], Awaitable[None]]) -> None:
         carrier.streams.allow(True)
         running = asyncio.create_task(carrier.streams.run())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 await script(carrier)
         finally:
             running.cancel()

@@ -11,6 +11,7 @@ import pytest
 from fallow_agent.lan.announce import SERVICE, Announcer
 from fallow_agent.lan.guard import InterfaceAddress, Lan
 from fallow_agent.lan.neighbours import Neighbours, neighbour_of
+from support import PATIENCE_S
 from zeroconf.asyncio import AsyncServiceInfo
 
 OWN = "fd-aaaaaaaaaaaaaaaaaaaaown7"
@@ -71,4 +72,4 @@ def test_a_real_announcement_is_found_once_and_kept_for_a_while() -> None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(act(), 30))
+    asyncio.run(asyncio.wait_for(act(), PATIENCE_S))

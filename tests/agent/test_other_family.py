@@ -9,6 +9,7 @@ from aiohttp import web
 from fallow_agent.uplink import other_family as module
 from fallow_agent.uplink.other_family import OtherFamily, is_literal, other_family
 from fallow_wire.session import Reachability
+from support import PATIENCE_S
 
 BOTH = {"ipv4": "192.168.1.5", "ipv6": "2a0e::5"}
 
@@ -64,4 +65,4 @@ def test_the_scheduler_is_called_once_by_ipv4_and_again_in_a_new_session(monkeyp
             await asyncio.gather(running, return_exceptions=True)
             await runner.cleanup()
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))

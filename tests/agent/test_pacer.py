@@ -14,6 +14,7 @@ from fallow_agent.line import pacer as module
 from fallow_agent.line.pacer import SO_MAX_PACING_RATE, UNPACED, Pacer, payload_bytes_per_s
 from hypothesis import given
 from hypothesis import strategies as st
+from support import PATIENCE_S
 
 
 def nothing() -> None:
@@ -235,7 +236,7 @@ def test_what_was_sent_is_what_the_kernel_put_on_the_wire() -> None:
             on_wire = pacer.wire_bytes(1.0)
             assert 0 < on_wire < taken
             share.leave()
-            receiver.settimeout(5)
+            receiver.settimeout(PATIENCE_S)
             left = taken
             while left:
                 left -= len(receiver.recv(left))
@@ -270,7 +271,7 @@ def test_an_ended_transfer_keeps_its_part_until_its_socket_is_empty() -> None:
             pacer.set_rate(10**9)
             # Somebody new gets its part or, until it is divided anew, nothing: a crumb would hold the kernel up.
             assert pacer.join(newcomer, nothing).allowance(1000, 0.0) == 0
-            receiver.settimeout(5)
+            receiver.settimeout(PATIENCE_S)
             while taken:
                 taken -= len(receiver.recv(taken))
             pacer.set_rate(8 * 1_046_000)

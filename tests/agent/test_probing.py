@@ -21,7 +21,7 @@ from fallow_agent.probing.prober import IDLE_BPS_MIN, Prober
 from fallow_wire.errors import FallowError, Malformed
 from fallow_wire.probes import Attempt, Probe
 from fallow_wire.session import Task
-from support import NOW
+from support import NOW, PATIENCE_S
 
 HOME = (
     InterfaceAddress("eth0", ipaddress.ip_address("192.168.1.2"), 24),
@@ -109,7 +109,7 @@ def measured(
             return found.attempt
 
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 await use(measure)
         finally:
             await stop()

@@ -35,6 +35,7 @@ from fallow_agent.line.router import CHECK_BYTES, GAP_S_MAX, RouterMeter, Router
 from fallow_agent.line.router_watch import RouterWatch
 from hypothesis import given
 from hypothesis import strategies as st
+from support import PATIENCE_S
 
 MB = 1_000_000
 EMPTY = RouterTraffic()
@@ -325,7 +326,7 @@ def at_router(scene: Callable[[Router], Awaitable[None]]) -> Callable[[], None]:
             finally:
                 await runner.cleanup()
 
-    return lambda: asyncio.run(asyncio.wait_for(play(), 20))
+    return lambda: asyncio.run(asyncio.wait_for(play(), PATIENCE_S))
 
 
 STANDARD = ("GetTotalBytesSent", "GetTotalBytesReceived")
@@ -558,7 +559,7 @@ def test_a_search_that_is_called_off_leaves_no_process_behind() -> None:
             await search
         assert not any("igd_discovery" in command for command in searching())
 
-    asyncio.run(asyncio.wait_for(play(), 20))
+    asyncio.run(asyncio.wait_for(play(), PATIENCE_S))
 
 
 # ------------------------------------------------------------------ following it

@@ -45,6 +45,7 @@ from fallow_wire.lan import Limits
 from hypothesis import given
 from hypothesis import strategies as st
 from server_world import ServerWorld, running_server
+from support import PATIENCE_S
 
 NOW = 1_800_000_000
 MBIT = 1_000_000
@@ -192,7 +193,7 @@ class World:
         self.claim = claim
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not condition():  # noqa: ASYNC110 - the agent's own loops move it on
                 await asyncio.sleep(0.01)
 
@@ -236,7 +237,7 @@ def script(tmp_path: Path, *acts: Callable[[World], Awaitable[None]], **settings
                     agent.stop()
                     assert await running == 0
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE_S))
 
 
 def test_a_whole_test_is_counted_kept_and_believed_through_a_restart(

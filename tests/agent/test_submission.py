@@ -18,7 +18,7 @@ from fallow_wire.batches import Ack, AckItem, Batch, Head, batch_hash
 from fallow_wire.fields import encode
 from fallow_wire.jws import Kind, sign, verify
 from fallow_wire.keys import JwkSet
-from support import NOW, key, make_ticket, new_jti, signed_ticket
+from support import NOW, PATIENCE_S, key, make_ticket, new_jti, signed_ticket
 
 DEVICE, LEDGER = key(2), key(4)
 DID = DEVICE.public.device_id()
@@ -87,7 +87,7 @@ def run(ledger: FakeLedger, outbox: Outbox, use: Callable[[Submission], Awaitabl
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         try:
-            async with aiohttp.ClientSession() as http, asyncio.timeout(30):
+            async with aiohttp.ClientSession() as http, asyncio.timeout(PATIENCE_S):
                 await use(Submission(outbox, http, lambda: url, DEVICE))
         finally:
             await runner.cleanup()

@@ -44,7 +44,7 @@ from fallow_wire.session import (
 from heartbeats import HEARTBEAT, with_line
 from hypothesis import given
 from hypothesis import strategies as st
-from support import NOW, key
+from support import NOW, PATIENCE_S, key
 
 DEVICE, SCHEDULER = key(2), key(1)
 POLICY = Policy(JwkSet((SCHEDULER.public.jwk(with_kid=True),)), "http://ledger.test")
@@ -265,7 +265,7 @@ def run_session(
         session = Session(http, url, DEVICE, "0.1.0", recorder, report, lambda: NOW, recorder.times.append)
         running = asyncio.create_task(session.run())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 return await use(session, recorder)
         finally:
             running.cancel()
@@ -591,7 +591,7 @@ def with_world(use: Callable[[World], Awaitable[None]]) -> None:
         world.runner.resume()
         running = asyncio.create_task(world.runner.run())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 await use(world)
         finally:
             running.cancel()

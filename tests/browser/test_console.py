@@ -11,13 +11,14 @@ from pathlib import Path
 from aiohttp import web
 from browsing import DESKTOP, PHONE, accessible, chromium, keep, marks, page
 from console_world import BUILT, device_id, populate
+from fallow_server.delivery.router import Routing
 from fallow_server.scheduling.places import NOWHERE
 from playwright.async_api import Browser, Page, expect
 from server_world import ServerWorld, running_server
 
 pytestmark = marks(BUILT)
 
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 expect.set_options(timeout=WAIT_MS)
 
 
@@ -191,11 +192,43 @@ def test_each_page_is_accessible_on_a_phone_and_a_desk_in_both_languages(tmp_pat
     in_console(tmp_path, script)
 
 
+def test_a_task_is_cancelled_by_its_publisher_and_by_an_operator(tmp_path: Path) -> None:
+    async def script(world: ServerWorld, browser: Browser) -> None:
+        publisher = await publisher_with_things(world)
+
+        async def open_tasks() -> list[str]:
+            told = (await world.call("GET", "/v1/tasks", world.operator_token)).json
+            return [one["id"] for one in told if one["state"] in ("pending", "placed", "running")]
+
+        first = (await open_tasks())[0]
+        for token, told in ((world.operator_token, 1), (publisher, 0)):
+            if token == publisher:
+                body = {"kind": "fill", "object": (await world.call("GET", "/v1/objects", publisher)).json[0]["id"]}
+                made = await world.call("POST", "/v1/tasks", publisher, json={**body, "replicas": 3})
+                assert made.status == 201, made.body
+                first = made.json["id"]
+            async with signed_in(world, browser, token, f"tasks/{first}", language="zh", **DESKTOP) as shown:
+                await shown.get_by_role("button", name="取消此任务").click()
+                dialog = shown.get_by_role("dialog")
+                await expect(dialog.get_by_text("对方会看到它已被取消")).to_have_count(told)
+                await accessible(shown)
+                await keep(shown, f"console-cancel-{told}")
+                await dialog.get_by_role("button", name="关闭").click()
+                assert first in await open_tasks(), "nothing ends without the second word"
+                await shown.get_by_role("button", name="取消此任务").click()
+                await dialog.get_by_role("button", name="确认取消").click()
+                await expect(shown.locator("h1")).to_contain_text("已取消")
+                await expect(shown.get_by_role("button", name="取消此任务")).to_have_count(0)
+                assert first not in await open_tasks()
+
+    in_console(tmp_path, script)
+
+
 async def history(world: ServerWorld, number: int) -> None:
     """Five minutes of which devices took over the more, the later they were."""
     sink, transfer = world.scheduler.console.history, world.scheduler.delivery.transfer
     for _ in range(50):
-        sink.routed("0" * 64, 10**8, 10**8, NOWHERE, [], None)
+        sink.routed(Routing("0" * 64, 10**8, 10**8, NOWHERE, [], None))
     transfer.sent_bytes += 10**8 * (40 - 3 * number)
     await sink.write(int(time.time()) - 300 * (12 - number))
 

@@ -19,7 +19,7 @@ from playwright.async_api import Page
 
 pytestmark = browsing.marks(phone_world.INDEX)
 
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 EVIL = "evil.example"
 
 # Each attempt tells what it could read; "" is nothing.

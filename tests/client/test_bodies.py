@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from fallow_client import bodies
 from fallow_client.bodies import BrokenOff, TooLong, read_body
+from support import PATIENCE_S
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -56,7 +57,7 @@ def test_a_body_that_trickles_and_then_rushes_is_whole_and_its_connection_is_use
     async def use(session: aiohttp.ClientSession, url: str) -> None:
         for _ in range(2):
             began: list[None] = []
-            async with asyncio.timeout(20), session.get(url) as response:
+            async with asyncio.timeout(PATIENCE_S), session.get(url) as response:
                 assert await read_body(response, len(data), lambda: began.append(None)) == data  # noqa: B023
             assert len(began) == 1
         assert connections == 1

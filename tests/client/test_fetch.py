@@ -29,7 +29,7 @@ from fallow_wire.limits import MIB
 from fallow_wire.manifest import ManifestBuilder
 from fallow_wire.plans import Plan, PlanRequest, PlanSource
 from fallow_wire.tickets import Ticket, unacknowledged_bytes_max, verify_receipt, verify_ticket
-from support import key, make_ticket, signed_ticket
+from support import PATIENCE_S, key, make_ticket, signed_ticket
 
 T = TypeVar("T")
 SCHEDULER_KEY = key(1)
@@ -111,7 +111,7 @@ class FakeDevice:
             if book.sent + len(piece) > book.confirmed + unacknowledged_bytes_max(book.confirmed):
                 self.violations.append("asked for beyond the window")
                 book.changed.clear()
-                await asyncio.wait_for(book.changed.wait(), 10)
+                await asyncio.wait_for(book.changed.wait(), PATIENCE_S)
             book.sent += len(piece)
             await response.write(piece)
             if (self.behaviour == "slow" and at >= len(body) // 2) or (
@@ -358,7 +358,11 @@ def test_a_stopped_command_resumes_from_what_is_in_the_part_file(tmp_path: Path,
         async with running(FakeNetwork(6 * MIB, ["slow", "tiring"])) as network:
             network.origin_waits = True
             path = tmp_path / "file.bin"
-            program = "from fallow_client.cli import main; main()"
+            # A shell that runs the tests in the background has them, and so their children, ignore SIGINT.
+            program = (
+                "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+                " from fallow_client.cli import main; main()"
+            )
             url = f"{network.url}/o/{network.object_id}/file.bin"
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", program, "fetch", url, "-o", str(path)), stderr=asyncio.subprocess.PIPE

@@ -57,6 +57,7 @@ def test_tokens_are_added_revoked_and_limited(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.both_databases
 def test_accounts_are_listed_in_pages(tmp_path: Path) -> None:
     async def run() -> None:
         async with running_server(tmp_path) as world:

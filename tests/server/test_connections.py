@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from fallow_server import app, listening
 from server_world import running_server
+from support import PATIENCE_S
 
 
 def test_who_says_nothing_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +22,7 @@ def test_who_says_nothing_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                 for start in (b"", b"GET /v1/heal", b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n"):
                     reader, writer = await asyncio.open_connection("127.0.0.1", port)
                     writer.write(start)
-                    await asyncio.wait_for(reader.read(), 5)
+                    await asyncio.wait_for(reader.read(), PATIENCE_S)
                     writer.close()
 
     asyncio.run(run())
@@ -49,7 +50,7 @@ def test_who_takes_nothing_of_a_large_answer_is_cut(monkeypatch: pytest.MonkeyPa
         await web.SockSite(runner, listener).start()
         with socket.create_connection(listener.getsockname()) as mute:
             mute.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await ended.wait()
         await runner.cleanup()
 

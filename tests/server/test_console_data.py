@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from console_world import populate
 from fallow_server.console.history import PERIOD_S
 from fallow_server.console.ledger import CALLS
+from fallow_server.delivery.router import Routing
 from fallow_server.scheduling.places import Place
 from server_world import MovableClock, ServerWorld, running_server
 
@@ -29,6 +31,7 @@ async def publish(world: ServerWorld, token: str, name: str, data: bytes) -> str
     return str(answer.json["id"])
 
 
+@pytest.mark.both_databases
 def test_history_tells_what_was_asked_for_and_who_sent_it(tmp_path: Path) -> None:
     async def run() -> None:
         clock = MovableClock()
@@ -42,7 +45,7 @@ def test_history_tells_what_was_asked_for_and_who_sent_it(tmp_path: Path) -> Non
             # Nobody holds it, so it is asked for and sent from here; a device that fills is no consumer.
             assert (await world.call("GET", path)).body == data
             assert (await world.call("GET", f"{path}?source=origin&fill=1")).body == data
-            history.routed("0" * 64, 1, 1000, Place(1, "DE"), [("device", 1)], None)
+            history.routed(Routing("0" * 64, 1, 1000, Place(1, "DE"), [("device", 1)], None))
             await history.write(start)
             # Asked for at the origin after a device failed: sent, and not asked for again.
             assert (await world.call("GET", f"{path}?source=origin")).body == data
@@ -61,7 +64,7 @@ def test_history_tells_what_was_asked_for_and_who_sent_it(tmp_path: Path) -> Non
                 "reachable": [2],
                 "idle_up_bps": [3_003_000],
             }
-            history.routed("0" * 64, 1, 500, Place(1, "DE"), [("device", 1)], None)
+            history.routed(Routing("0" * 64, 1, 500, Place(1, "DE"), [("device", 1)], None))
             await history.write(start + PERIOD_S)
             assert (await get(world, "/console/history?span=day"))["asked_bytes"] == [301_000, 500]
             month = await get(world, "/console/history?span=month")
@@ -73,6 +76,15 @@ def test_history_tells_what_was_asked_for_and_who_sent_it(tmp_path: Path) -> Non
             await history.write(clock.now())
             kept = await world.scheduler.database.ask(lambda rows: rows.all("SELECT at FROM history"))
             assert len(kept) == 1
+
+    asyncio.run(run())
+
+
+def test_history_outlives_a_restart(tmp_path: Path) -> None:
+    async def run() -> None:
+        clock = MovableClock()
+        async with running_server(tmp_path, clock) as world:
+            await world.scheduler.console.history.write(clock.now())
         async with running_server(tmp_path, clock, operator_token=world.operator_token) as world:
             assert len((await get(world, "/console/history"))["at"]) >= 1
 
@@ -99,6 +111,7 @@ def test_capacity_is_what_active_devices_foresee_and_demand_what_was_asked(tmp_p
     asyncio.run(run())
 
 
+@pytest.mark.both_databases
 def test_lists_are_searched_sorted_and_a_publishers_own(tmp_path: Path) -> None:
     async def run() -> None:
         async with running_server(tmp_path) as world:
@@ -136,6 +149,7 @@ def test_lists_are_searched_sorted_and_a_publishers_own(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.both_databases
 def test_an_operator_sees_tasks_of_all_the_newest_first(tmp_path: Path) -> None:
     async def run() -> None:
         async with running_server(tmp_path) as world:
@@ -154,9 +168,15 @@ def test_an_operator_sees_tasks_of_all_the_newest_first(tmp_path: Path) -> None:
             assert [one["id"] for one in await get(world, "/v1/tasks?order=newest", eve["token"])] == [made[1]]
             await world.call("DELETE", f"/v1/tasks/{made[0]}", ada["token"])
             assert [one["id"] for one in await get(world, "/v1/tasks?state=cancelled")] == [made[0]]
-            assert (await get(world, f"/v1/tasks/{made[1]}"))["id"] == made[1]
+            told = await get(world, f"/v1/tasks/{made[1]}")
+            assert (told["id"], told["publisher"]) == (made[1], eve["id"])
+            assert "publisher" not in await get(world, f"/v1/tasks/{made[1]}", eve["token"])
             assert (await world.call("GET", "/v1/tasks?state=lost", world.operator_token)).slug == "malformed"
-            assert (await world.call("DELETE", f"/v1/tasks/{made[1]}", world.operator_token)).status == 403
+            # Nobody else's, but an operator's decision ends anybody's.
+            assert (await world.call("DELETE", f"/v1/tasks/{made[1]}", ada["token"])).status == 404
+            ended = await world.call("DELETE", f"/v1/tasks/{made[1]}", world.operator_token)
+            assert (ended.status, ended.json["state"]) == (200, "cancelled")
+            assert (await get(world, f"/v1/tasks/{made[1]}", eve["token"]))["state"] == "cancelled"
 
     asyncio.run(run())
 

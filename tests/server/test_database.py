@@ -12,6 +12,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from fallow_server.database import Branch, Database
 from fallow_server.schema import ledger_metadata, scheduler_metadata
+from ledger_world import world
+from server_world import running_server
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -134,3 +136,15 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert "accounts" not in tables_of(path)
+
+
+@pytest.mark.both_databases
+def test_worlds_have_the_database_that_a_test_is_run_on(tmp_path: Path, database_server: str) -> None:
+    async def run() -> None:
+        async with world(tmp_path / "ledger") as made, running_server(tmp_path / "server") as server:
+            assert server.app.ledger is not None
+            databases = (made.database, server.scheduler.database, server.app.ledger._database)
+            assert {one.is_sqlite for one in databases} == {database_server == "sqlite"}
+
+    (tmp_path / "ledger").mkdir()
+    asyncio.run(run())

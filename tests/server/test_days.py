@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ledger_world import DEVICE, MIB, OPERATOR, OTHER, OWNER, World, in_world
 
 DAY_S = 86_400
@@ -15,6 +16,7 @@ async def days(world: World, query: str = "", token: str = OWNER) -> list[dict[s
     return found
 
 
+@pytest.mark.both_databases
 def test_days_sum_what_was_booked_and_open_to_deliveries(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         assert world.clock.time % DAY_S // 3600 == 22
@@ -43,6 +45,7 @@ def test_days_sum_what_was_booked_and_open_to_deliveries(tmp_path: Path) -> None
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_what_was_taken_back_stands_beside_what_was_earned(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         ticket = world.ticket(max_bytes=7 * MIB)
@@ -57,6 +60,7 @@ def test_what_was_taken_back_stands_beside_what_was_earned(tmp_path: Path) -> No
     in_world(tmp_path, script, hold_s=DAY_S)
 
 
+@pytest.mark.both_databases
 def test_daily_roots_bound_what_is_looked_through(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         await world.prove(world.item())

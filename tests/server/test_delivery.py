@@ -17,7 +17,7 @@ from fallow_server.delivery.config import Config
 from fallow_server.scheduling.filters import Config as FilterConfig
 from fallow_server.scheduling.places import NOWHERE, Place
 from fallow_wire.tickets import Ticket, verify_ticket
-from support import NOW, key
+from support import NOW, PATIENCE_S, key
 
 MIB = 2**20
 
@@ -311,7 +311,7 @@ def test_one_address_gets_so_many_transfers_from_the_origin(tmp_path: Path) -> N
         refused = await server.call("GET", f"/o/{object_id}/x", who=None)
         assert (refused.status, refused.problem) == (429, "too-many")
         held.pop().close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (await server.call("GET", f"/o/{object_id}/x", who=None)).status == 429:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         held.pop().close()

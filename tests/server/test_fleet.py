@@ -20,7 +20,7 @@ from fallow_wire.session import DialBack, Reachability, ServicePort, sign_dial_b
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_world import Answer, FakeDevice, MovableClock, ServerWorld, heartbeat, running_server
-from support import key
+from support import PATIENCE_S, key
 
 
 def port(number: int, address: str = "127.0.0.1", protocol: str = "tcp") -> ServicePort:
@@ -157,7 +157,7 @@ async def service_urls(world: ServerWorld, device: FakeDevice, wanted: tuple[str
 
     observer = Observer()
     world.scheduler.fleet.observers.append(observer)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (live := world.scheduler.fleet.get(device.device_id)) is None or live.service_urls != wanted:
             await changed.wait()
             changed.clear()

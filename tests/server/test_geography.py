@@ -18,7 +18,7 @@ from fallow_wire.errors import LocalError
 from fallow_wire.fields import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import key
+from support import PATIENCE_S, key
 
 COUNTRIES = """127.0.0.0,127.0.0.255,DE
 203.0.113.0,203.0.113.127,DE
@@ -134,7 +134,7 @@ def test_files_are_read_again_when_they_change(tmp_path: Path) -> None:
             changed.set()
 
         following = asyncio.create_task(geography.run(note))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await changed.wait()
             assert geography.place_of("203.0.113.5").country == "NL"
             changed.clear()

@@ -15,6 +15,7 @@ from fallow_server.http import Api, Principal, Role, caller_address, json_respon
 from fallow_wire.fields import decode
 from fallow_wire.session import Cancel
 from server_world import Answer, running_server
+from support import PATIENCE_S
 
 
 class Tokens:
@@ -49,7 +50,7 @@ async def exchange(port: int, request: bytes, until: bytes | None = None) -> byt
         writer.write(request)
         await writer.drain()
         while until is None or until not in answer:
-            piece = await asyncio.wait_for(reader.read(65536), 0.1 if until is None else 10)
+            piece = await asyncio.wait_for(reader.read(65536), 0.1 if until is None else PATIENCE_S)
             if not piece:
                 break
             answer += piece

@@ -10,6 +10,7 @@ from fallow_server.http import ApiProblem
 from fallow_server.ledger.intake import Intake
 from fallow_wire.limits import BATCH_BYTES_MAX
 from ledger_world import Chain, World, in_world
+from support import PATIENCE_S
 from yarl import URL
 
 
@@ -28,7 +29,7 @@ def test_a_stranger_is_refused_before_the_body_is_there(tmp_path: Path) -> None:
         token = stranger.batch(*(world.item(world.ticket(chain=stranger)) for _ in range(3)))
         for start, status in ((token, b"403"), ("x" * 2000, b"400"), ("e30." + "x" * 2000, b"403")):
             reader, writer = await begin(world, start)
-            line = await asyncio.wait_for(reader.readline(), 5)
+            line = await asyncio.wait_for(reader.readline(), PATIENCE_S)
             assert line.split()[1] == status
             writer.close()
 
@@ -43,7 +44,7 @@ def test_a_known_device_may_take_its_time(tmp_path: Path) -> None:
         for start in range(0, len(token), 100):
             writer.write(token[start : start + 100])
             await writer.drain()
-        assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
+        assert b" 200 " in await asyncio.wait_for(reader.readline(), PATIENCE_S)
         writer.close()
 
     in_world(tmp_path, script)

@@ -16,7 +16,7 @@ from fallow_server.ledger import app
 from fallow_server.tokens import hash_token
 from fallow_wire.fields import encode
 from ledger_world import DEVICE, LINK, OPERATOR, OTHER, OWNER, PUBLISHER, Chain, World, in_world
-from support import key
+from support import PATIENCE_S, key
 
 HOUR_S = 3600
 POINT = 1_000_000
@@ -109,7 +109,7 @@ def test_the_sweep_runs_on_its_own(tmp_path: Path) -> None:
             while (await world.account(OWNER))["vested"] == 0:  # noqa: ASYNC110 - another task of the service moves it
                 await asyncio.sleep(0)
 
-        await asyncio.wait_for(vested(), 10)
+        await asyncio.wait_for(vested(), PATIENCE_S)
 
     in_world(tmp_path, script, hold_s=60)
 
@@ -127,8 +127,8 @@ def test_a_sweep_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch:
         with monkeypatch.context() as patch:
             patch.setattr(app, "vest", away)
             await world.restart()
-            await asyncio.wait_for(until("degraded"), 10)
-        await asyncio.wait_for(until("ok"), 10)
+            await asyncio.wait_for(until("degraded"), PATIENCE_S)
+        await asyncio.wait_for(until("ok"), PATIENCE_S)
 
     in_world(tmp_path, script, populate=False)
 

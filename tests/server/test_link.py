@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import databases
 import pytest
 from aiohttp import web
 from fallow_server.accounts.accounts import Accounts, AccountsConfig, NewAccount
@@ -21,7 +22,7 @@ from fallow_wire.jws import Kind, sign
 from fallow_wire.keys import JwkSet
 from fallow_wire.tariff import LegacyCaps, Tariff
 from server_world import MovableClock, json_of, running_server
-from support import key
+from support import PATIENCE_S, key
 
 LEDGER_KEY = key(9)
 TARIFF = Tariff(1, 0, {"object": 1000}, {"countersigned": 1000, "legacy": 100}, LegacyCaps(0, 0))
@@ -77,8 +78,7 @@ async def rig(path: Path, clock: Clock | None = None, ledger: FakeLedger | None 
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", ledger.port).start()
     ledger.port = runner.addresses[0][1]
-    database = Database(f"sqlite+aiosqlite:///{path / 'x.sqlite'}")
-    await database.migrate("scheduler")
+    database = Database(await databases.place("scheduler", path / "x.sqlite"))
     found = Rig(database, ledger, clock or Clock())
     await found.link.start()
     try:
@@ -146,7 +146,7 @@ def test_the_loop_gets_over_an_absent_ledger(tmp_path: Path) -> None:
             r.ledger.statuses = [500] * 5
             loop = asyncio.create_task(r.link.run(), name="link")
             one = await r.accounts.create(NewAccount("owner", "one"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await r.ledger.acknowledged.wait()
             assert r.ledger.heard[-1][1] == f"/v1/link/accounts/{one.id}"
             loop.cancel()

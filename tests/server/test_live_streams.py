@@ -19,6 +19,7 @@ from fallow_server.tasks.model import NetworkTask
 from fallow_wire.manifest import verify_manifest
 from fallow_wire.session import Cancel, Task
 from server_world import MovableClock
+from support import PATIENCE_S
 
 T = TypeVar("T")
 OPEN = Config(disk_free_bytes_min=0, allow_private_addresses=True)
@@ -65,7 +66,7 @@ class Station:
 
     async def until(self, ask: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T:
         """Ask until the answer is good, at most 30 s: what is waited for is the server's to bring about."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not good(answer := await ask()):  # noqa: ASYNC110  # what is waited for has no event
                 await asyncio.sleep(0.05)
         return answer

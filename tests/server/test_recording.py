@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from delivery_harness import Harness, run
+from fallow_server.delivery.router import Routing
 from fallow_server.recording.config import Config
 from fallow_server.recording.hours import Hour
 from fallow_server.recording.recorder import DIRECTORY, SAMPLE_S, Recorder
@@ -253,7 +254,9 @@ def test_a_day_that_takes_more_than_its_share_keeps_fewer_requests(
         device = await server.device(1)
         await recorder.sample()
         for number in range(12_000):
-            recorder.routed(f"object-{number % 9}", MIB, number, NOWHERE, [(device.id, number * 997 % 10_007)], None)
+            recorder.routed(
+                Routing(f"object-{number % 9}", MIB, number, NOWHERE, [(device.id, number * 997 % 10_007)], None)
+            )
             if number % 200 == 0:
                 await recorder.flush()
 

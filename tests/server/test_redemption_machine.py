@@ -37,7 +37,6 @@ class RedemptionMachine(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
         self.world = World(Path(self.directory.name))
-        self.world.url = f"sqlite+aiosqlite:///{self.directory.name}/ledger.sqlite"
         self.world.rewards = CONFIG
         self.said: dict[str, list[str]] = {}
         """What the provider's answers meant, by redemption, up to the one that counted."""

@@ -91,7 +91,7 @@ SCHEDULER = {
     "GET /v1/tasks/{id}": {Role.PUBLISHER, Role.OPERATOR},
     "GET /v1/tasks/{id}/results": {Role.PUBLISHER, Role.OPERATOR},
     "GET /v1/tasks/{id}/why": {Role.PUBLISHER, Role.OPERATOR},
-    "DELETE /v1/tasks/{id}": {Role.PUBLISHER},
+    "DELETE /v1/tasks/{id}": {Role.PUBLISHER, Role.OPERATOR},
     "GET /o/{id}/{name}": EVERYONE,
     "HEAD /o/{id}/{name}": EVERYONE,
     "OPTIONS /o/{id}/{name}": EVERYONE,

@@ -10,9 +10,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 from fallow_server.accounts.accounts import IssuedAccount, NewAccount
-from fallow_server.app import ServerApp, default_url, host_names
+from fallow_server.app import ServerApp
 from fallow_server.config import HttpConfig
 from fallow_server.listening import bind
+from fallow_server.own_urls import default_url, host_names
 from fallow_server.state import StateDirectory
 from fallow_wire.errors import LocalError
 from server_world import configuration, initialise, running_server

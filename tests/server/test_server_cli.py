@@ -24,7 +24,7 @@ from fallow_server.cli import main
 pytestmark = pytest.mark.processes
 
 COMMAND = [sys.executable, "-m", "fallow_server"]
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -119,7 +119,7 @@ def test_run_with_init_starts_at_once(tmp_path: Path) -> None:
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == 0
-        assert time.monotonic() - started < 10, "nothing was under way"
+        assert time.monotonic() - started < 20, "it waits so long for answers under way, and there were none"
 
 
 def test_tables_of_addresses_are_read_again_at_sighup(tmp_path: Path) -> None:

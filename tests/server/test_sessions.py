@@ -25,7 +25,7 @@ from fallow_wire.session import (
 )
 from heartbeats import plain
 from server_world import FakeDevice, MovableClock, ServerWorld, heartbeat, running_server
-from support import key
+from support import PATIENCE_S, key
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
@@ -52,7 +52,7 @@ class Recorder:
         self.heard.put_nowait(("reported", device_id))
 
     async def next(self) -> tuple[Any, ...]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.heard.get()
 
 

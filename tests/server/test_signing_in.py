@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fallow_server.accounts import attempts, signing_in
+from fallow_server.accounts import attempts, passwords, signing_in
 from fallow_server.accounts.attempts import Attempts
 from fallow_server.accounts.passwords import hashed, matches, normal_login
 from fallow_server.accounts.tables import accounts, logins
@@ -17,7 +17,14 @@ from sqlalchemy import func, select
 from support import key
 
 OPEN = {"open_registration": True}
+HASHING = passwords._COST
 ADA: dict[str, Any] = {"json": {"login": "Ada", "password": "a garden of bees"}}
+
+
+@pytest.fixture(autouse=True)
+def quick_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is slow by intent, and measured nowhere here."""
+    monkeypatch.setattr(passwords, "_COST", 2**4)
 
 
 def test_an_owner_registers_signs_in_and_binds_devices(tmp_path: Path) -> None:
@@ -172,7 +179,9 @@ def test_the_page_of_a_device_may_call_what_it_needs_and_no_more(tmp_path: Path)
     asyncio.run(run())
 
 
-def test_passwords_are_kept_salted() -> None:
+def test_passwords_are_kept_salted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert HASHING >= 2**15
+    monkeypatch.setattr(passwords, "_COST", HASHING)
     first, second = hashed("a garden of bees"), hashed("a garden of bees")
     assert first != second
     assert matches("a garden of bees", first)

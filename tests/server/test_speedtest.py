@@ -13,8 +13,8 @@ from fallow_server.fleet import speedtest
 from fallow_server.fleet.speedtest import DOWN, SEEN_S_MIN, UP, SpeedtestConfig, Speedtests, Window
 from fallow_server.http import ApiProblem
 from fallow_wire.limits import MIB, SPEEDTEST_BYTES_MAX, SPEEDTEST_S_MAX, SPEEDTEST_STREAMS_MAX
-from server_world import DEADLINE_S, MovableClock, ServerWorld, running_server
-from support import key
+from server_world import MovableClock, ServerWorld, running_server
+from support import PATIENCE_S, key
 
 PATH = "/v1/speedtest"
 
@@ -42,7 +42,7 @@ def script(tmp_path: Path, act: Callable[[World], Awaitable[None]], **settings: 
             owner = await server.account("owner")
             await act(World(server, clock, owner["token"]))
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE_S))
 
 
 def refused(tests: Speedtests, device: str, direction: str, now: float) -> tuple[str, int]:
@@ -111,7 +111,7 @@ def test_the_sink_tells_what_came_and_the_source_gives_what_is_asked_for(tmp_pat
         answer = await world.server.call("POST", PATH, token, data=b"x" * (3 * MIB))
         assert answer.status == 200
         assert answer.json["bytes"] == 3 * MIB
-        assert 0 <= answer.json["ms"] < DEADLINE_S * 1000
+        assert 0 <= answer.json["ms"] < PATIENCE_S * 1000
         assert answer.headers["Cache-Control"] == "no-store"
         async with world.get(token, 2 * MIB + 1) as response:
             assert response.headers["Cache-Control"] == "no-store, no-transform"

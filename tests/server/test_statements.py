@@ -43,6 +43,7 @@ def test_a_settlement_shows_all_that_it_takes_to_compute_it(tmp_path: Path) -> N
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_entries_page_and_continue_the_chain(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         for _ in range(3):
@@ -86,6 +87,7 @@ def test_entries_page_and_continue_the_chain(tmp_path: Path) -> None:
     in_world(tmp_path, script)
 
 
+@pytest.mark.both_databases
 def test_statements_lead_from_opening_to_closing(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         # 1 700 000 000 is 14 November 2023

@@ -21,6 +21,7 @@ from fallow_server.tasks.states import (
 from fallow_wire.manifest import verify_manifest
 from fallow_wire.session import Cancel, Disk, Task
 from fallow_wire.tickets import verify_ticket
+from support import PATIENCE_S
 
 MIB = 2**20
 
@@ -328,13 +329,13 @@ def test_a_device_that_takes_nothing_holds_up_nobody(tmp_path: Path, monkeypatch
         second = await server.publish(os.urandom(1000), "second.bin", more="&replicas=2")
         await server.round()
         await server.round()
-        await asyncio.wait_for(other.heard.wait(), 10)
+        await asyncio.wait_for(other.heard.wait(), PATIENCE_S)
         assert [message.object for message in other.received if isinstance(message, Task)] == [second]
         assert not slow.received
         takes.set()
         while len(slow.received) < 2:
             slow.heard.clear()
-            await asyncio.wait_for(slow.heard.wait(), 10)
+            await asyncio.wait_for(slow.heard.wait(), PATIENCE_S)
         assert [message.object for message in slow.received if isinstance(message, Task)] == [first, second]
 
     run(tmp_path / "state", script)
@@ -517,7 +518,7 @@ def test_the_worker_places_by_itself(tmp_path: Path) -> None:
     async def script(server: Harness) -> None:
         device = await server.device(1)
         await server.publish(os.urandom(1000), more="&replicas=1")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await device.heard.wait()
         assert last_task(device).kind == "fill"
 

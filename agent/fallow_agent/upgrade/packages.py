@@ -239,7 +239,7 @@ def _to_disk(path: Path) -> None:
 def _tar_gz(members: Mapping[str, Path | bytes]) -> bytes:
     """Of files by their names in it, with the folders that they lie in."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.GNU_FORMAT, dereference=True) as tar:
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6, format=tarfile.GNU_FORMAT, dereference=True) as tar:
         made: set[Path] = set()
         for name, content in members.items():
             if isinstance(content, bytes):

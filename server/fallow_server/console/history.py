@@ -8,7 +8,6 @@ A crash loses the minutes since the last row; a row that a restart cut in two is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -17,12 +16,12 @@ from fallow_wire.fields import one_of
 from ..background import uninterrupted
 from ..clock import Clock
 from ..database import Database
+from ..delivery.router import Routing
 from ..delivery.transfer import Transfer
 from ..fleet.live import Fleet
 from ..fleet.totals import totals_of
 from ..http import Api, Role
 from ..rows import Row, Rows
-from ..scheduling.places import Place
 from .answers import tagged
 from .config import Config
 
@@ -49,19 +48,11 @@ class History:
     def add_to(self, api: Api) -> None:
         api.add("GET", "/console/history", self.get, Role.OPERATOR)
 
-    def routed(
-        self,
-        object_id: str,
-        size: int,
-        bytes_: int,
-        place: Place,
-        sources: Sequence[tuple[str, int]],
-        origin: str | None,
-    ) -> None:
+    def routed(self, routing: Routing) -> None:
         self._requests += 1
-        self._asked += bytes_
-        if origin is None:
-            self._routed += bytes_
+        self._asked += routing.asked_bytes
+        if routing.origin is None:
+            self._routed += routing.asked_bytes
 
     async def run(self) -> None:
         """Write a row at the end of each period, until cancelled."""

@@ -52,22 +52,25 @@ class DemandSink(Protocol):
         """A consumer at ``place`` asked for so many bytes. ``now``: Unix seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Where a request was sent: a consumer at ``place`` asked for ``asked_bytes`` of an object of ``size_bytes``.
+
+    ``sources``: devices, with what each was booked with in bit/s. ``origin``: why there are none.
+    """
+
+    object_id: str
+    size_bytes: int
+    asked_bytes: int
+    place: Place
+    sources: Sequence[tuple[str, int]]
+    origin: str | None
+
+
 class RouteSink(Protocol):
     """Hears where requests were sent; :class:`fallow_server.recording.recorder.Recorder`."""
 
-    def routed(
-        self,
-        object_id: str,
-        size: int,
-        bytes_: int,
-        place: Place,
-        sources: Sequence[tuple[str, int]],
-        origin: str | None,
-    ) -> None:
-        """A consumer at ``place`` asked for ``bytes_`` of an object of ``size``.
-
-        :param sources: devices, with what each was booked with in bit/s. ``origin``: why there are none.
-        """
+    def routed(self, routing: Routing) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +189,16 @@ class Router:
             self.demand.note(held.object_id, consumer.place, wanted.asked_bytes, self._clock.now())
         found = await self._route(consumer, wanted, count)
         routed = [] if isinstance(found, str) else found
-        sources = [(one.device_id, one.booked_bps) for one in routed]
-        why = found if isinstance(found, str) else None
+        routing = Routing(
+            held.object_id,
+            held.size,
+            wanted.asked_bytes,
+            consumer.place,
+            [(one.device_id, one.booked_bps) for one in routed],
+            found if isinstance(found, str) else None,
+        )
         for sink in self.routes:
-            sink.routed(held.object_id, held.size, wanted.asked_bytes, consumer.place, sources, why)
+            sink.routed(routing)
         return routed
 
     async def _route(self, consumer: Consumer, wanted: Wanted, count: int) -> list[Routed] | str:

@@ -10,7 +10,7 @@ import asyncio
 import datetime
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..background import uninterrupted
 from ..catalogue.objects import Catalogue
 from ..clock import Clock
 from ..delivery.devices import Devices
+from ..delivery.router import Routing
 from ..fleet.live import LiveDevice
 from ..scheduling.places import Place
 from ..tasks.copies import DROP, MAKES_COPIES, SHED
@@ -129,15 +130,7 @@ class Recorder:
 
     # -------------------------------------------------------------- what happens
 
-    def routed(
-        self,
-        object_id: str,
-        size: int,
-        bytes_: int,
-        place: Place,
-        sources: Sequence[tuple[str, int]],
-        origin: str | None,
-    ) -> None:
+    def routed(self, routing: Routing) -> None:
         if not self._on:
             return
         self._seen += 1
@@ -147,15 +140,15 @@ class Recorder:
             return
         line = {
             "at_ms": self._clock.now_ms(),
-            "object": self._object(object_id, size),
-            "bytes": bytes_,
-            "country": place.country,
-            "asn": place.asn,
-            "devices": [self._device(device_id) for device_id, _ in sources],
-            "booked_bps": [bps for _, bps in sources],
+            "object": self._object(routing.object_id, routing.size_bytes),
+            "bytes": routing.asked_bytes,
+            "country": routing.place.country,
+            "asn": routing.place.asn,
+            "devices": [self._device(device_id) for device_id, _ in routing.sources],
+            "booked_bps": [bps for _, bps in routing.sources],
         }
-        if origin is not None:
-            line["origin"] = origin
+        if routing.origin is not None:
+            line["origin"] = routing.origin
         if self._one_in > 1:
             line["one_in"] = self._one_in
         self._add(line)

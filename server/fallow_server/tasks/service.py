@@ -71,12 +71,12 @@ class TaskService:
 
     def add_routes(self, api: Api) -> None:
         api.add("POST", "/v1/tasks", self.post, Role.PUBLISHER)
-        readers = (Role.PUBLISHER, Role.OPERATOR)
-        api.add("GET", "/v1/tasks", self.get_all, *readers)
-        api.add("GET", "/v1/tasks/{id}", self.get_one, *readers)
-        api.add("GET", "/v1/tasks/{id}/results", self.get_results, *readers)
-        api.add("GET", "/v1/tasks/{id}/why", self.get_why, *readers)
-        api.add("DELETE", "/v1/tasks/{id}", self.delete, Role.PUBLISHER)
+        either = (Role.PUBLISHER, Role.OPERATOR)
+        api.add("GET", "/v1/tasks", self.get_all, *either)
+        api.add("GET", "/v1/tasks/{id}", self.get_one, *either)
+        api.add("GET", "/v1/tasks/{id}/results", self.get_results, *either)
+        api.add("GET", "/v1/tasks/{id}/why", self.get_why, *either)
+        api.add("DELETE", "/v1/tasks/{id}", self.delete, *either)
 
     async def post(self, request: web.Request) -> web.Response:
         publisher = principal(request).account
@@ -111,22 +111,22 @@ class TaskService:
         )
         publisher = None if caller.role is Role.OPERATOR else caller.account
         found = await self._store.listed(publisher, after[:64], limit, newest=newest, states=states)
-        whose = [{"publisher": task.publisher} if publisher is None else {} for task in found]
-        tasks = [(self.driver.task(task.task_id) or task).described() for task in found]
-        return json_response([{**task, **more} for task, more in zip(tasks, whose, strict=True)])
+        tasks = [self.driver.task(task.task_id) or task for task in found]
+        return json_response([{**task.described(), **_whose(task, request)} for task in tasks])
 
     async def get_one(self, request: web.Request) -> web.Response:
-        return json_response(await self._described(await self._own(request)))
+        task = await self._of_caller(request)
+        return json_response({**await self._described(task), **_whose(task, request)})
 
     async def get_results(self, request: web.Request) -> web.Response:
         """Pages of at most 500, by device, by ``?after=<device>``."""
-        task = await self._own(request)
+        task = await self._of_caller(request)
         after, limit = page_of(request, PAGE_TASKS_MAX)
         return json_response(await self._outcomes.results_of(task.task_id, after[:64], limit))
 
     async def get_why(self, request: web.Request) -> web.Response:
         """The last decisions, newest first; and how it would be decided now, where more devices are wanted."""
-        task = await self._own(request)
+        task = await self._of_caller(request)
         told: dict[str, Any] = {"id": task.task_id, "kind": task.kind, "state": task.state.value}
         told["decisions"] = await self._outcomes.decisions_of(task.task_id)
         sifted = await self.driver.waiting_for(task) if task.is_open else None
@@ -136,13 +136,14 @@ class TaskService:
 
     async def delete(self, request: web.Request) -> web.Response:
         """Cancel. A task that ended keeps its end, and the answer tells it."""
-        task = await self._own(request)
+        task = await self._of_caller(request)
         if task.is_open:
             await self.driver.cancel(task)
             await self._kinds[task.kind].cancelled(task)
         return json_response(task.described())
 
-    async def _own(self, request: web.Request) -> NetworkTask:
+    async def _of_caller(self, request: web.Request) -> NetworkTask:
+        """A publisher's own, or any where an operator asks."""
         caller, task_id = principal(request), request.match_info["id"]
         publisher = None if caller.role is Role.OPERATOR else caller.account
         task = self.driver.task(task_id)
@@ -158,6 +159,11 @@ class TaskService:
         if sifted is not None and sifted.refused:
             described["waiting"] = {reason: len(ids) for reason, ids in sorted(sifted.refused.items())}
         return described
+
+
+def _whose(task: NetworkTask, request: web.Request) -> dict[str, str]:
+    """Operators see tasks of many publishers; these know their own."""
+    return {"publisher": task.publisher} if principal(request).role is Role.OPERATOR else {}
 
 
 def _not_found() -> ApiProblem:

@@ -13,13 +13,11 @@ import {
   Form,
   Loaded,
   Notice,
-  Pager,
-  Search,
   Secret,
-  Table,
 } from "../parts";
 import { link, type Route, turn } from "../route";
 import { t } from "../words";
+import { ListCard, useListing } from "./listing";
 
 interface AccountRow {
   id: string;
@@ -46,7 +44,6 @@ interface Balances {
   redeemed?: number;
 }
 
-const SIZE = 50;
 const ROLES = ["owner", "publisher", "operator"];
 
 function roleOf(role: string): string {
@@ -57,14 +54,10 @@ function roleOf(role: string): string {
 
 export function Accounts(props: { route: Route }) {
   const { route } = props;
-  const page = Number(route.query.get("page") ?? 0) || 0;
-  const sort = route.query.get("sort") ?? "-created_at";
-  const query = new URLSearchParams({ limit: String(SIZE), page: String(page), sort });
-  for (const name of ["q", "role"]) {
-    const value = route.query.get(name);
-    if (value) query.set(name, value);
-  }
-  const live = useLive<{ total: number; accounts: AccountRow[] }>(`accounts?${query}`);
+  const listing = useListing<{ total: number; accounts: AccountRow[] }>("accounts", route, "-created_at", [
+    "role",
+  ]);
+  const { live } = listing;
   const [issued, setIssued] = useState<Issued>();
   const [opened, setOpened] = useState<AccountRow>();
   return (
@@ -89,42 +82,23 @@ export function Accounts(props: { route: Route }) {
           live.reload();
         }}
       />
-      <Card title={t("All accounts", "全部账户")}>
-        <search class="filters">
-          <Search
-            label={t("Search by name or id", "按名称或编号搜索")}
-            value={route.query.get("q") ?? ""}
-            onSearch={(q) => turn(route, { q, page: 0 })}
-          />
+      <ListCard
+        title={t("All accounts", "全部账户")}
+        of={listing}
+        search={t("Search by name or id", "按名称或编号搜索")}
+        filters={
           <Choice
             label={t("Role", "角色")}
             value={route.query.get("role") ?? ""}
             onChoose={(role) => turn(route, { role, page: 0 })}
             options={[["", t("all", "全部")], ...ROLES.map((role): [string, string] => [role, roleOf(role)])]}
           />
-        </search>
-        <Loaded live={live}>
-          {({ total, accounts }) => (
-            <>
-              <Table
-                name={t("All accounts", "全部账户")}
-                columns={columns(setOpened)}
-                rows={accounts}
-                keyOf={(row) => row.id}
-                sort={sort}
-                onSort={(wanted) => turn(route, { sort: wanted, page: 0 })}
-                empty={t("No account fits.", "没有符合条件的账户。")}
-              />
-              <Pager
-                page={page}
-                size={SIZE}
-                total={total}
-                onPage={(wanted) => turn(route, { page: wanted })}
-              />
-            </>
-          )}
-        </Loaded>
-      </Card>
+        }
+        rowsOf={(told) => told.accounts}
+        columns={columns(setOpened)}
+        keyOf={(row) => row.id}
+        empty={t("No account fits.", "没有符合条件的账户。")}
+      />
       <Dialog title={opened?.name ?? ""} open={opened !== undefined} onClose={() => setOpened(undefined)}>
         {opened && (
           <Opened

@@ -2,9 +2,10 @@
 import { useLive } from "../api";
 import { reachOf, stateOf } from "../device_words";
 import { ago, count, country, rate, short } from "../format";
-import { Badge, Card, Choice, type Column, Figures, Loaded, Pager, Search, Table } from "../parts";
+import { Badge, Card, Choice, type Column, Figures, Loaded, Table } from "../parts";
 import { link, type Route, turn } from "../route";
 import { t } from "../words";
+import { ListCard, useListing } from "./listing";
 
 interface CountryRow {
   country: string | null;
@@ -44,9 +45,8 @@ export interface DeviceRow {
   last_seen: number | null;
 }
 
-const SIZE = 50;
 const COUNTRIES_SHOWN = 12;
-const FILTERS = ["q", "state", "reach", "country", "version", "owner"] as const;
+const FILTERS = ["state", "reach", "country", "version", "owner"] as const;
 
 export function FleetPage(props: { route: Route }) {
   const live = useLive<Summary>("fleet/summary");
@@ -140,14 +140,7 @@ function counted(of: Record<string, number>, label: (value: string) => string): 
 
 function Devices(props: { summary: Summary; route: Route }) {
   const { route, summary } = props;
-  const page = Number(route.query.get("page") ?? 0) || 0;
-  const sort = route.query.get("sort") ?? "-last_seen";
-  const query = new URLSearchParams({ limit: String(SIZE), page: String(page), sort });
-  for (const name of FILTERS) {
-    const value = route.query.get(name);
-    if (value) query.set(name, value);
-  }
-  const live = useLive<{ total: number; devices: DeviceRow[] }>(`fleet?${query}`);
+  const listing = useListing<{ total: number; devices: DeviceRow[] }>("fleet", route, "-last_seen", FILTERS);
   const filter = (name: (typeof FILTERS)[number]) => ({
     value: route.query.get(name) ?? "",
     onChoose: (value: string) => turn(route, { [name]: value, page: 0 }),
@@ -159,52 +152,40 @@ function Devices(props: { summary: Summary; route: Route }) {
   ]);
   const owner = route.query.get("owner");
   return (
-    <Card title={t("Devices", "设备")}>
-      <search class="filters">
-        <Search
-          label={t("Search by id, owner or model", "按编号、主人或型号搜索")}
-          value={route.query.get("q") ?? ""}
-          onSearch={(q) => turn(route, { q, page: 0 })}
-        />
-        <Choice
-          label={t("State", "状态")}
-          {...filter("state")}
-          options={[all, ...counted(summary.by_state, (state) => stateOf(state)[1])]}
-        />
-        <Choice
-          label={t("Reachability", "可达性")}
-          {...filter("reach")}
-          options={[all, ...counted(summary.by_reach, (reach) => reachOf(reach)[1])]}
-        />
-        <Choice label={t("Country", "国家/地区")} {...filter("country")} options={[all, ...places]} />
-        <Choice
-          label={t("Version", "版本")}
-          {...filter("version")}
-          options={[all, ...counted(summary.by_version, (version) => version)]}
-        />
-        {owner && (
-          <button type="button" onClick={() => turn(route, { owner: "", page: 0 })}>
-            {t("Only of {owner} ✕", "仅限 {owner} ✕", { owner: short(owner) })}
-          </button>
-        )}
-      </search>
-      <Loaded live={live}>
-        {({ total, devices }) => (
-          <>
-            <Table
-              name={t("Devices", "设备")}
-              columns={columns()}
-              rows={devices}
-              keyOf={(row) => row.device_id}
-              sort={sort}
-              onSort={(wanted) => turn(route, { sort: wanted, page: 0 })}
-              empty={t("No device fits.", "没有符合条件的设备。")}
-            />
-            <Pager page={page} size={SIZE} total={total} onPage={(wanted) => turn(route, { page: wanted })} />
-          </>
-        )}
-      </Loaded>
-    </Card>
+    <ListCard
+      title={t("Devices", "设备")}
+      of={listing}
+      search={t("Search by id, owner or model", "按编号、主人或型号搜索")}
+      filters={
+        <>
+          <Choice
+            label={t("State", "状态")}
+            {...filter("state")}
+            options={[all, ...counted(summary.by_state, (state) => stateOf(state)[1])]}
+          />
+          <Choice
+            label={t("Reachability", "可达性")}
+            {...filter("reach")}
+            options={[all, ...counted(summary.by_reach, (reach) => reachOf(reach)[1])]}
+          />
+          <Choice label={t("Country", "国家/地区")} {...filter("country")} options={[all, ...places]} />
+          <Choice
+            label={t("Version", "版本")}
+            {...filter("version")}
+            options={[all, ...counted(summary.by_version, (version) => version)]}
+          />
+          {owner && (
+            <button type="button" onClick={() => turn(route, { owner: "", page: 0 })}>
+              {t("Only of {owner} ✕", "仅限 {owner} ✕", { owner: short(owner) })}
+            </button>
+          )}
+        </>
+      }
+      rowsOf={(told) => told.devices}
+      columns={columns()}
+      keyOf={(row) => row.device_id}
+      empty={t("No device fits.", "没有符合条件的设备。")}
+    />
   );
 }
 

@@ -1,12 +1,13 @@
 // Files: what there is, and for publishers uploading by drag and drop.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { call, useLive } from "../api";
+import { call } from "../api";
 import { bytes, count, short, time } from "../format";
-import { Badge, Card, type Column, Dialog, Form, Loaded, Notice, Pager, Search, Table } from "../parts";
-import { type Route, turn } from "../route";
+import { Badge, Card, type Column, Dialog, Form, Notice } from "../parts";
+import type { Route } from "../route";
 import { troubleOf } from "../troubles";
 import { type Upload, Uploads, WAITING_MAX } from "../upload";
 import { t } from "../words";
+import { ListCard, useListing } from "./listing";
 
 interface ObjectRow {
   id: string;
@@ -22,53 +23,28 @@ interface ObjectRow {
   url: string;
 }
 
-const SIZE = 50;
-
 export function Objects(props: { route: Route; publishes: boolean }) {
   const { route, publishes } = props;
-  const page = Number(route.query.get("page") ?? 0) || 0;
-  const sort = route.query.get("sort") ?? "-created_at";
-  const query = new URLSearchParams({ limit: String(SIZE), page: String(page), sort });
-  const search = route.query.get("q");
-  if (search) query.set("q", search);
-  const live = useLive<{ total: number; objects: ObjectRow[] }>(`objects?${query}`);
+  const listing = useListing<{ total: number; objects: ObjectRow[] }>("objects", route, "-created_at");
+  const { live } = listing;
   const [leaving, setLeaving] = useState<ObjectRow>();
   return (
     <>
       <h1>{t("Files", "文件")}</h1>
       {publishes && <Drop onPublished={live.reload} />}
-      <Card title={t("Published files", "已发布的文件")}>
-        <search class="filters">
-          <Search
-            label={t("Search by name or id", "按名称或编号搜索")}
-            value={search ?? ""}
-            onSearch={(q) => turn(route, { q, page: 0 })}
-          />
-        </search>
-        <Loaded live={live}>
-          {({ total, objects }) => (
-            <>
-              <Table
-                name={t("Published files", "已发布的文件")}
-                columns={columns(publishes, setLeaving)}
-                rows={objects}
-                keyOf={(row) => `${row.id} ${row.publisher}`}
-                sort={sort}
-                onSort={(wanted) => turn(route, { sort: wanted, page: 0 })}
-                empty={
-                  search ? t("No file fits.", "没有符合条件的文件。") : t("No file yet.", "还没有文件。")
-                }
-              />
-              <Pager
-                page={page}
-                size={SIZE}
-                total={total}
-                onPage={(wanted) => turn(route, { page: wanted })}
-              />
-            </>
-          )}
-        </Loaded>
-      </Card>
+      <ListCard
+        title={t("Published files", "已发布的文件")}
+        of={listing}
+        search={t("Search by name or id", "按名称或编号搜索")}
+        rowsOf={(told) => told.objects}
+        columns={columns(publishes, setLeaving)}
+        keyOf={(row) => `${row.id} ${row.publisher}`}
+        empty={
+          route.query.get("q")
+            ? t("No file fits.", "没有符合条件的文件。")
+            : t("No file yet.", "还没有文件。")
+        }
+      />
       <Dialog
         title={t("Delete {name}?", "删除 {name}？", { name: leaving?.name ?? "" })}
         open={leaving !== undefined}

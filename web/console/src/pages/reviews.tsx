@@ -17,6 +17,7 @@ import {
 } from "../parts";
 import { link, type Route, turn } from "../route";
 import { t } from "../words";
+import { Onward } from "./listing";
 
 export interface Review {
   id: string;
@@ -87,18 +88,12 @@ export function Reviews(props: { route: Route }) {
                 }
               />
               {(after || reviews.length === SIZE) && (
-                <nav class="pager" aria-label={t("Pages", "分页")}>
-                  <button type="button" disabled={!after} onClick={() => turn(route, { after: "" })}>
-                    {t("First", "首页")}
-                  </button>
-                  <button
-                    type="button"
-                    disabled={reviews.length < SIZE}
-                    onClick={() => turn(route, { after: reviews[reviews.length - 1]?.id ?? "" })}
-                  >
-                    {t("Next", "下一页")}
-                  </button>
-                </nav>
+                <Onward
+                  route={route}
+                  first={t("First", "首页")}
+                  next={t("Next", "下一页")}
+                  after={reviews.length < SIZE ? undefined : reviews[reviews.length - 1]?.id}
+                />
               )}
             </>
           )}

@@ -1,10 +1,11 @@
 // Mirrored sites: origins from which files are pulled when they are asked for.
 import { useState } from "preact/hooks";
-import { call, useLive } from "../api";
+import { call } from "../api";
 import { count, short, time } from "../format";
-import { Card, type Column, Dialog, Field, Form, Loaded, Pager, Search, Table } from "../parts";
-import { type Route, turn } from "../route";
+import { Card, type Column, Dialog, Field, Form } from "../parts";
+import type { Route } from "../route";
 import { t } from "../words";
+import { ListCard, useListing } from "./listing";
 
 interface SiteRow {
   name: string;
@@ -16,51 +17,28 @@ interface SiteRow {
   url: string;
 }
 
-const SIZE = 50;
-
 export function Sites(props: { route: Route; publishes: boolean }) {
   const { route, publishes } = props;
-  const page = Number(route.query.get("page") ?? 0) || 0;
-  const sort = route.query.get("sort") ?? "name";
-  const query = new URLSearchParams({ limit: String(SIZE), page: String(page), sort });
-  const search = route.query.get("q");
-  if (search) query.set("q", search);
-  const live = useLive<{ total: number; sites: SiteRow[] }>(`sites?${query}`);
+  const listing = useListing<{ total: number; sites: SiteRow[] }>("sites", route, "name");
+  const { live } = listing;
   const [leaving, setLeaving] = useState<SiteRow>();
   return (
     <>
       <h1>{t("Mirrored sites", "镜像站点")}</h1>
       {publishes && <Add onAdded={live.reload} />}
-      <Card title={t("Registered origins", "已登记的源站")}>
-        <search class="filters">
-          <Search
-            label={t("Search by name or origin", "按名称或源站搜索")}
-            value={search ?? ""}
-            onSearch={(q) => turn(route, { q, page: 0 })}
-          />
-        </search>
-        <Loaded live={live}>
-          {({ total, sites }) => (
-            <>
-              <Table
-                name={t("Registered origins", "已登记的源站")}
-                columns={columns(publishes, setLeaving)}
-                rows={sites}
-                keyOf={(row) => row.name}
-                sort={sort}
-                onSort={(wanted) => turn(route, { sort: wanted, page: 0 })}
-                empty={t("No site yet.", "还没有站点。")}
-              />
-              <Pager
-                page={page}
-                size={SIZE}
-                total={total}
-                onPage={(wanted) => turn(route, { page: wanted })}
-              />
-            </>
-          )}
-        </Loaded>
-      </Card>
+      <ListCard
+        title={t("Registered origins", "已登记的源站")}
+        of={listing}
+        search={t("Search by name or origin", "按名称或源站搜索")}
+        rowsOf={(told) => told.sites}
+        columns={columns(publishes, setLeaving)}
+        keyOf={(row) => row.name}
+        empty={
+          route.query.get("q")
+            ? t("No site fits.", "没有符合条件的站点。")
+            : t("No site yet.", "还没有站点。")
+        }
+      />
       <Dialog
         title={t("Remove the site {name}?", "移除站点 {name}？", { name: leaving?.name ?? "" })}
         open={leaving !== undefined}

@@ -57,7 +57,7 @@ export function Task(props: { id: string; publishes: boolean }) {
                     ...(task.reason ? ([[t("Reason", "原因"), reasonOf(task.reason)]] as const) : []),
                   ]}
                 />
-                {props.publishes && OPEN.has(task.state) && (
+                {OPEN.has(task.state) && (
                   <button type="button" class="danger" onClick={() => setCancelling(true)}>
                     {t("Cancel this task", "取消此任务")}
                   </button>
@@ -102,6 +102,14 @@ export function Task(props: { id: string; publishes: boolean }) {
         open={cancelling}
         onClose={() => setCancelling(false)}
       >
+        <p>
+          {t(
+            "Devices stop what they have under way for it; copies that are made already stay.",
+            "设备会停止正在进行的工作；已完成的副本会保留。",
+          )}{" "}
+          {!props.publishes &&
+            t("It is a publisher's; they see it as cancelled.", "这是发布者的任务，对方会看到它已被取消。")}
+        </p>
         <Form
           danger
           action={t("Cancel it", "确认取消")}

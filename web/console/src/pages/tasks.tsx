@@ -5,6 +5,7 @@ import { Badge, Card, Choice, type Column, Loaded, Table } from "../parts";
 import { link, type Route, turn } from "../route";
 import { kindOf, reasonOf, taskState } from "../task_words";
 import { t } from "../words";
+import { Onward } from "./listing";
 
 export interface TaskTold {
   id: string;
@@ -65,18 +66,12 @@ export function Tasks(props: { route: Route; publishes: boolean }) {
                     : t("No task.", "没有任务。")
                 }
               />
-              <nav class="pager" aria-label={t("Pages", "分页")}>
-                <button type="button" disabled={!after} onClick={() => turn(route, { after: "" })}>
-                  {t("Newest", "最新")}
-                </button>
-                <button
-                  type="button"
-                  disabled={tasks.length < SIZE}
-                  onClick={() => turn(route, { after: tasks[tasks.length - 1]?.id ?? "" })}
-                >
-                  {t("Older", "更早")}
-                </button>
-              </nav>
+              <Onward
+                route={route}
+                first={t("Newest", "最新")}
+                next={t("Older", "更早")}
+                after={tasks.length < SIZE ? undefined : tasks[tasks.length - 1]?.id}
+              />
             </>
           )}
         </Loaded>
