@@ -87,12 +87,20 @@ class Apt:
         self._run("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *names, folder=kept)
 
     def install(self, version: str) -> None:
-        names = [f"{name}={version}" for name in self._versions()]
-        self._run("apt-get", "-q", "-y", "--no-remove", *self.KEEP_SETTINGS, "install", *names)
+        self._install(*(f"{name}={version}" for name in self._versions()))
 
     def restore(self, version: str) -> None:
         files = [str(path) for path in sorted(self._kept(version).glob("*.deb"))]
-        self._run("apt-get", "-q", "-y", "--no-remove", "--allow-downgrades", *self.KEEP_SETTINGS, "install", *files)
+        self._install("--allow-downgrades", *files)
+
+    def _install(self, *words: str) -> None:
+        """What apt is asked for by name it takes for the owner's wish; what came as a need of another stays one."""
+        automatic = [name for name in self._run("apt-mark", "showauto").split() if name in self.OURS]
+        try:
+            self._run("apt-get", "-q", "-y", "--no-remove", *self.KEEP_SETTINGS, "install", *words)
+        finally:
+            if automatic:
+                self._run("apt-mark", "auto", *automatic)
 
     def _kept(self, version: str) -> Path:
         return self._folder / version.replace("/", "_")

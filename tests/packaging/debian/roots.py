@@ -44,7 +44,7 @@ class Suite:
 
 BOOKWORM = Suite("bookworm", NATIVE, ("fallow-agent", "fallow"))
 TRIXIE = Suite("trixie", NATIVE, ("fallow-agent", "fallow-server", "fallow"))
-TRIXIE_ARM64 = Suite("trixie", "arm64", ("fallow-agent",))
+BOOKWORM_ARM64 = Suite("bookworm", "arm64", ("fallow-agent",))
 
 
 def mirror() -> str:
