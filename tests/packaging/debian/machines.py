@@ -134,12 +134,14 @@ class Machine:
     def stop(self) -> None:
         if self._host is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            if self._first():
-                os.kill(self._first(), signal.SIGRTMIN + 4)  # power off
         try:
+            if self._host.poll() is None and self._first():
+                self.try_run("systemctl poweroff")  # the command may go with the machine
             self._host.wait(STOP_S)
         except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                if self._first():
+                    os.kill(self._first(), signal.SIGKILL)  # and with it all of the machine
             self._host.kill()
             self._host.wait()
         self._host = None

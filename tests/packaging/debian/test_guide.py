@@ -34,6 +34,8 @@ class Story:
         self.tokens: dict[str, str] = {}
         self.ids: dict[str, str] = {}
         self.device_id = ""
+        self.packages: set[str] = set()
+        """That the device had before ours."""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,9 @@ def test_the_server(server: Machine, network: World, story: Story, previous: Pat
     token = re.findall(r"^  (\S+)$", printed, re.MULTILINE)[-1]
     server.run(f"cat >>/var/lib/fallow-server/fallow-server.toml <<'END'\n{SETTINGS}END")
     assert server.run(serve).count('"status":"ok"') == 2
+    # As containers have it, too.
+    check = "caddy validate --adapter caddyfile --config /etc/caddy/Caddyfile"
+    assert "Valid configuration" in server.run(f"FALLOW_SERVER=server FALLOW_TLS= {check} 2>&1")
 
     accounts, deposit = guide.blocks("Accounts")
     for line in [line for line in accounts.splitlines() if line]:
@@ -130,6 +135,7 @@ def test_a_fresh_device_is_dormant_and_found(
     network.repository.publish(previous)
     follow(device, "Where packages come from")
     device.run("apt-get install -y avahi-daemon")  # shares the port of mDNS with the agent
+    story.packages = packages_of(device)
     installed(device, story)
     ready(owner)
     assert story.device_id in found_by(owner, story)
@@ -262,14 +268,22 @@ def test_sizes(device: Machine) -> None:
     assert re.search(r"fallow-agent +[\d.]+ MiB +[\d.]+ MiB +[\d.]+ MiB", printed)
 
 
-def test_a_purge_leaves_nothing(device: Machine, owner: Machine) -> None:
+def test_a_purge_leaves_nothing(device: Machine, owner: Machine, story: Story) -> None:
     leave, purge = guide.blocks("Removing")
     owner.run(leave)
     until(lambda: status_of(device)["state"] == "dormant")
     device.run(purge)
+    assert packages_of(device) <= story.packages
     assert left(device) == ""
     assert device.try_run("systemctl cat fallow-agent").returncode != 0
+    assert device.try_run("getent passwd fallow-agent").returncode != 0
+    assert device.run("systemctl list-units --all --no-legend '*fallow*'") == ""
     assert "32556" not in device.run("ss -tlnu")
+
+
+def packages_of(machine: Machine) -> set[str]:
+    """All that dpkg knows something of, be it settings alone."""
+    return set(machine.run("dpkg-query -W -f '${Package}\\n'").split())
 
 
 def left(machine: Machine) -> str:
