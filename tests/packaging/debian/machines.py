@@ -15,8 +15,8 @@ from typing import Any
 
 import namespaces
 
-RUN_S = 600
-WAIT_S = 300
+RUN_S = 1200
+WAIT_S = 600
 """Another architecture's programs are slow, and so is a computer with more to do."""
 STOP_S = 60
 ENVIRONMENT = {
