@@ -186,6 +186,7 @@ def over_sockets(bench: Bench) -> None:
         heartbeat_us = beaten(server, devices, size.window_s) * 1e6
         session_kib = (server.resident_kib() - empty_kib) / size.sessions
         bench.add("dial_back_us", dialled(bench, server, devices, heartbeat_us / 1e6) * 1e6, "µs", against="each 300 s")
+        asyncio.run(bench.consumers().at_rate(50, 1))  # until the ledger has lent what the first ones wait for
         server.ask("watch")
         seen = asyncio.run(bench.consumers().at_rate(200, size.route_s))
         blocks(bench, "steady", server.ask("blocks"))

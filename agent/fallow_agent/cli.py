@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -213,13 +214,15 @@ def _status(config: Config, arguments: argparse.Namespace) -> int:
 def _upgrade(config: Config, arguments: argparse.Namespace) -> int:
     from .local import NotRunning, ask
     from .upgrade.packages import package_manager
-    from .upgrade.run import FOLDER, Upgrade
+    from .upgrade.run import Upgrade
 
     if arguments.advised and not config.upgrade.automatic:
         _say("Automatic updates are turned off (upgrade.automatic).")
         return OK
     if os.geteuid() != 0:
         raise LocalError("only root may install packages; sudo fallow-agent upgrade")
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that goes away must not leave half an update
 
     def status() -> dict[str, Any] | None:
         try:
@@ -228,7 +231,7 @@ def _upgrade(config: Config, arguments: argparse.Namespace) -> int:
             return None
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    upgrade = Upgrade(package_manager(FOLDER), status)
+    upgrade = Upgrade(package_manager(), status)
     _say(upgrade.as_advised() if arguments.advised else upgrade.by_hand())
     return OK
 

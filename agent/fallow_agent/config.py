@@ -27,7 +27,7 @@ from .host.environment import ServiceConfig
 from .host.headroom import SPARE_PERCENT_MIN, SPARE_PERCENT_MIN_MAX, TEMPERATURE_C_MAX
 from .line.capacity import LineConfig
 from .proofs.outbox import OutboxConfig
-from .upgrade.run import UpgradeConfig
+from .upgrade.advice import UpgradeConfig
 
 FILE = Path("/etc/fallow/agent.toml")
 ENVIRONMENT_PREFIX = "FALLOW_"

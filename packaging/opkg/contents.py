@@ -18,7 +18,10 @@ AGENT_FILES = {
     "fallow.defaults": "etc/uci-defaults/50-fallow",
     "fallow.hotplug": "etc/hotplug.d/iface/60-fallow",
     "fallow.keep": "lib/upgrade/keep.d/fallow-agent",
+    "fallow.sysctl": "etc/sysctl.d/50-fallow-agent.conf",
+    "fallow-agent.acl": "usr/share/acl.d/fallow-agent.json",
     "storage.sh": f"{LIBRARY}/storage.sh",
+    "daily.sh": f"{LIBRARY}/daily.sh",
 }
 
 
@@ -40,10 +43,11 @@ def packages(repository: Path, libraries: Path) -> list[Package]:
     luci = _below(openwrt / "luci-app-fallow/root", "") | _below(openwrt / "luci-app-fallow/htdocs", "www")
     recipe = (openwrt / "fallow/Makefile").read_text()
     own = [
-        Package("fallow-wire", version, _depends(recipe, "fallow-wire"), "net", _title(recipe, "fallow-wire"),
-                "Apache-2.0", wire),
-        Package("fallow-agent", version, _depends(recipe, "fallow-agent"), "net", _title(recipe, "fallow-agent"),
-                "Apache-2.0", agent, _programs(agent), ("/etc/config/fallow",)),
+        Package("fallow-wire", version, _depends(recipe, "fallow-wire"), "net",
+                _field(recipe, "fallow-wire", "TITLE"), "Apache-2.0", wire),
+        Package("fallow-agent", version, _depends(recipe, "fallow-agent"), "net",
+                _field(recipe, "fallow-agent", "TITLE"), "Apache-2.0", agent, _programs(agent), ("/etc/config/fallow",),
+                _script(recipe, "fallow-agent/prerm"), _field(recipe, "fallow-agent", "USERID")),
         Package("fallow-python", version, ("python3-light",), "lang", "Python libraries of fallow-agent",
                 "Apache-2.0 MIT PSF-2.0 BSD-3-Clause", _below(libraries, LIBRARY)),
         Package("luci-app-fallow", version, ("luci-base", "luci-lib-uqr", "fallow-agent"), "luci",
@@ -82,6 +86,10 @@ def _programs(files: dict[str, bytes]) -> frozenset[str]:
     )
 
 
+def _script(recipe: str, name: str) -> str:
+    return _definition(recipe, name).replace("$$", "$")
+
+
 def _definition(recipe: str, name: str) -> str:
     found = re.search(rf"^define Package/{re.escape(name)}\n(.*?)^endef", recipe, re.MULTILINE | re.DOTALL)
     assert found is not None, name
@@ -89,13 +97,11 @@ def _definition(recipe: str, name: str) -> str:
 
 
 def _depends(recipe: str, name: str) -> tuple[str, ...]:
-    """The Makefile is the one place that says what a package needs."""
-    found = re.search(r"DEPENDS:=(.*)", _definition(recipe, name))
-    assert found is not None, name
-    return ("libc", *(word.lstrip("+") for word in found[1].split()))
+    return ("libc", *(word.lstrip("+") for word in _field(recipe, name, "DEPENDS").split()))
 
 
-def _title(recipe: str, name: str) -> str:
-    found = re.search(r"TITLE:=(.*)", _definition(recipe, name))
+def _field(recipe: str, name: str, field: str) -> str:
+    """The Makefile is the one place that says these."""
+    found = re.search(rf"{field}:=(.*)", _definition(recipe, name))
     assert found is not None, name
     return found[1]

@@ -25,7 +25,8 @@ _PRERM = _POSTINST.replace("default_postinst", "default_prerm").replace('[ "${IP
 @dataclass(frozen=True, slots=True, eq=False)
 class Package:
     """``files``: content by path below ``/``. ``programs``: those of them that may be executed.
-    ``settings``: files that belong to the owner, and are kept."""
+    ``settings``: files that belong to the owner, and are kept. ``prerm``: a script before the removal.
+    ``user``: to be made, as in ``name:group``."""
 
     name: str
     version: str
@@ -36,6 +37,8 @@ class Package:
     files: dict[str, bytes]
     programs: frozenset[str] = frozenset()
     settings: tuple[str, ...] = ()
+    prerm: str = ""
+    user: str = ""
 
     @property
     def file_name(self) -> str:
@@ -47,8 +50,9 @@ class Package:
 
     def control(self) -> str:
         """The fields of the package, as they stand in the index too."""
+        user = f"Require-User: {self.user}\n" if self.user else ""
         return (
-            f"Package: {self.name}\nVersion: {self.version}\nDepends: {', '.join(self.depends)}\n"
+            f"Package: {self.name}\nVersion: {self.version}\nDepends: {', '.join(self.depends)}\n{user}"
             f"License: {self.license}\nSection: {self.section}\nMaintainer: The Fallow authors\nArchitecture: all\n"
             f"Installed-Size: {self.installed_bytes}\nDescription: {self.title}\n"
         )
@@ -58,6 +62,8 @@ def ipk(package: Package) -> bytes:
     scripts = {"control": package.control().encode(), "postinst": _POSTINST.encode(), "prerm": _PRERM.encode()}
     if package.settings:
         scripts["conffiles"] = "".join(f"{path}\n" for path in package.settings).encode()
+    if package.prerm:
+        scripts["prerm-pkg"] = package.prerm.encode()  # default_prerm runs it
     members = {
         "debian-binary": b"2.0\n",
         "data.tar.gz": _tar_gz(package.files, package.programs),

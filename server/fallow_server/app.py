@@ -215,6 +215,7 @@ class Scheduler:
         self._background.start("link", self.link.run())
         self._background.start("dial-backs", self.dial_backs.run())
         self._background.start("sessions", self.sessions.run())
+        self._background.start("heartbeats", self.sessions.read_heartbeats())
         self._background.start("pulse of sessions", self.sessions.keep_pulse())
         self._background.start("lateness", self.metrics.watch_loop())
         self._background.start("spreading", self.spreading.run())

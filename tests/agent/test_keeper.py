@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fallow_agent.config import Config
 from fallow_agent.host.environment import ServiceConfig
 from fallow_agent.host.igd import Finder, Igd, IgdError, IgdRefused, Service
-from fallow_agent.ports import firewall, keeper
-from fallow_agent.ports.firewall import Firewall
+from fallow_agent.ports import keeper
 from fallow_agent.ports.keeper import Keeper
 from fallow_agent.ports.opening import (
     LIFETIME_S,
@@ -343,53 +339,6 @@ def test_a_search_serves_all_who_ask_soon_after() -> None:
         assert searches == ["192.168.1.1", "192.168.2.1", "192.168.2.1"]
 
     asyncio.run(run())
-
-
-# ------------------------------------------------------------------ OpenWrt's firewall
-
-
-def stand_in(directory: Path, name: str, status: int = 0) -> Path:
-    """A program that notes its arguments in ``calls``."""
-    program = directory / name
-    program.write_text(f'#!/bin/sh\necho "{name} $*" >> {directory}/calls\nexit {status}\n')
-    program.chmod(0o755)
-    return program
-
-
-def test_openwrts_firewall_lets_the_port_in_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(tmp_path, "ubus")
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-
-    async def run() -> None:
-        found = Firewall(stand_in(tmp_path, "firewall"))
-        await found.open(PORT)
-        assert found.opened
-        await found.close()
-        assert not found.opened
-
-    asyncio.run(run())
-    calls = (tmp_path / "calls").read_text().splitlines()
-    opened = json.loads(calls[0].removeprefix("ubus call service set "))
-    rule = {"type": "rule", "src": "wan", "proto": "tcp", "dest_port": "32557", "target": "ACCEPT"}
-    assert opened == {"name": firewall.SERVICE, "data": {"firewall": [rule]}}
-    assert calls[1:] == [
-        "firewall reload",
-        f'ubus call service delete {{"name": "{firewall.SERVICE}"}}',
-        "firewall reload",
-    ]
-
-
-def test_a_firewall_that_may_not_be_changed_is_not_called_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(tmp_path, "ubus", status=4)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-
-    async def run() -> None:
-        found = Firewall(stand_in(tmp_path, "firewall"))
-        await found.open(PORT)
-        assert not found.opened
-
-    asyncio.run(run())
-    assert "firewall reload" not in (tmp_path / "calls").read_text().splitlines()
 
 
 # ------------------------------------------------------------------ all of it

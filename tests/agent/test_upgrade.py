@@ -75,6 +75,8 @@ def test_what_an_update_may_not_make_worse(before: Health | None, now: Health | 
 class Packages:
     """A package manager with one package; ``broken`` versions leave the agent as ``broken`` says."""
 
+    folder = Path("/nonexistent")
+
     def __init__(self, newest: str, broken: dict[str, dict[str, Any] | None] | None = None) -> None:
         self.version = "0.1.0"
         self.offered = newest
@@ -103,6 +105,9 @@ class Packages:
         self.done.append(f"restore {version}")
         self.version = version
 
+    def forget(self) -> None:
+        self.done.append("forget")
+
     def status(self) -> dict[str, Any] | None:
         good = {"version": self.version, "state": "active", "uplink": {"connected": True}}
         return self.broken.get(self.version, good)
@@ -123,7 +128,8 @@ Make = Callable[..., Upgrade]
 def make(tmp_path: Path) -> Make:
     def upgrade(packages: Packages, ask: Callable[[], dict[str, Any] | None] | None = None) -> Upgrade:
         time = Time()
-        return Upgrade(packages, ask or packages.status, tmp_path, time.sleep, lambda: time.now)
+        packages.folder = tmp_path
+        return Upgrade(packages, ask or packages.status, time.sleep, lambda: time.now)
 
     return upgrade
 
@@ -132,7 +138,7 @@ def test_the_newest_is_installed_once(make: Make) -> None:
     packages = Packages("0.2.0")
     assert make(packages).by_hand() == "0.2.0 is installed; it was 0.1.0."
     assert make(packages).by_hand() == "0.2.0 is installed, and the newest."
-    assert (packages.done, packages.kept) == (["install 0.2.0"], ["0.1.0"])
+    assert (packages.done, packages.kept) == (["install 0.2.0", "forget"], ["0.1.0"])
 
 
 def test_it_waits_for_the_session(make: Make) -> None:
@@ -154,7 +160,7 @@ def test_a_version_that_does_not_do_is_taken_back(make: Make, tmp_path: Path, br
     packages = Packages("0.2.0", {"0.2.0": broken})
     with pytest.raises(UpgradeFailed, match=r"0\.1\.0 is installed again, and all is as before"):
         make(packages).by_hand()
-    assert packages.done == ["install 0.2.0", "restore 0.1.0"]
+    assert packages.done == ["install 0.2.0", "restore 0.1.0", "forget"]
     assert (tmp_path / FAILED_FILE).read_text() == "0.2.0\n"
 
 
@@ -163,7 +169,18 @@ def test_a_package_manager_that_fails_halfway_is_taken_back(make: Make) -> None:
     packages.refuses = "the disk is full"
     with pytest.raises(UpgradeFailed, match="the disk is full"):
         make(packages).by_hand()
-    assert packages.done == ["restore 0.1.0"]
+    assert packages.done == ["restore 0.1.0", "forget"]
+
+
+def test_a_way_back_that_fails_is_said_and_not_forgotten(make: Make) -> None:
+    class Stuck(Packages):
+        def restore(self, version: str) -> None:
+            raise PackageError("the flash is full")
+
+    packages = Stuck("0.2.0", {"0.2.0": None})
+    with pytest.raises(UpgradeFailed, match=r"0\.1\.0 could not be installed again: the flash is full"):
+        make(packages).by_hand()
+    assert packages.done == ["install 0.2.0"]
 
 
 def test_nothing_is_changed_where_there_is_no_way_back(make: Make) -> None:
@@ -213,6 +230,7 @@ def test_what_was_taken_back_is_not_tried_every_day(make: Make) -> None:
 
 def test_the_wait_has_an_end(make: Make, tmp_path: Path) -> None:
     packages, time = Packages("0.2.0", {"0.2.0": None}), Time()
+    packages.folder = tmp_path
     with pytest.raises(UpgradeFailed):
-        Upgrade(packages, packages.status, tmp_path, time.sleep, lambda: time.now).by_hand()
+        Upgrade(packages, packages.status, time.sleep, lambda: time.now).by_hand()
     assert time.now == pytest.approx(HEALTHY_S_MAX)

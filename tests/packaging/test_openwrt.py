@@ -22,57 +22,34 @@ from fallow_client.lan_device import LanDevice
 from fallow_client.ledger import Ledger
 from fallow_client.scheduler import Scheduler
 from network import Device, Line, Network, free_port, until
+from openwrt_root import (
+    MARKS,
+    ROOT,
+    STAND_INS,
+    build,
+    configure,
+    environment_of,
+    fields,
+    inside,
+    params,
+    root_needed,
+    router_root,
+    service,
+)
 from opkg.feed import fingerprint
-from opkg.ipk import read
 from opkg.translations import key_of, lmo, read_po
 from playwright.async_api import expect
 
-ROOT = Path(__file__).parents[2]
-STAND_INS = Path(__file__).parent / "openwrt"
-PROGRAMS = {"busybox": "busybox", "shellcheck": "shellcheck", "signify-openbsd": "signify-openbsd", "jq": "jq"}
 NAMES = ("fallow-wire", "fallow-agent", "fallow-python", "luci-app-fallow", "luci-i18n-fallow-zh-cn")
 UQR = ROOT / "web/node_modules/uqr/dist/index.mjs"
 """The library that LuCI carries for pictures of codes."""
-SYSTEM_PYTHON = Path("/usr/bin/python3")
-pytestmark = [
-    pytest.mark.skipif(shutil.which(program) is None, reason=f"needs {program} ({package})")
-    for program, package in PROGRAMS.items()
-] + [
-    pytest.mark.skipif(
-        not (ROOT / "agent/fallow_agent/lan/app/index.html").is_file(), reason="needs the pages: make web, with Node 20"
-    )
-]
-root_needed = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to lay packages over this system's files")
+pytestmark = MARKS
 
 
-def build(target: Path, *arguments: str) -> None:
-    command = [sys.executable, str(ROOT / "packaging/build-ipk"), str(target), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages and their signed index; the key lies beside the folder."""
-    folder = tmp_path_factory.mktemp("openwrt")
-    key = folder / "key.sec"
-    subprocess.run(["signify-openbsd", "-G", "-n", "-p", folder / "key.pub", "-s", key], check=True)
-    build(folder / "feed", "--key", str(key))
-    return folder / "feed"
-
-
-@pytest.fixture(scope="module")
-def contents(feed: Path) -> dict[str, dict[str, bytes]]:
-    """The files of each package, by name."""
-    found = {}
-    for path in sorted(feed.glob("*.ipk")):
-        control, files = read(path)
-        found[fields(control)["Package"]] = files
-    return found
-
-
-def fields(control: str) -> dict[str, str]:
-    return dict(line.split(": ", 1) for line in control.splitlines() if not line.startswith(" "))
+@pytest.fixture
+def router(tmp_path: Path, contents: dict[str, dict[str, bytes]]) -> Iterator[Path]:
+    with router_root(tmp_path, contents) as root:
+        yield root
 
 
 # ------------------------------------------------------------------ the packages
@@ -203,90 +180,6 @@ def test_the_scripts_are_clean() -> None:
         assert done.returncode == 0, done.stdout
 
 
-@pytest.fixture
-def router(tmp_path: Path, contents: dict[str, dict[str, bytes]]) -> Iterator[Path]:
-    """A Debian root with the stand-ins and the packages over it; its changes vanish."""
-    upper, work, merged = tmp_path / "upper", tmp_path / "work", tmp_path / "root"
-    for folder in (work, merged):
-        folder.mkdir()
-    for path in STAND_INS.rglob("*"):
-        if path.is_file():
-            target = laid(upper, str(path.relative_to(STAND_INS)))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-    for files in contents.values():
-        for path, data in files.items():
-            target = laid(upper, path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-            if path.startswith(("usr/bin/", "etc/init.d/", "usr/libexec/", "etc/uci-defaults/")):
-                target.chmod(0o755)
-    (upper / "tmp").mkdir(mode=0o1777)
-    lay_feed(upper, contents)
-    options = f"lowerdir=/,upperdir={upper},workdir={work}"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)
-    try:
-        for kind in ("proc", "sys", "dev"):
-            subprocess.run(["mount", "--rbind", f"/{kind}", merged / kind], check=True)
-            subprocess.run(["mount", "--make-rslave", merged / kind], check=True)
-        yield merged
-    finally:
-        subprocess.run(["umount", "-R", "-l", merged], check=True)
-
-
-def laid(upper: Path, path: str) -> Path:
-    """Where a file of a router lies on a Debian, whose /bin, /lib and /sbin are links into /usr."""
-    top = path.partition("/")[0]
-    return upper / ("usr" if Path("/", top).is_symlink() else "") / path
-
-
-def lay_feed(upper: Path, contents: dict[str, dict[str, bytes]]) -> None:
-    """The compiled packages of OpenWrt's feed, from this environment; and nothing of Python that is not declared."""
-    site = next(Path(entry) for entry in sys.path if (Path(entry) / "nacl").is_dir())
-    target = upper / "usr/lib/feed"
-    target.mkdir(parents=True)
-    for name in ("psutil", "zeroconf", "ifaddr", "nacl"):
-        shutil.copytree(site / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for compiled in site.glob("_cffi_backend*.so"):
-        shutil.copyfile(compiled, target / compiled.name)
-    depends = set()
-    for path in (ROOT / "openwrt/fallow/Makefile", ROOT / "openwrt/fallow-python/Makefile"):
-        depends |= {word.lstrip("+") for word in path.read_text().split() if word.lstrip("+").startswith("python3-")}
-    (target / "declared.json").write_text(json.dumps(sorted(depends)))
-    (upper / "usr/feed_sitecustomize.py").rename(upper / "usr/lib/fallow/sitecustomize.py")
-    python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    if SYSTEM_PYTHON.resolve().name != f"python{sys.version_info[0]}.{sys.version_info[1]}":
-        (upper / "usr/bin/python3").symlink_to(python)
-
-
-def inside(root: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    # Commands of this computer must not find what the router does not have.
-    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "IPKG_INSTROOT": "", "PROCD_SAID": "/tmp/procd"}
-    command = ("chroot", str(root), *command)
-    return subprocess.run(command, env=path | environment, capture_output=True, text=True, timeout=60)
-
-
-def service(root: Path, action: str = "start") -> list[list[str]]:
-    """What the script has told procd. A line a call."""
-    (root / "tmp/procd").unlink(missing_ok=True)
-    done = inside(root, "busybox", "ash", "/etc/rc.common", "/etc/init.d/fallow-agent", action)
-    assert done.returncode == 0, done.stderr
-    return [line.split("\t") for line in (root / "tmp/procd").read_text().splitlines()]
-
-
-def configure(root: Path, *lines: str) -> None:
-    text = "config agent 'agent'\n" + "".join(f"\t{line}\n" for line in lines)
-    (root / "etc/config/fallow").write_text(text)
-
-
-def params(said: list[list[str]], name: str) -> list[str]:
-    return [word for call in said if call[:2] == ["param", name] for word in call[2:]]
-
-
-def environment_of(said: list[list[str]]) -> dict[str, str]:
-    return dict(word.split("=", 1) for word in params(said, "env"))
-
-
 @root_needed
 def test_procd_is_told_how_to_run_the_agent(router: Path) -> None:
     said = service(router)
@@ -297,7 +190,12 @@ def test_procd_is_told_how_to_run_the_agent(router: Path) -> None:
     assert found["FALLOW_LAN_INTERFACES"] == "br-lan"
     assert found["FALLOW_LINE_UP_MBPS"] == "0"
     assert "FALLOW_LAN_MDNS" not in found
-    assert ["reload-trigger", "fallow"] in said
+    assert params(said, "user") == ["fallow"]
+    rule = {call[2]: call[3] for call in said if call[:2] == ["data", "string"]}
+    assert rule == {"type": "rule", "src": "wan", "proto": "tcp", "dest_port": "32557", "target": "ACCEPT"}
+    assert ["data", "array", "firewall"] in said
+    assert ["changed", "firewall"] in said
+    assert ["reload-trigger", "fallow", "sqm"] in said
     assert ["validation", "validate_agent", "agent"] in said
     assert not [call for call in said if call[0].startswith("jail")]
     # Every setting is one that the agent knows.
@@ -310,11 +208,14 @@ def test_procd_is_told_how_to_run_the_agent(router: Path) -> None:
 def test_settings_reach_the_agent_and_wrong_ones_stop_it(router: Path) -> None:
     configure(router, "list lan 'lan'", "list lan 'guest'", "option up_mbps '12.5'", "option open_ports 'no'",
               "option log_level 'debug'", "option service_port '4000'")  # fmt: skip
-    found = environment_of(service(router))
+    said = service(router)
+    found = environment_of(said)
     assert found["FALLOW_LAN_INTERFACES"] == "br-lan,br-guest"
     assert (found["FALLOW_LINE_UP_MBPS"], found["FALLOW_SERVICE_PORT"]) == ("12.5", "4000")
     done = inside(router, "/usr/bin/fallow-agent", "config", **found)
     assert "open_ports = false" in done.stdout
+    assert "firewall_open = false" in done.stdout
+    assert not [call for call in said if call[0] == "data"]
     assert "up_mbps = 12.5" in done.stdout
 
     configure(router, "option enabled '0'")
@@ -334,10 +235,9 @@ def test_a_jail_gets_what_the_agent_needs(router: Path) -> None:
     (router / "sbin/ujail").chmod(0o755)
     said = service(router)
     assert ["jail", "fallow-agent", "procfs", "sysfs", "ubus"] in said
-    assert params(said, "user") == ["nobody"]
     assert params(said, "no_new_privs") == ["1"]
     writable = [word for call in said if call[0] == "jail-mount-rw" for word in call[1:]]
-    assert "/etc/fallow/agent" in writable
+    assert writable == ["/etc/fallow/agent", "/var/run/fallow/agent", "/tmp/fallow-content"]
 
 
 @root_needed
@@ -423,7 +323,9 @@ async def running(router: Path, network: Network) -> AsyncIterator[Device]:
         "FALLOW_LINE_ASK_ROUTER": "false",
         "FALLOW_CONTENT_DIR": "/tmp",
     }
-    agent = await network.start("router", "chroot", str(router), "/usr/bin/fallow-agent", "run", environment=found)
+    agent = await network.start(
+        "router", "chroot", "--userspec=fallow:fallow", str(router), "/usr/bin/fallow-agent", "run", environment=found
+    )
     device = Device(Line("router", up_mbps=50, down_mbps=100), f"http://127.0.0.1:{lan_port}", "")
     async with LanDevice(device.lan_url) as lan:
 

@@ -250,7 +250,7 @@ def test_a_boast_counts_no_more_than_was_measured(tmp_path: Path) -> None:
             assert device.live is not None
             view = harness.delivery.devices.view(device.live)
             assert view is not None
-            return view.idle_up_bps, max(view.forecast_idle_up_bps)
+            return view.idle_up_bps, max(view.foreseen_up_bps)
 
         unmeasured = DeliveryConfig().unmeasured_bps
         assert view_bps() == (unmeasured, unmeasured)

@@ -210,6 +210,44 @@ def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_what_a_device_says_is_dealt_with_in_its_order(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_server(tmp_path) as world:
+            heard = observe(world)
+            device = await world.new_device(key(1), (await world.account("owner"))["token"])
+            said = (heartbeat(), Content((A,), ()), heartbeat(), heartbeat(), TaskStatus("t", "done"))
+            for one in said:
+                await device.send(one)
+            seen = [(await heard.next())[0] for _ in range(6)]
+            assert seen == ["connected", "reported", "content_changed", "reported", "reported", "task_status"]
+            await device.send(heartbeat(state="paused"))
+            await device.close()
+            assert [(await heard.next())[0] for _ in range(2)] == ["reported", "lost"]
+
+    asyncio.run(run())
+
+
+def test_a_heartbeat_that_cannot_be_dealt_with_ends_its_session_alone(tmp_path: Path) -> None:
+    class Broken(Recorder):
+        async def reported(self, device_id: str) -> None:
+            if device_id == key(1).public.device_id():
+                raise ZeroDivisionError
+
+    async def run() -> None:
+        async with running_server(tmp_path) as world:
+            world.scheduler.fleet.observers.append(Broken())
+            heard = observe(world)
+            owner = (await world.account("owner"))["token"]
+            first, second = await world.new_device(key(1), owner), await world.new_device(key(2), owner)
+            await first.send(heartbeat())
+            await second.send(heartbeat())
+            assert await first.closed() == 1011
+            while (one := await heard.next()) != ("reported", second.device_id):
+                assert one[0] in ("connected", "lost")
+
+    asyncio.run(run())
+
+
 def test_limits_of_a_session(tmp_path: Path) -> None:
     async def run() -> None:
         limits = {"messages_burst": 5, "content_objects_max": 3}

@@ -14,13 +14,15 @@ _PROBES = {"ipv4": (socket.AF_INET, "192.0.2.1"), "ipv6": (socket.AF_INET6, "200
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """The service port. ``bind``: addresses, empty for all. ``open_ports``: have the home router and OpenWrt's firewall
-    open it. ``advertise_port``, ``advertise_address``: of a port that the owner has forwarded by hand; with either,
-    nobody is asked to open one. ``advertise_port`` 0 is the port itself."""
+    """The service port. ``bind``: addresses, empty for all. ``open_ports``: have the home router open it.
+    ``firewall_open``: this system's own firewall lets it in, as OpenWrt's does by the service's script.
+    ``advertise_port``, ``advertise_address``: of a port that the owner has forwarded by hand; with either, nobody is
+    asked to open one. ``advertise_port`` 0 is the port itself."""
 
     bind: tuple[str, ...] = ()
     port: int = 32557
     open_ports: bool = True
+    firewall_open: bool = False
     advertise_address: str | None = None
     advertise_port: int = 0
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from .metered import METERED
 
@@ -28,14 +29,15 @@ class LineConfig:
     """``up_mbps``, ``down_mbps``: what the line carries; 0 where it is not known. ``interface``: the WAN interface,
     None for that of the default route. ``position``: whether this device is the home's router, so that its counters see
     the household; ``auto`` takes it for one only where that is certain. ``ask_router``: ask the router it is behind, by
-    UPnP, for its counters and the modem's rates. ``metered``: patterns of WAN interfaces whose bytes cost money, over
-    which nothing is shared."""
+    UPnP, for its counters and the modem's rates. ``sqm``: OpenWrt's settings of its queues. ``metered``: patterns of
+    WAN interfaces whose bytes cost money, over which nothing is shared."""
 
     up_mbps: float = 0.0
     down_mbps: float = 0.0
     interface: str | None = None
     position: str = AUTO
     ask_router: bool = True
+    sqm: Path = Path("/etc/config/sqm")
     metered: tuple[str, ...] = METERED
 
     def __post_init__(self) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from .capacity import Estimate
 
-FILE = Path("/etc/config/sqm")
 BYTES_MAX = 64 * 1024
 _DIGITS_MAX = 8
 """In kbit/s: 100 Gbit/s."""
@@ -49,7 +48,7 @@ def of_sqm(text: str, interface: str | None) -> tuple[list[Estimate], list[Estim
     return up, down
 
 
-def read_sqm(interface: str | None, file: Path = FILE) -> tuple[list[Estimate], list[Estimate]]:
+def read_sqm(interface: str | None, file: Path) -> tuple[list[Estimate], list[Estimate]]:
     """As :func:`of_sqm`, of the file where there is one."""
     try:
         with file.open("rb") as opened:

@@ -159,7 +159,7 @@ class Survey:
 
     def _place(self) -> None:
         self.interface = self._config.interface or wan_of(default_routes(), self._named)
-        self._sqm = read_sqm(self.interface)
+        self._sqm = read_sqm(self.interface, self._config.sqm)
         found = position(self._config.position, local_address("ipv4"), openwrt=OPENWRT.exists())
         if found != self._household.position:
             _log.info("this device is taken for %s", "the home's router" if found == ROUTER else "one behind a router")

@@ -17,7 +17,6 @@ from ..host.igd import Finder
 from . import IPV4, IPV6, pcp
 from .advice import advice
 from .claims import Situation, is_loopback, is_reached
-from .firewall import Firewall, firewall_here
 from .keeper import Keeper
 from .opening import external_ports
 from .place import Place, place
@@ -44,7 +43,6 @@ class Reach:
         monotonic: Callable[[], float],
         changed: Callable[[], None],
         look: Callable[[], Place] = place,
-        firewall: Firewall | None = None,
     ) -> None:
         service = config.service
         self._service = service
@@ -55,7 +53,6 @@ class Reach:
         self._manual = service.advertise_address is not None or service.advertise_port != 0
         here = any(is_loopback(host) for host in (*service.bind, URL(scheduler).host or ""))
         self._asks = service.open_ports and not self._manual and not here
-        self._firewall = firewall or firewall_here()
         self._upnp = Upnp(find)
         by_pcp, by_natpmp = Pcp(self._seed[: pcp.NONCE_BYTES], self._told), NatPmp(self._told)
         means = {IPV4: (by_pcp, by_natpmp, self._upnp), IPV6: (by_pcp, self._upnp)}
@@ -67,17 +64,11 @@ class Reach:
         """Have the port opened, and kept open, until cancelled; then :meth:`release`."""
         if not self._asks:
             return
-        if self._firewall is not None:
-            await self._firewall.open(port)
-            self._changed()
         await self._keeper.run(port, external_ports(port, self._seed))
 
     async def release(self) -> None:
         """Nobody is to come in any more."""
         await self._keeper.release()
-        if self._firewall is not None and self._firewall.opened:
-            await self._firewall.close()
-            self._changed()
 
     async def close(self) -> None:
         await self._upnp.close()
@@ -123,7 +114,7 @@ class Reach:
             router=now.router,
             manual=self._advertised(port, now) if self._manual else None,
             grants=self._keeper.grants(),
-            firewall=self._firewall is not None and self._firewall.opened,
+            firewall=self._service.firewall_open,
             asks=self._asks,
             rounds=0 if opening is None else opening.rounds,
             refusals=() if opening is None else opening.refusals,

@@ -15,6 +15,14 @@ SHARES = 100
 DORMANT, ACTIVATING, LEAVING = "dormant", "activating", "leaving"
 
 
+@dataclass(frozen=True, slots=True)
+class UpgradeConfig:
+    """``automatic``: once a day, where the package has a timer for it, an update that the server advises is installed
+    from the owner's package sources. Nothing else changes this device by itself."""
+
+    automatic: bool = True
+
+
 def parsed(version: str) -> tuple[int, ...]:
     """The numbers that a version begins with; what follows them, as in ``1.2.0-1``, is the packager's."""
     found = _NUMBERS.match(version)

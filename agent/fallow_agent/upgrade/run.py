@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,12 @@ from .packages import PackageError, PackageManager
 
 _log = logging.getLogger(__name__)
 
-FOLDER = Path("/var/cache/fallow-agent")
 FAILED_FILE = "failed"
 """Holds the version that was taken back, so that nobody tries it every day."""
 HEALTHY_S_MAX = 120.0
 """A Raspberry Pi of the first kind starts the agent in ten seconds, and a session that was refused is tried again
 within a minute."""
 LOOK_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class UpgradeConfig:
-    """``automatic``: once a day, where the package has a timer for it, an update that the server advises is installed
-    from the owner's package sources. Nothing else changes this device by itself."""
-
-    automatic: bool = True
 
 
 class UpgradeFailed(LocalError):
@@ -48,13 +38,11 @@ class Upgrade:
         self,
         packages: PackageManager,
         ask: Ask,
-        folder: Path = FOLDER,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._packages = packages
         self._ask = ask
-        self._folder = folder
         self._sleep = sleep
         self._monotonic = monotonic
 
@@ -92,11 +80,18 @@ class Upgrade:
             why = error.detail
         if why is None:
             self._failed_file.unlink(missing_ok=True)
+            self._packages.forget()
             return f"{newest} is installed; it was {installed}."
         _log.error("%s does not do: %s; going back to %s", newest, why, installed)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._failed_file.parent.mkdir(parents=True, exist_ok=True)
         self._failed_file.write_text(newest + "\n", "utf-8")
-        self._packages.restore(installed)
+        try:
+            self._packages.restore(installed)
+        except PackageError as error:
+            raise UpgradeFailed(
+                f"{newest} did not do ({why}), and {installed} could not be installed again: {error.detail}"
+            ) from None
+        self._packages.forget()
         still = self._settled(before, installed)
         if still is not None:
             raise UpgradeFailed(f"{newest} did not do ({why}), and with {installed} again: {still}")
@@ -117,7 +112,7 @@ class Upgrade:
 
     @property
     def _failed_file(self) -> Path:
-        return self._folder / FAILED_FILE
+        return self._packages.folder / FAILED_FILE
 
     def _taken_back(self) -> str | None:
         try:

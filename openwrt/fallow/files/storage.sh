@@ -32,7 +32,7 @@ storage_disk() {
 }
 
 storage_choose() {
-	local wanted="$1" mb="$2" mounts="${3:-/proc/mounts}" free available
+	local wanted="$1" mb="$2" mounts="${3:-/proc/mounts}" free
 	STORAGE_DIR='' STORAGE_BYTES='' STORAGE_FLOOR=''
 	[ "${mb:-0}" -gt 0 ] && STORAGE_BYTES="$((mb * 1048576))"
 	if [ -n "$wanted" ] && [ -d "$wanted" ]; then
@@ -46,6 +46,12 @@ storage_choose() {
 		free="$(storage_free_kb "${FALLOW_OVERLAY:-/overlay}")"
 		[ "${free:-0}" -lt "$STORAGE_KB_MIN" ] || return
 	fi
+	storage_memory "$mb"
+}
+
+# In the router's memory.
+storage_memory() {
+	local mb="$1" available
 	STORAGE_DIR=/tmp
 	available="$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' "${FALLOW_MEMINFO:-/proc/meminfo}")"
 	available="$((${available:-0} / MEMORY_SHARE))"

@@ -71,7 +71,7 @@ class Devices:
             services=frozenset(beat.services),
             idle_up_bps=min(beat.line.idle_up_bps, believed_bps),
             own_up_bps=beat.line.own_up_bps,
-            forecast_idle_up_bps=_at_most(beat.forecast_idle_up_bps, believed_bps),
+            forecast_idle_up_bps=beat.forecast_idle_up_bps,
             disk_free_bytes=max(0, min(beat.disk.free_bytes, beat.disk.quota_bytes - beat.disk.used_bytes)),
             disk_quota_bytes=beat.disk.quota_bytes,
             spare_percent=beat.processor.spare_percent,
@@ -84,6 +84,7 @@ class Devices:
             routed_requests=booked.fresh,
             rests=now < booked.rests_until,
             place=self.place(device.device_id),
+            line_up_bps=believed_bps,
         )
 
     def place(self, device_id: str) -> Place:
@@ -227,10 +228,6 @@ class Devices:
         self._places.pop(device_id, None)
         self._bookings.forget(device_id)
         self._heartbeats.pop(device_id, None)
-
-
-def _at_most(forecast: Sequence[int], bps: int) -> Sequence[int]:
-    return forecast if max(forecast, default=0) <= bps else [min(one, bps) for one in forecast]
 
 
 def _public_line_of(address: str) -> str | None:

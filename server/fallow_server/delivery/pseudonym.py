@@ -31,7 +31,7 @@ def prefix_of(address: str) -> str:
         if ip.ipv4_mapped is None:
             return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
         ip = ip.ipv4_mapped
-    return f"{ip}/32"
+    return str(ip) + "/32"  # to format one takes four times as long
 
 
 def family_of(address: str) -> str:

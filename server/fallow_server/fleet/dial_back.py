@@ -25,6 +25,7 @@ from ..clock import Clock
 from .addresses import Target, dial_back_targets, fault_of
 from .live import Fleet, LiveDevice
 from .reachability import classify
+from .turnstile import Turnstile
 
 _ANSWER_BYTES_MAX = 1024
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class DialBacks:
         self._due: list[tuple[float, str]] = []
         self._plans: dict[str, _Plan] = {}
         self._changed = asyncio.Event()
+        self._turnstile = Turnstile()
         self._running: set[asyncio.Task[None]] = set()
 
     async def connected(self, device_id: str) -> None:
@@ -186,6 +188,7 @@ class DialBacks:
 
     async def _answers(self, device: LiveDevice, target: Target, http: aiohttp.ClientSession) -> bool:
         nonce = base64url(secrets.token_bytes(24))
+        await self._turnstile.through()
         try:
             await device.send(DialBack(nonce))
             url = f"{target.url()}/v1/dial-back/{nonce}"
@@ -193,6 +196,7 @@ class DialBacks:
                 if response.status != 200:
                     return False
                 body = await response.content.read(_ANSWER_BYTES_MAX + 1)
+            await self._turnstile.through()
             answer = decode(DialBackAnswer, strict.loads_object(body, _ANSWER_BYTES_MAX), strict=False)
             key = PublicKey(device.public_key)
             key.verify(from_base64url(answer.signature), dial_back_input(nonce))

@@ -38,15 +38,20 @@ from ..delivery.pseudonym import prefix_of
 from ..http import caller_address, refusal
 from ..scheduling.views import NOTHING
 from .connection import Connection, SessionConfig
+from .inbox import Inbox
 from .live import Fleet, LiveDevice
 from .rate import Bucket
 from .records import DeviceRecords, Seen
 from .reports import lasting
+from .turnstile import Turnstile
 
 HELLO_REFUSED = 4401
 REPLACED = 4409
 TOO_MANY = 4429
 """More messages, or more objects, than a device may have."""
+
+HEARTBEAT = f'"type":"{Heartbeat.TYPE}"'
+"""What a heartbeat contains. Other messages may too, and are read a little later then."""
 
 REMEMBERED_AT_ONCE = 1000
 """Devices in one transaction: other writers wait for it, and the loop while its rows are made (1 ms)."""
@@ -82,6 +87,8 @@ class Sessions:
         self._clock = clock
         self._names = names
         self._policy = policy
+        self._heartbeats = Inbox(self._told_before)
+        self._turnstile = Turnstile()
         self._seen: dict[str, LiveDevice] = {}
         self._closing = False
         self._open: set[Connection] = set()
@@ -91,6 +98,7 @@ class Sessions:
         self._none_open.set()
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        await self._turnstile.through()
         caller = self._admit(request)
         socket = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,), max_msg_size=SESSION_UP_BYTES_MAX, compress=False, autoping=False
@@ -147,7 +155,7 @@ class Sessions:
         except TimeoutError:
             connection.close(HELLO_REFUSED, "no hello in time")
             return None
-        hello = _read(message) if message.type is WSMsgType.TEXT else None
+        hello = _read(message.data) if message.type is WSMsgType.TEXT else None
         if not isinstance(hello, Hello):
             connection.close(HELLO_REFUSED, "hello is wanted first")
             return None
@@ -155,6 +163,7 @@ class Sessions:
         if bound is None:
             connection.close(HELLO_REFUSED, "unknown-device")
             return None
+        await self._turnstile.through()
         if not verify_hello(hello, nonce, self._names_of(request), bound.key):
             connection.close(HELLO_REFUSED, "bad-signature")
             return None
@@ -178,6 +187,7 @@ class Sessions:
 
     async def _run(self, device: LiveDevice, connection: Connection, unbindings: int) -> None:
         """:param unbindings: how many there had been before the device was looked up."""
+        await self._heartbeats.empty()  # what its session before this one said
         older = await self._fleet.attach(device)
         try:
             if older is not None:
@@ -195,6 +205,7 @@ class Sessions:
         except ConnectionError:
             pass
         finally:
+            await self._heartbeats.empty()
             self._note_seen(device)
             await self._fleet.detach(device)
 
@@ -210,11 +221,26 @@ class Sessions:
             connection.close(TOO_MANY, "too many messages")
             return False
         device.last_seen = self._clock.now()
-        said = _read(message, device.heartbeat)
+        if HEARTBEAT in message.data:
+            await self._heartbeats.put(device, message.data)
+            return True
+        await self._turnstile.through()
+        await self._heartbeats.empty()
+        await self._told(device, message.data)
+        return not connection.closing
+
+    async def _told_before(self, device: LiveDevice, text: str) -> None:
+        """As :meth:`_told`, for all devices at once: what fails for one ends only its session."""
+        try:
+            await self._told(device, text)
+        except Exception:  # noqa: BLE001  # the outermost place of a heartbeat
+            _log.exception("a heartbeat of %s could not be dealt with", device.device_id)
+            device.close(WSCloseCode.INTERNAL_ERROR, "internal error")
+
+    async def _told(self, device: LiveDevice, text: str) -> None:
+        said = _read(text, device.heartbeat)
         if said is not None and not await self._act(device, said):
-            connection.close(TOO_MANY, "too many objects")
-            return False
-        return True
+            device.close(TOO_MANY, "too many objects")
 
     async def _act(self, device: LiveDevice, said: Upward) -> bool:
         """False when the device holds more objects than one may."""
@@ -251,6 +277,10 @@ class Sessions:
         seen, self._seen = iter(self._seen.values()), {}
         while some := list(islice(seen, REMEMBERED_AT_ONCE)):
             await self._records.remember({device.device_id: _seen(device) for device in some})
+
+    async def read_heartbeats(self) -> None:
+        """Until cancelled."""
+        await self._heartbeats.run()
 
     async def run(self) -> None:
         """Write down what was seen, every minute, until cancelled."""
@@ -308,10 +338,10 @@ def _seen(device: LiveDevice) -> Seen:
     return Seen(device.last_seen, device.heartbeat.state, version if version.isprintable() else None)
 
 
-def _read(message: WSMessage, before: Heartbeat | None = None) -> Upward | None:
+def _read(text: str, before: Heartbeat | None = None) -> Upward | None:
     """The message; None for one that cannot be read, which is passed over: a newer device may know more kinds."""
     try:
-        return read_upward(message.data, before)
+        return read_upward(text, before)
     except PeerError as error:
         _log.info("message passed over: %s: %s", error.slug, error.detail)
         return None

@@ -8,7 +8,7 @@ sent there for. So requests are counted with the rate that they need, and not wi
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 BOOKABLE_PERMILLE = 750
 """Of what is likely to be idle; the rest is for what a household does meanwhile."""
@@ -28,42 +28,34 @@ REST_S = 1800
 goes on by fits and starts. Half of all overruns came from what was promised anew meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Booked:
-    """``bps``: all rates together. ``fresh``: of how many the last heartbeat shows nothing yet. ``rests_until``: when
-    more may be booked, by the clock that :meth:`Bookings.heard` was told."""
+    """What :class:`Bookings` keeps of a device; others only read it. ``bps``: all ``rates`` together. ``fresh``: of how
+    many the last heartbeat shows nothing yet. ``rests_until``: when more may be booked, by the clock that
+    :meth:`Bookings.heard` was told."""
 
     bps: int
     fresh: int
     rests_until: float
+    rates: deque[int] = field(default_factory=deque, compare=False)
 
 
 NOTHING_BOOKED = Booked(0, 0, 0.0)
-
-
-class _Made:
-    __slots__ = ("fresh", "rates", "rests_until", "total")
-
-    def __init__(self) -> None:
-        self.rates: deque[int] = deque()
-        self.total = 0
-        self.fresh = 0
-        self.rests_until = 0.0
 
 
 class Bookings:
     """Rates in bit/s. As many as devices serve connections, and those of one heartbeat; devices that rest besides."""
 
     def __init__(self) -> None:
-        self._made: dict[str, _Made] = {}
+        self._made: dict[str, Booked] = {}
 
     def book(self, device_id: str, bps: int) -> None:
         """A consumer was sent to the device."""
         made = self._made.get(device_id)
         if made is None:
-            made = self._made[device_id] = _Made()
+            made = self._made[device_id] = Booked(0, 0, 0.0)
         made.rates.append(bps)
-        made.total += bps
+        made.bps += bps
         made.fresh += 1
 
     def heard(self, device_id: str, connections: int, idle_up_bps: int, now: float) -> None:
@@ -75,9 +67,9 @@ class Bookings:
             return
         going = max(connections, made.fresh)
         while len(made.rates) > going:
-            made.total -= made.rates.popleft()
+            made.bps -= made.rates.popleft()
         made.fresh = 0
-        if made.total > idle_up_bps:
+        if made.bps > idle_up_bps:
             made.rests_until = now + REST_S
         if not made.rates and made.rests_until <= now:
             del self._made[device_id]
@@ -86,5 +78,4 @@ class Bookings:
         self._made.pop(device_id, None)
 
     def booked(self, device_id: str) -> Booked:
-        made = self._made.get(device_id)
-        return NOTHING_BOOKED if made is None else Booked(made.total, made.fresh, made.rests_until)
+        return self._made.get(device_id, NOTHING_BOOKED)

@@ -84,7 +84,7 @@ _IPV4_URL = re.compile(r"https?://[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?:[:/]|\Z)")
 _IPV6_URL = re.compile(r"https?://\[")
 
 
-def _family(url: str) -> str | None:
+def family_of_url(url: str) -> str | None:
     """Of the address in a URL, None for a name. By its look, for each candidate of a request is asked."""
     if _IPV4_URL.match(url) is not None:
         return "ipv4"
@@ -97,7 +97,7 @@ def url_for(device: DeviceView, family: str | None) -> str | None:
     Consumers with IPv6 nearly always reach IPv4 too; the reverse is false. Names fit everybody.
     """
     for url in device.service_urls:
-        if family is None or _family(url) in (None, family):
+        if family is None or family_of_url(url) in (None, family):
             return url
     if family == "ipv6" and device.service_urls:
         return device.service_urls[0]
@@ -150,7 +150,7 @@ def _has_no_line(device: DeviceView, request: Request, config: Config) -> bool:
 
 
 def _has_port(device: DeviceView, ports: str) -> bool:
-    return ports in (NO_PORT, ANY_PORT) or any(_family(url) in (None, ports) for url in device.service_urls)
+    return ports in (NO_PORT, ANY_PORT) or any(family_of_url(url) in (None, ports) for url in device.service_urls)
 
 
 def _disk_bytes(demand: Demand, config: Config) -> int:
@@ -162,7 +162,7 @@ def _disk_bytes(demand: Demand, config: Config) -> int:
 def _line_bps(device: DeviceView, demand: Demand) -> int:
     """A copy serves in the hours to come, of which the best counts; everything else begins now."""
     if demand.object_id:
-        return max(device.forecast_idle_up_bps, default=device.idle_up_bps)
+        return max(device.foreseen_up_bps, default=device.idle_up_bps)
     return device.remaining_up_bps
 
 

@@ -95,7 +95,7 @@ class Gathering:
             view.disk_quota_bytes,
             view.committed_bytes,
             online_share,
-            *view.forecast_idle_up_bps,
+            *view.foreseen_up_bps,
         )
 
     def add_away(self, device_id: str, held: Iterable[str], before: Gathering) -> None:

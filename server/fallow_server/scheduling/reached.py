@@ -7,10 +7,10 @@ IPv6, who may be a half of all; consumers with IPv6 are sent to addresses of IPv
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+
+from .filters import family_of_url
 
 FADE_S = 3 * 86_400
 ONLINE_S_MIN = 3600
@@ -83,17 +83,9 @@ class Reached:
         }
 
     def _reach(self, service_urls: Iterable[str]) -> float:
-        versions = {_version(url) for url in service_urls}
-        if not versions:
+        families = {*map(family_of_url, service_urls)}
+        if not families:
             return 0.0
-        if versions != {6} or self._asked < ASKED_MIN:
+        if families != {"ipv6"} or self._asked < ASKED_MIN:
             return 1.0
         return self._asked_by_ipv6 / self._asked
-
-
-def _version(url: str) -> int | None:
-    """Of the address in a URL; None for a name, which fits everybody."""
-    try:
-        return ipaddress.ip_address(urlsplit(url).hostname or "").version
-    except ValueError:
-        return None

@@ -103,14 +103,17 @@ def pick_one(candidates: Sequence[C], draw: Draw) -> list[tuple[C, float]]:
     # The second draw is among the others, so that two are always compared.
     second = int(draw() * (count - 1))
     second += second >= first
-    winner, other = sorted((candidates[first], candidates[second]), key=_left, reverse=True)
+    lefts = [one.remaining_up_bps for one in candidates]
+    if lefts[second] > lefts[first]:
+        first, second = second, first
+    winner, other = candidates[first], candidates[second]
+    left = lefts[first]
     if count > 2:
-        left = winner.remaining_up_bps
-        weaker = sum(one.remaining_up_bps < left for one in candidates)
-        equal = sum(one.remaining_up_bps == left for one in candidates) - 1
+        equal = lefts.count(left) - 1
+        weaker = sum(one < left for one in lefts)
         # It wins against each that has less left, and half of the times against one that has as much.
         return [(winner, (2 * weaker + equal) / (count * (count - 1)))]
-    if winner.remaining_up_bps == other.remaining_up_bps:
+    if left == lefts[second]:
         return [(winner, 0.5)]
     if draw() * 1000 < SECOND_PERMILLE:
         return [(other, SECOND_PERMILLE / 1000)]

@@ -31,7 +31,7 @@ def score(device: DeviceView, size_bytes: int, pending_bytes: int = 0) -> Score:
     :param pending_bytes: assigned to it already in this round, beyond ``committed_bytes``. Every pending byte makes
         the next one wait, so a round spreads over equals instead of piling on the first.
     """
-    hours = device.forecast_idle_up_bps[:FORECAST_HOURS] or (device.idle_up_bps,)
+    hours = device.foreseen_up_bps[:FORECAST_HOURS] or (device.idle_up_bps,)
     room = device.disk_room_bytes - pending_bytes
     waiting = device.committed_bytes + pending_bytes
     return Score(

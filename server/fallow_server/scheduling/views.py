@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
+from fallow_wire.limits import INTEGER_MAX
+
 from .bookings import bookable_bps
 from .needs import ANY_PORT, Needs
 from .places import NOWHERE, Place
@@ -14,17 +16,19 @@ COPY = Needs(ports=ANY_PORT)
 """What each device that holds an object must have, besides its room."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeviceView:
-    """A connected device as of its last heartbeat. Rates in bit/s.
+    """A connected device as of its last heartbeat. Rates in bit/s. Nobody changes one; but each request makes some, and
+    a frozen one takes four times as long to make.
 
     ``service_urls``: addresses that a dial-back has proven; ``reachability`` says in a word of
     :data:`fallow_wire.session.REACH` what stands before them, or in the way. ``idle_up_bps``: what the household leaves
-    of the line, ``own_up_bps`` of which Fallow itself uses. ``disk_free_bytes``: room under the owner's quota and on
-    the disk. ``committed_bytes``: fills that were assigned and are not on the disk yet. ``routed_bps``: what consumers
-    were sent to it for and is not over, as far as is known; ``routed_requests``: since the heartbeat, which therefore
-    does not show them. ``rests``: its household took back what was promised a while ago, and nothing is for now.
-    ``place``: where its line is.
+    of the line, ``own_up_bps`` of which Fallow itself uses. ``forecast_idle_up_bps``: of each coming hour, as the
+    device says it; ``line_up_bps``: what its line is believed to carry. ``disk_free_bytes``: room under the owner's
+    quota and on the disk. ``committed_bytes``: fills that were assigned and are not on the disk yet. ``routed_bps``:
+    what consumers were sent to it for and is not over, as far as is known; ``routed_requests``: since the heartbeat,
+    which therefore does not show them. ``rests``: its household took back what was promised a while ago, and nothing is
+    for now. ``place``: where its line is.
     """
 
     device_id: str
@@ -49,13 +53,21 @@ class DeviceView:
     routed_requests: int = 0
     rests: bool = False
     place: Place = NOWHERE
+    line_up_bps: int = INTEGER_MAX
+
+    @property
+    def foreseen_up_bps(self) -> Sequence[int]:
+        """What is believed of the forecast."""
+        said, most = self.forecast_idle_up_bps, self.line_up_bps
+        return said if max(said, default=0) <= most else [min(one, most) for one in said]
 
     @property
     def remaining_up_bps(self) -> int:
         """What may still be promised of the idle upload, by what is idle now and foreseen for this hour."""
         if self.rests:
             return 0
-        foreseen = self.forecast_idle_up_bps[0] if self.forecast_idle_up_bps else self.idle_up_bps
+        forecast = self.forecast_idle_up_bps
+        foreseen = min(forecast[0], self.line_up_bps) if forecast else self.idle_up_bps
         return max(0, bookable_bps(self.idle_up_bps, foreseen) - self.routed_bps)
 
     @property
@@ -64,7 +76,7 @@ class DeviceView:
 
     def coming_bytes(self, hours: int) -> int:
         """Idle upload of so many coming hours together, the current one included, as far as it is foreseen."""
-        return sum(self.forecast_idle_up_bps[: max(1, hours)]) * 3600 // 8
+        return sum(self.foreseen_up_bps[: max(1, hours)]) * 3600 // 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ procd_close_service() {
 		_open=service
 	}
 	_say end
+	/sbin/procd start
 }
+procd_kill() { /sbin/procd stop; }
 procd_open_instance() { _inside service procd_open_instance; _open=instance; _say instance "$@"; }
 procd_close_instance() { _inside instance procd_close_instance; _open=service; _say instance-end; }
 
@@ -39,11 +41,30 @@ procd_append_param() {
 	grep -q "^param	$1	" "$PROCD_SAID" || fail "procd_append_param $1: nothing was set yet"
 	_say param "$@"
 }
-procd_add_mdns() {
-	_inside instance procd_add_mdns
-	[ "$#" -ge 3 ] || fail 'procd_add_mdns SERVICE PROTOCOL PORT [TEXT...]'
+procd_open_data() { _inside instance procd_open_data; _open=data; _depth=0; }
+procd_close_data() {
+	_inside data procd_close_data
+	[ "$_depth" = 0 ] || fail 'the data are not closed'
+	_open=instance
+}
+json_add_object() { _inside data json_add_object; _depth=$((_depth + 1)); _say data object "$@"; }
+json_add_array() { _inside data json_add_array; _depth=$((_depth + 1)); _say data array "$@"; }
+json_add_string() {
+	_inside data json_add_string
+	case "$1" in
+	type | name | src | proto | family | dest_port | target) _say data string "$@" ;;
+	*) fail "a rule of the firewall has no $1" ;;
+	esac
+}
+json_close_object() { _depth=$((_depth - 1)); _say data end; }
+json_close_array() { json_close_object; }
+procd_add_mdns_service() {
+	_inside data procd_add_mdns_service
+	[ "$_depth" = 1 ] || fail 'mDNS services are an object of the data'
+	[ "$#" -ge 3 ] || fail 'procd_add_mdns_service SERVICE PROTOCOL PORT [TEXT...]'
 	_say mdns "$@"
 }
+procd_set_config_changed() { _say changed "$@"; }
 procd_add_jail() {
 	_inside instance procd_add_jail
 	local flag

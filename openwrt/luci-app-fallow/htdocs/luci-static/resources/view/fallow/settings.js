@@ -36,7 +36,7 @@ return view.extend({
 		option.default = '32557';
 
 		option = section.option(form.Flag, 'open_ports', _('Open the service port'),
-			_('In the firewall, for as long as the device serves.'));
+			_('In the firewall, for as long as the service runs.'));
 		option.default = '1';
 		option.rmempty = false;
 
@@ -50,13 +50,18 @@ return view.extend({
 		option.datatype = 'uinteger';
 		option.default = '0';
 
+		option = section.option(form.Flag, 'auto_upgrade', _('Automatic updates'),
+			_('Installs the update that the network advises, from the package sources of this router.'));
+		option.default = '1';
+		option.rmempty = false;
+
 		option = section.option(form.ListValue, 'log_level', _('Log level'));
 		for (const level of [ 'debug', 'info', 'warning', 'error' ])
 			option.value(level);
 		option.default = 'info';
 
 		option = section.option(form.Flag, 'jail', _('Run in a jail'),
-			_('Without the powers of root. The service port must then be opened by a rule of yours.'));
+			_('Besides a user of its own; needs procd-ujail.'));
 		option.default = '0';
 		option.rmempty = false;
 
