@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -161,7 +160,3 @@ def machine(root: Path, folder: Path, namespace: str, name: str, files: dict[str
     finally:
         made.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def quoted(*words: str) -> str:
-    return shlex.join(words)
