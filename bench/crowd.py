@@ -35,6 +35,7 @@ from lab.network import GATEWAY_LAN, SERVER_HOST, Home, Line, Network, missing_p
 from lab.processes import Part, Processes, until
 from lab.swarm import TRACKER_PORT, peer_command, torrent
 from lab.town import ORIGIN_DOWN_MBPS, Guest, add_origin, add_town, clear, sent_bytes, usage_note
+from lab.watch import Watch
 
 PLACED, COLD = "placed", "cold"
 NGINX, BITTORRENT, FETCH, METALINK = "nginx", "bittorrent", "fetch", "aria2"
@@ -195,9 +196,12 @@ class Town:
             sent_bytes(self.network, home.name("house")) for home in self.homes
         ]  # fmt: skip
         at, busy = time.monotonic(), Busy.now()
-        told = crowd.ask(True)
+        with Watch(self.network, self.homes) as watch:
+            told = crowd.ask(True)
         lasted = time.monotonic() - at
+        watch.write(self.work / f"lines-{system}-{case}.log")
         note = f"homes' lines used to {usage_note(self.network, self.homes, homes, lasted)}, {lasted:.0f} s in all"
+        note += f", tenth by tenth {watch.note()}"
         note += f"; this computer was busy to {busy.share():.0%}, the consumers took {told['cpu_s']:.0f} s of that"
         origin_bytes = sent_bytes(self.network, "core") - origin
         wanted = hashlib.sha256(content.read_bytes()).digest()

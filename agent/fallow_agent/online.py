@@ -167,7 +167,9 @@ class Online:
         self._survey = survey = Survey(config.line, household, self._own_bytes, find, clock=clock, settings=settings)
         survey.train_bps = lambda: self._delay.trains.bps
         self._sharing = Sharing(
-            LineReader(lambda: survey.capacity, household, self._own_bytes, forecast=settings.get(FORECAST)),
+            LineReader(
+                lambda: survey.capacity, household, self._own_bytes, clock.monotonic, forecast=settings.get(FORECAST)
+            ),
             self._pacer,
             self._delay,
             survey,
@@ -436,9 +438,10 @@ class Online:
 
     def _own_bytes(self) -> tuple[int, int]:
         """On the wire."""
-        beside = (self._delay.wire_bytes(), self._speedtest.wire_bytes(), self._prober.wire_bytes())
-        sent, received = self._pacer.wire_bytes(self._clock.monotonic()), self._holdings.filler.wire_bytes()
-        return sent + sum(up for up, _ in beside), received + sum(down for _, down in beside)
+        parts = (self._delay, self._speedtest, self._prober, self._holdings.filler)
+        carried = [part.wire_bytes() for part in parts]
+        sent = self._pacer.wire_bytes(self._clock.monotonic())
+        return sent + sum(up for up, _ in carried), sum(down for _, down in carried)
 
 
 def _one(addresses: tuple[str, ...]) -> str | None:

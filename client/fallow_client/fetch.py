@@ -343,8 +343,11 @@ class _Fetcher:
         # By its lifetime, not by its times: this computer's clock may be wrong. The margin is for a last chunk.
         lifetime_s = ticket.exp - ticket.iat
         until_ms = now_ms + int(1000 * (lifetime_s - min(self._config.expiry_margin_s, lifetime_s / 4)))
-        first = first_chunk(ticket.obj, offered.device_id, len(self._signed.manifest.chunks))
-        return TicketSource(ticket.jti, offered.device_id, ticket.max_bytes, until_ms, first, offered.rtt_ms)
+        count = len(self._signed.manifest.chunks)
+        first, chunks = first_chunk(ticket.obj, offered.device_id, count), None
+        if offered.stripe is not None:
+            first, chunks = offered.stripe.first % count, offered.stripe.chunks
+        return TicketSource(ticket.jti, offered.device_id, ticket.max_bytes, until_ms, first, offered.rtt_ms, chunks)
 
     # ------------------------------------------------------------------ chunks
 

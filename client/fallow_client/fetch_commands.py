@@ -22,7 +22,12 @@ class Config:
     helps with while devices serve: of a crowd each consumer waits for slow devices, and together they would trample it
     (Dean and Barroso, The Tail at Scale, 2013).
 
-    ``tie_after_ms``: at the end, a chunk that waits for so long is asked of an idle device too."""
+    ``help_in_part_permille``: the same share where devices hold the object in part, for what they fetch themselves is
+    the origin's too.
+
+    ``tie_after_ms``: at the end, a chunk that waits for so long is asked of an idle device too; ``tie_early_after_ms``,
+    ``ties_early_max``: before the end, and so many at once. ``far_after_ms``: by then a chunk is worth to be asked of a
+    device that would have to fetch it first."""
 
     requests_max: int = 20
     requests_first: int = 5
@@ -35,8 +40,12 @@ class Config:
     silent_ms_min: int = 300
     silent_rtt_factor: int = 2
     help_permille: int = 80
+    help_in_part_permille: int = 40
     help_chunks_min: int = 1
     tie_after_ms: int = 500
+    tie_early_after_ms: int = 2000
+    ties_early_max: int = 5
+    far_after_ms: int = 30_000
     hedge_after_ms_min: int = 1000
     hedge_origin_after_ms_min: int = 4000
     hedge_factor: int = 2
@@ -67,7 +76,8 @@ class Failure(Enum):
 @dataclass(frozen=True, slots=True)
 class TicketSource:
     """A device as the plan offers it. ``key`` is the ticket's ``jti``; nothing is asked of it from ``until_ms`` on.
-    ``first_chunk``: where to begin with it. ``rtt_ms``: the round trip to it, None where nobody knows."""
+    ``first_chunk``: where to begin with it. ``rtt_ms``: the round trip to it, None where nobody knows. ``chunks``: it
+    holds the object in part, and is for so many chunks from the first one on; None: it holds all."""
 
     key: str
     device_id: str
@@ -75,6 +85,7 @@ class TicketSource:
     until_ms: int
     first_chunk: int = 0
     rtt_ms: int | None = None
+    chunks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,14 @@ clock. The rules:
    counts, and only that one is confirmed. Where the first has not begun to send, whichever begins goes on alone, so
    that nothing is sent twice (tied requests: Dean and Barroso, The Tail at Scale, 2013).
 4. A device that sent a wrong chunk is never asked again, in later plans neither.
-5. A device is asked first for the chunk where consumers begin with it, and for those behind it: one that holds the
-   object in part so has few to fetch.
+5. A device is asked first for the chunk where consumers begin with it, and for those behind it. One that holds the
+   object in part is for some chunks only, its stripe, and would have to fetch others: for those it is asked when
+   nothing else is under way, or nobody else brings them.
 6. A failed chunk goes back to the front. A source that fails repeatedly is closed; when too few are left, a new plan
    is wanted, each barren one later than the last.
-7. How many requests are under way follows from how long devices let them wait (:class:`.fetch_sources.Window`).
+7. A chunk that waits at one device is asked of an idle one too, as in 3: many consumers who do so share the devices
+   evenly, though none knows of the others.
+8. How many requests are under way follows from how long devices let them wait (:class:`.fetch_sources.Window`).
 """
 
 from __future__ import annotations
@@ -61,8 +64,8 @@ class FetchPlan:
         self._devices: dict[str, Source] = {}
         self._origin = Source(ORIGIN, "")
         self._origin_wrong: Counter[int] = Counter()
-        self._help_chunks = max(self._config.help_chunks_min, self.chunk_count * self._config.help_permille // 1000)
-        """How many chunks more the origin may help with while devices serve."""
+        self._helped = 0
+        """Chunks that the origin, or another device for a silent one, has helped with."""
         self._window = Window(self._config)
         self._offered = 0
         self._replanning = False
@@ -79,6 +82,14 @@ class FetchPlan:
     @property
     def in_flight(self) -> int:
         return len(self._requests)
+
+    @property
+    def _help_chunks(self) -> int:
+        """How many chunks more the origin may help with while devices serve."""
+        config = self._config
+        in_part = any(source.chunks is not None for source in self._devices.values())
+        permille = min(config.help_permille, config.help_in_part_permille) if in_part else config.help_permille
+        return max(config.help_chunks_min, self.chunk_count * permille // 1000) - self._helped
 
     def chunk_length(self, chunk: int) -> int:
         return min(self._chunk_size, self._size - chunk * self._chunk_size)
@@ -165,7 +176,7 @@ class FetchPlan:
         if found.helping and source is self._origin and failure is Failure.BUSY:
             # It protects itself from a crowd; that is no fault, and the devices have the chunk too.
             source.rest_until_ms = now_ms + min(max(retry_after_ms, config.rest_ms_min), config.rest_ms_max)
-            self._help_chunks += 1
+            self._helped -= 1
             return
         source.failures += 1
         rest_ms = max(retry_after_ms, config.rest_ms_min << min(source.failures - 1, 10))
@@ -261,7 +272,7 @@ class FetchPlan:
     def _hedge(self, now_ms: int) -> Command | None:
         """A second source for the chunk that is asked for longest, when there is no other work for it."""
         if self._next_pending() is not None:
-            return None
+            return self._tie_early(now_ms)
         config = self._config
         single = [chunk.requests[0] for chunk in self._active.values() if len(chunk.requests) == 1]
         for slow in sorted(single, key=lambda request: (request.since_ms, request.chunk)):
@@ -272,7 +283,7 @@ class FetchPlan:
                     return self._ask(helper, slow.chunk, now_ms, tied=True)
             if age_ms < config.hedge_after_ms_min:
                 continue
-            for source in [*self._ranked(slow.chunk, now_ms), self._origin]:
+            for source in [*self._ranked(slow.chunk, now_ms, far=age_ms >= config.far_after_ms), self._origin]:
                 if source.device_id == slow.source.device_id or not self._is_free(source, slow.chunk, now_ms):
                     continue
                 if source is self._origin and self._help_chunks <= 0:
@@ -282,15 +293,31 @@ class FetchPlan:
         return None
 
     def _idle_device(self, slow: Request, now_ms: int) -> Source | None:
-        """One that has nothing of ours to do; the likeliest to hold the chunk, where they hold the object in part."""
+        """One that has nothing of ours to do and is for the chunk."""
         idle = [
             source
             for source in self._devices.values()
             if source.device_id != slow.source.device_id
             and not source.in_flight
+            and self._is_near(source, slow.chunk)
             and self._is_free(source, slow.chunk, now_ms)
         ]
-        return min(idle, key=lambda one: self._behind(one, slow.chunk), default=None)
+        return min(idle, key=lambda one: (one.last_ms or 0, self._behind(one, slow.chunk)), default=None)
+
+    def _tie_early(self, now_ms: int) -> Command | None:
+        """A second source for a chunk that waits, where a device has nothing of ours to do."""
+        config = self._config
+        if sum(request.tied for request in self._requests.values()) >= config.ties_early_max:
+            return None
+        firsts = [chunk.requests[0] for chunk in self._active.values() if len(chunk.requests) == 1]
+        for slow in sorted(firsts, key=lambda request: (request.since_ms, request.chunk)):
+            if now_ms - slow.since_ms < config.tie_early_after_ms:
+                return None
+            if slow.waited_ms is None and not slow.source.is_origin:
+                helper = self._idle_device(slow, now_ms)
+                if helper is not None:
+                    return self._ask(helper, slow.chunk, now_ms, tied=True)
+        return None
 
     def _hedge_age_ms(self, slow: Source, helper: Source) -> int:
         """A device helps when it would have been done twice over; the origin, when the slow one is slow for itself."""
@@ -304,7 +331,7 @@ class FetchPlan:
 
     def _ask(self, source: Source, chunk: int, now_ms: int, *, helping: bool = False, tied: bool = False) -> Fetch:
         request = Request(self._next_number, source, chunk, now_ms, helping=helping, tied=tied)
-        self._help_chunks -= helping
+        self._helped += helping
         self._next_number += 1
         self._requests[request.number] = request
         self._active[chunk].requests.append(request)
@@ -325,21 +352,30 @@ class FetchPlan:
                 return None
         return self._pending[0]
 
-    def _ranked(self, chunk: int, now_ms: int) -> list[Source]:
-        """Free devices, the least busy first, then the fastest."""
-        free = [source for source in self._devices.values() if self._is_free(source, chunk, now_ms)]
-        return sorted(free, key=lambda source: (source.in_flight, source.last_ms or 0))
+    def _ranked(self, chunk: int, now_ms: int, *, far: bool = False) -> list[Source]:
+        """Free devices that are for the chunk, the least busy first, then the fastest. :param far: the others too."""
+        fit = (source for source in self._devices.values() if far or self._is_near(source, chunk))
+        free = [source for source in fit if self._is_free(source, chunk, now_ms)]
+        return sorted(free, key=lambda one: (not self._is_near(one, chunk), one.in_flight, one.last_ms or 0))
+
+    def _is_near(self, source: Source, chunk: int) -> bool:
+        """Whether it is for the chunk: another would have to fetch it from the origin first."""
+        return source.chunks is None or self._behind(source, chunk) < source.chunks
 
     def _is_free(self, source: Source, chunk: int, now_ms: int) -> bool:
         return source.is_free(self.chunk_length(chunk), now_ms, self._config)
 
     def _free_device(self, chunk: int, now_ms: int) -> Source | None:
         free = [source for source in self._devices.values() if self._is_free(source, chunk, now_ms)]
-        return min(free, key=self._cost, default=None)
+        best = min(free, key=self._cost, default=None)
+        if best is not None and self._requests and not self._is_near(best, self._chunk_for(best)):
+            return None
+        return best
 
-    def _cost(self, source: Source) -> tuple[int, int, int]:
-        """The least busy first, then the fastest, then who is likeliest to hold what it would be asked for."""
-        return source.in_flight, source.last_ms or 0, self._behind(source, self._chunk_for(source))
+    def _cost(self, source: Source) -> tuple[bool, int, int, int]:
+        """Who is for what it would be asked for, then the least busy, the fastest, and who begins there."""
+        chunk = self._chunk_for(source)
+        return not self._is_near(source, chunk), source.in_flight, source.last_ms or 0, self._behind(source, chunk)
 
     def _free_origin(self, now_ms: int) -> Source | None:
         """The origin, when no device serves and no plan is under way."""

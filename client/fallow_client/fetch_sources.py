@@ -22,6 +22,7 @@ class Source:
     until_ms: int | None = None
     first_chunk: int = 0
     rtt_ms: int | None = None
+    chunks: int | None = None
     requested: int = 0
     confirmed: int = 0
     in_flight: int = 0
@@ -32,7 +33,10 @@ class Source:
 
     @classmethod
     def of(cls, ticket: TicketSource) -> Source:
-        return cls(ticket.key, ticket.device_id, ticket.max_bytes, ticket.until_ms, ticket.first_chunk, ticket.rtt_ms)
+        return cls(
+            ticket.key, ticket.device_id, ticket.max_bytes, ticket.until_ms, ticket.first_chunk, ticket.rtt_ms,
+            ticket.chunks,
+        )  # fmt: skip
 
     @property
     def is_origin(self) -> bool:

@@ -289,15 +289,17 @@ def test_a_fill_is_counted_when_it_arrives_and_once(tmp_path: Path) -> None:
         store = new_store(tmp_path)
         async with source(good) as url, filler(store, budget_bps=100_000_000) as mine:
             await mine.fill(
-                task(Source(url)), SIGNED, lambda _: ahead.append(mine.wire_bytes() - mine.bytes_down_total)
+                task(Source(url)), SIGNED, lambda _: ahead.append(mine.wire_bytes()[1] - mine.bytes_down_total)
             )
-            assert len(DATA) < mine.wire_bytes() < 1.05 * len(DATA)
+            up, down = mine.wire_bytes()
+            assert len(DATA) < down < 1.05 * len(DATA)
+            assert 0 < up < 0.1 * len(DATA)  # requests and acknowledgements
             assert mine.bytes_down_total == len(DATA)
             assert store.bytes_written_total == len(DATA)
-            for transport in mine._received:
+            for transport in mine._carried:
                 sock = transport.get_extra_info("socket")
                 assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == LOWER_EFFORT_TOS
-            assert mine._received
+            assert mine._carried
 
     asyncio.run(run())
     assert max(ahead) > MIB // 16  # in the kernel, unread, and ours already

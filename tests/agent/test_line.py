@@ -227,6 +227,25 @@ def test_own_traffic_is_not_the_households(tmp_path: Path, wan: Interface) -> No
     reader.close()
 
 
+def test_what_we_send_between_two_readings_is_not_the_households(tmp_path: Path, wan: Interface) -> None:
+    """8 Mbit/s of ours; in the last step the processor is lent to others before the interface is read."""
+    instants = iter((1.0, 1.0, 1.1, 1.1, 1.2, 1.215))
+    own = [0]
+    config = LineConfig(up_mbps=10)
+    reader = LineReader(
+        lambda: capacity_of(config),
+        Household(meter_of(tmp_path), ROUTER),
+        lambda: (own[0], 0),
+        instant=lambda: next(instants),
+    )
+    for at, ours, carried in ((1.0, 0, 0), (1.1, 100_000, 100_000), (1.2, 200_000, 215_000)):
+        own[0] = ours
+        wan.count(carried, 0)
+        line = reader.read(at, 0)
+    assert (line.own_up_bps, line.household_up_bps, reader.up.yields) == (pytest.approx(8_000_000), 0, 0)
+    reader.close()
+
+
 def test_no_interface_is_no_household(tmp_path: Path) -> None:
     reader = reader_of(LineConfig(up_mbps=10), lambda: (0, 0), tmp_path)
     assert reader.read(1.0, 0).idle_up_bps == 8_500_000

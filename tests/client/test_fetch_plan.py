@@ -124,6 +124,71 @@ def test_with_many_sources_each_is_asked_for_one_chunk_first_where_consumers_beg
     assert [command.chunk for command in fetches(machine.poll(0))] == [0, 5, 10, 15]
 
 
+def in_part(name: str, first: int, chunks: int) -> TicketSource:
+    return TicketSource(name, f"fd-{name}", 2**40, FAR_MS, first_chunk=first, chunks=chunks)
+
+
+def test_devices_that_hold_it_in_part_are_asked_for_their_stripes() -> None:
+    config = Config(requests_first=8, help_permille=0, help_chunks_min=0)
+    sources = [in_part(name, 2 * number, 2) for number, name in enumerate("abcd")]
+    machine = machine_of(8, *sources, config=config)
+    asked = fetches(machine.poll(0))
+    assert sorted((one.source, one.chunk) for one in asked) == [
+        ("a", 0), ("a", 1), ("b", 2), ("b", 3), ("c", 4), ("c", 5), ("d", 6), ("d", 7),
+    ]  # fmt: skip
+    machine.check()
+
+
+def test_a_chunk_of_nobody_here_is_asked_for_when_nothing_else_is_under_way() -> None:
+    config = Config(help_permille=0, help_chunks_min=0)
+    machine = machine_of(4, in_part("a", 0, 2), in_part("b", 0, 2), config=config)
+    asked = fetches(machine.poll(0))
+    assert sorted(one.chunk for one in asked) == [0, 1]
+    machine.verified(asked[0].request, 100)
+    assert fetches(machine.poll(100)) == []
+    machine.verified(asked[1].request, 200)
+    far = fetches(machine.poll(200))
+    assert [one.chunk for one in far] == [2]
+    # One at a time: each has to leave the origin for us alone.
+    machine.verified(far[0].request, 300)
+    assert [one.chunk for one in fetches(machine.poll(300))] == [3]
+
+
+def test_at_the_end_only_a_device_that_is_for_the_chunk_is_asked_too_until_that_takes_too_long() -> None:
+    config = Config(help_permille=0, help_chunks_min=0)
+    machine = machine_of(2, in_part("a", 0, 2), in_part("other", 1, 1), config=config)
+    asked = {one.chunk: one for one in fetches(machine.poll(0))}
+    assert (asked[0].source, asked[1].source) == ("a", "other")
+    for one in asked.values():
+        machine.answered(one.request, 10)
+    machine.began(asked[1].request, 20)
+    machine.verified(asked[1].request, 1000)
+    assert machine.poll(config.far_after_ms - 1) == []
+    assert [(one.source, one.chunk) for one in fetches(machine.poll(config.far_after_ms))] == [("other", 0)]
+
+
+def test_before_the_end_too_a_chunk_that_waits_is_asked_of_an_idle_device_a_few_at_once() -> None:
+    config = Config(requests_first=2, requests_min=2, ties_early_max=1, help_permille=0, help_chunks_min=0)
+    machine = machine_of(50, *(ticket(str(number)) for number in range(6)), config=config)
+    first, second = fetches(machine.poll(0))
+    for one in (first, second):
+        machine.answered(one.request, 10)
+    assert machine.poll(1999) == []
+    (tied,) = fetches(machine.poll(2000))
+    assert tied.chunk == first.chunk
+    assert tied.source not in (first.source, second.source)
+    machine.answered(tied.request, 2010)
+    assert machine.poll(4000) == []
+    assert machine.began(tied.request, 4100) == [Abort(first.request)]
+    assert machine.unconfirmed(first.source) == 0
+    machine.check()
+    # The one that goes on still counts until it is there; then the other that waits has its turn.
+    machine.verified(tied.request, 5000)
+    again = fetches(machine.poll(5000))
+    assert second.chunk in [one.chunk for one in again] or len(again) == 1
+    machine.check()
+
+
 def crowd_machine(waited_ms: int, rounds: int, config: Config | None = None) -> FetchPlan:
     """After so many chunks of each request that is under way, for whose first byte we waited so long."""
     config = config or Config(help_permille=0, help_chunks_min=0)

@@ -8,9 +8,11 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from fallow_client.ledger import Ledger
 from fallow_client.scheduler import Scheduler
 from network import Device, Line, Network, free_port, until
 from openwrt_root import (
+    EXECUTABLE,
     MARKS,
     ROOT,
     STAND_INS,
@@ -38,7 +41,7 @@ from openwrt_root import (
 )
 from opkg.feed import fingerprint
 from opkg.translations import key_of, lmo, read_po
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 NAMES = ("fallow-wire", "fallow-agent", "fallow-python", "luci-app-fallow", "luci-i18n-fallow-zh-cn")
 UQR = ROOT / "web/node_modules/uqr/dist/index.mjs"
@@ -82,6 +85,25 @@ def test_modules_are_complete(contents: dict[str, dict[str, bytes]]) -> None:
         for relative, path in modules.items():
             assert contents[package][f"usr/lib/fallow/{Path(source).name}/{relative}"] == path.read_bytes()
     assert "usr/lib/fallow/fallow_agent/lan/app/index.html" in contents["fallow-agent"]
+
+
+def test_the_recipe_for_the_sdk_installs_the_same_files(contents: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
+    sdk = Path(__file__).parent / "openwrt-sdk"
+    command = ["make", "-C", ROOT / "openwrt/fallow", f"TOPDIR={sdk}", f"OUT={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "undefined" not in done.stderr
+    for package in ("fallow-wire", "fallow-agent"):
+        made = {
+            str(path.relative_to(tmp_path / package)): path
+            for path in (tmp_path / package).rglob("*")
+            if path.is_file()
+        }
+        wanted = contents[package]
+        assert {name for name in made if not name.endswith("py.typed")} == set(wanted)
+        assert all(path.read_bytes() == wanted[name] for name, path in made.items() if name in wanted)
+        executable = {name for name, path in made.items() if os.access(path, os.X_OK)}
+        assert executable == {name for name in wanted if name.startswith(EXECUTABLE)}
 
 
 def test_opkg_reads_the_members_it_wants(feed: Path) -> None:
@@ -166,13 +188,35 @@ def test_the_compiled_translations_are_found_by_their_keys() -> None:
     assert found == {key_of(b"Pause"): "暂停", key_of(b"Resume"): "恢复"}
 
 
+def test_settings_are_the_same_everywhere() -> None:
+    """In the file, in what the service's script takes, in LuCI and in the guide."""
+    openwrt = ROOT / "openwrt"
+    script = (openwrt / "fallow/files/fallow-agent.init").read_text()
+    taken = re.findall(r"^\t\t'(\w+):(\w+)(?:\(.*\))?(?::(\w+))?'", script, re.MULTILINE)
+    defaults = {name: default for name, _, default in taken}
+    file = (openwrt / "fallow/files/fallow.config").read_text()
+    assert dict(re.findall(r"^\toption (\w+) '(.*)'", file, re.MULTILINE)) == {
+        name: default for name, kind, default in taken if kind != "list"
+    }
+    page = (openwrt / "luci-app-fallow/htdocs/luci-static/resources/view/fallow/settings.js").read_text()
+    parts = page.split("option = section.option(")[1:]
+    shown = {re.findall(r"'(\w+)'", part)[0]: re.findall(r"\.default = '(.*)'", part) for part in parts}
+    assert shown == {name: [default] if default else [] for name, default in defaults.items()} | {"lan": ["lan"]}
+    guide = (ROOT / "docs/openwrt.md").read_text().partition("| option |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", re.sub(r"\|[^|]*\|[^|]*\|$", "|", guide, flags=re.MULTILINE))) == set(defaults)
+
+
 # ------------------------------------------------------------------ the service's script
 
 
-def test_the_scripts_are_clean() -> None:
+def test_the_scripts_are_clean(feed: Path, tmp_path: Path) -> None:
     files = ROOT / "openwrt/fallow/files"
     scripts = [*files.glob("*.sh"), *files.glob("*.init"), *files.glob("*.defaults"), *files.glob("*.hotplug")]
     scripts.append(ROOT / "openwrt/luci-app-fallow/root/usr/libexec/rpcd/fallow")
+    agent = next(feed.glob("fallow-agent_*.ipk"))
+    tar = f"tar -xzOf {agent} ./control.tar.gz | tar -xzO ./prerm-pkg"
+    scripts.append(tmp_path / "prerm")
+    scripts[-1].write_bytes(subprocess.run(tar, shell=True, capture_output=True, check=True).stdout)
     # Ash has local; what is sourced lies on the router; a library's variables are used by others.
     left = "--exclude=SC3043,SC1091,SC2034,SC2148"
     for script in scripts:
@@ -225,6 +269,16 @@ def test_settings_reach_the_agent_and_wrong_ones_stop_it(router: Path) -> None:
     done = inside(router, "busybox", "ash", "/etc/rc.common", "/etc/init.d/fallow-agent", "start")
     assert done.returncode != 0
     assert "the configuration is wrong" in done.stderr
+
+
+@root_needed
+def test_a_folder_that_cannot_be_the_agents_is_not_used(router: Path) -> None:
+    configure(router, "option content_dir '/proc'", "option content_mb '3'")
+    said = service(router)
+    assert environment_of(said)["FALLOW_CONTENT_DIR"] == "/tmp"
+    assert environment_of(said)["FALLOW_CONTENT_QUOTA_BYTES"] == str(3 * MIB)
+    assert "files in /proc can belong to root only" in (router / "tmp/log").read_text()
+    assert (router / "tmp/fallow-content").stat().st_uid == 32768
 
 
 @root_needed
@@ -282,6 +336,7 @@ MIB = 2**20
         (USB, "", 500, 20_000, ("/mnt/usb", str(500 * MIB), "")),
         (USB.replace("rw", "ro"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
         (USB.replace("usb", "small"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
+        (USB.replace("ext4", "vfat") + USB.replace("usb", "disk"), "", 0, 20_000, ("/mnt/disk", "", "")),
         (USB.replace("ext4", "nfs"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
         ("/dev/sda1 /overlay ext4 rw 0 0\n", "", 0, 30_000_000, ("", "", "")),
         (USB, "/opt", 0, 20_000, ("/opt", "", "")),
@@ -353,40 +408,6 @@ def rpc(router: Path, device: Device, method: str, **arguments: Any) -> dict[str
     return found
 
 
-@root_needed
-@pytest.mark.processes
-def test_the_installed_agent_is_activated_serves_and_answers_luci(router: Path, tmp_path: Path) -> None:
-    content = os.urandom(3 * MIB + 5)
-
-    async def play() -> None:
-        async with Network() as network:
-            await network.start_server()
-            async with (
-                running(router, network) as device,
-                Scheduler(network.scheduler_url, network.operator_token) as operator,
-                Ledger(network.ledger_url, network.operator_token) as ledger,
-            ):
-                assert rpc(router, device, "status")["state"] == "dormant"
-                device.setup_code = rpc(router, device, "setup_code")["setup_code"]
-                owner = await operator.add_account("owner", "Ada")
-                publisher = await operator.add_account("publisher", "Files")
-                await network.activate(device, "Ada", owner.token or "")
-                await network.until_reachable()
-                # It has asked the network's daemon where the internet is.
-                assert "network.interface.wan\tstatus" in (router / "tmp/ubus").read_text()
-
-                async def known() -> dict[str, Any]:
-                    return await ledger.account(publisher.id)
-
-                await until("the ledger knows the publisher", known, 30)
-                await ledger.deposit(publisher.id, 100_000_000)
-                await fetch(network, publisher.token or "", device, content, tmp_path)
-                look(router, device)
-                await paused(router, device)
-
-    asyncio.run(play())
-
-
 # ------------------------------------------------------------------ LuCI
 
 
@@ -425,8 +446,14 @@ def luci_application(router: Path, device: Device, translated: dict[str, str]) -
 @root_needed
 @pytest.mark.processes
 @pytest.mark.skipif(browsing.CHROMIUM is None, reason="needs chromium (chromium)")
-def test_the_page_in_luci_shows_the_agent_and_pauses_it(router: Path) -> None:
+def test_the_installed_agent_is_activated_by_its_page_in_luci_serves_and_is_paused(
+    router: Path, tmp_path: Path
+) -> None:
+    content = os.urandom(3 * MIB + 5)
     chinese = read_po((ROOT / "openwrt/luci-app-fallow/po/zh_Hans/fallow.po").read_text())
+    # A router without a battery starts in 1970, and this one is not told better.
+    (router / "etc/clock-shift").write_text(str(-int(time.time())))
+    assert float(inside(router, "/usr/bin/python3", "-c", "import time; print(time.time())").stdout) < 24 * 3600
 
     async def play() -> None:
         async with Network() as network, browsing.chromium() as browser:
@@ -434,32 +461,52 @@ def test_the_page_in_luci_shows_the_agent_and_pauses_it(router: Path) -> None:
             async with (
                 running(router, network) as device,
                 Scheduler(network.scheduler_url, network.operator_token) as operator,
+                Ledger(network.ledger_url, network.operator_token) as ledger,
+                served(luci_application(router, device, {})) as url,
+                browsing.page(browser) as page,
             ):
-                async with served(luci_application(router, device, {})) as url, browsing.page(browser) as page:
-                    await page.goto(url)
-                    await expect(page.locator("#fallow-status")).to_contain_text("not activated")
-                    await expect(page.locator("#fallow-pause")).to_be_hidden()
-                    await page.click("#fallow-show-code")
-                    device.setup_code = await page.inner_text("#fallow-code")
-                    assert device.setup_code == rpc(router, device, "setup_code")["setup_code"]
-                    await expect(page.locator("svg")).to_be_visible()
-                    owner = await operator.add_account("owner", "Ada")
-                    await network.activate(device, "Ada", owner.token or "")
-                    await page.evaluate("pollNow()")
-                    await expect(page.locator("#fallow-status")).to_contain_text("active")
-                    await page.click("#fallow-pause")
-                    await expect(page.locator("#fallow-status")).to_contain_text("paused")
-                    await browsing.keep(page, "luci")
-                    await page.click("#fallow-resume")
-                    await expect(page.locator("#fallow-pause")).to_be_visible()
-                    (router / "tmp/log").write_text("fallow-agent: <b>a line</b>\n")
-                    await page.click("#fallow-show-log")
-                    await expect(page.locator("#fallow-log")).to_have_text("fallow-agent: <b>a line</b>\n")
+                await page.goto(url)
+                await expect(page.locator("#fallow-status")).to_contain_text("not activated")
+                await expect(page.locator("#fallow-pause")).to_be_hidden()
+                await page.click("#fallow-show-code")
+                device.setup_code = await page.inner_text("#fallow-code")
+                assert device.setup_code == rpc(router, device, "setup_code")["setup_code"]
+                await expect(page.locator("svg")).to_be_visible()
+                owner = await operator.add_account("owner", "Ada")
+                publisher = await operator.add_account("publisher", "Files")
+                await network.activate(device, "Ada", owner.token or "")
+                await network.until_reachable()
+                # It has asked the network's daemon where the internet is.
+                assert "network.interface.wan\tstatus" in (router / "tmp/ubus").read_text()
+
+                async def known() -> dict[str, Any]:
+                    return await ledger.account(publisher.id)
+
+                await until("the ledger knows the publisher", known, 30)
+                await ledger.deposit(publisher.id, 100_000_000)
+                await fetch(network, publisher.token or "", device, content, tmp_path)
+                look(router, device)
+                await watch(page, router)
                 async with served(luci_application(router, device, chinese)) as url, browsing.page(browser) as page:
                     await page.goto(url)
                     await expect(page.locator("#fallow-status")).to_contain_text("运行中")
+                await paused(router, device)
 
     asyncio.run(play())
+
+
+async def watch(page: Page, router: Path) -> None:
+    """The page shows what the agent says, and pauses it."""
+    await page.evaluate("pollNow()")
+    await expect(page.locator("#fallow-status")).to_contain_text("active")
+    await page.click("#fallow-pause")
+    await expect(page.locator("#fallow-status")).to_contain_text("paused")
+    await browsing.keep(page, "luci")
+    await page.click("#fallow-resume")
+    await expect(page.locator("#fallow-pause")).to_be_visible()
+    (router / "tmp/log").write_text("fallow-agent: <b>a line</b>\n")
+    await page.click("#fallow-show-log")
+    await expect(page.locator("#fallow-log")).to_have_text("fallow-agent: <b>a line</b>\n")
 
 
 @contextlib.asynccontextmanager

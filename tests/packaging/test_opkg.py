@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gzip
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import namespaces
 import pytest
+from fallow_agent.store import DATABASE_FILE
 from openwrt_root import MARKS, ROOT, declared, inside, memory, put, root_needed, router_root
 from opkg.contents import packages
 from opkg.feed import fingerprint, index_of, write_feed
@@ -135,13 +139,13 @@ def test_a_router_is_installed_by_the_guide_updated_and_cleaned(router: Router, 
     assert "fallow-agent: No update is advised." in (router.root / "tmp/log").read_text()
 
     router.release("9.9", contents)
-    index = (router.root / "srv/feed/Packages.gz").read_bytes()
-    router.release("9.8", contents)
-    (router.root / "srv/feed/Packages.gz").write_bytes(index)
+    index = router.root / "srv/feed/Packages.gz"
+    signed = index.read_bytes()
+    index.write_bytes(gzip.compress(gzip.decompress(signed).replace(b"9.9", b"9.8")))
     assert "Signature check failed" in router.do("fallow-agent upgrade", 1)
     assert router.status()["version"] == VERSION
 
-    router.release("9.9", contents)
+    index.write_bytes(signed)
     settings = router.root / "etc/config/fallow"
     settings.write_text(settings.read_text().replace("up_mbps '0'", "up_mbps '7'"))
     assert f"9.9 is installed; it was {VERSION}." in router.do("fallow-agent upgrade")
@@ -155,6 +159,33 @@ def test_a_router_is_installed_by_the_guide_updated_and_cleaned(router: Router, 
     router.do(re.findall(r"`(rm -r /etc/fallow)`", GUIDE)[0])
     assert (router.root / "etc/crontabs/root").read_text() == ""
     assert router.files() - before == {"etc/crontabs/root", "etc/config/fallow-opkg", "etc/passwd", "etc/group"}
+
+
+def test_a_first_start_bears_a_full_flash_and_power_cuts(router: Router) -> None:
+    (router.root / "tmp/procd-runs").unlink()
+    router.do("opkg update && opkg install fallow-agent")
+    flash, state = router.root / "etc/fallow", router.root / "etc/fallow/agent"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", flash], check=True)
+    with contextlib.suppress(OSError), (flash / "film").open("wb", buffering=0) as film:
+        while film.write(bytes(4096)):
+            pass
+    router.on()
+    router.do("/etc/init.d/fallow-agent start")
+    log = router.root / "tmp/agent.log"
+    namespaces.until(lambda: "No space left on device" in log.read_text())
+    assert not (state / "device.key").exists()
+    (flash / "film").unlink()
+
+    for moment in ("device.key", DATABASE_FILE, "local.json"):
+        router.do("/etc/init.d/fallow-agent stop && rm -rf /etc/fallow/agent && /etc/init.d/fallow-agent start")
+        while not (state / moment).exists():  # the test's own limit ends it
+            time.sleep(0.001)
+        os.kill(json.loads((router.root / "tmp/procd-runs").read_text())["pid"], signal.SIGKILL)
+        key = state / "device.key"
+        before = key.read_bytes() if key.exists() else None
+        router.do("/etc/init.d/fallow-agent stop && /etc/init.d/fallow-agent start")
+        assert router.status()["state"] == "dormant"
+        assert before in (None, key.read_bytes())
 
 
 def test_an_update_that_fails_or_is_cut_off_leaves_the_version_from_before(router: Router, contents: Any) -> None:

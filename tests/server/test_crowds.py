@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from fallow_server.delivery import crowds
 from fallow_server.delivery.config import Config
 from fallow_server.delivery.crowds import HEAT_OBJECTS_MAX, HEAT_S, Heat, holders_wanted
 from fallow_server.delivery.router import ticket_bytes
+from fallow_server.delivery.stripes import COVER, Stripes
 from fallow_server.delivery.turns import AT_ONCE, HELPS_AT_ONCE, Busy, Turns
 from fallow_server.scheduling.hashing import LOAD_FACTOR
 from fallow_wire.fields import decode, encode
@@ -56,6 +58,34 @@ def test_consumers_begin_at_the_same_chunk_of_a_device_and_at_others_of_others()
     assert first_chunk("a" * 64, "fd-1", 0) == 0
 
 
+def test_each_chunk_has_four_devices_and_more_only_where_several_begin_with_the_same() -> None:
+    for chunks, devices in ((26, 16), (26, 20), (1000, 7), (3, 6), (26, 4), (1, 30)):
+        stripes = Stripes()
+        for number in range(devices):
+            stripes.add(f"fd-{number}")
+        held = Counter(
+            (stripe.first + step) % chunks for stripe in stripes.of(chunks).values() for step in range(stripe.chunks)
+        )
+        assert min(held[chunk] for chunk in range(chunks)) >= min(COVER, devices)
+        assert sum(held.values()) <= COVER * chunks + devices
+
+
+def test_who_comes_takes_the_place_of_who_left_and_the_others_keep_theirs() -> None:
+    stripes = Stripes()
+    for number in range(20):
+        stripes.add(f"fd-{number}")
+    before = stripes.of(260)
+    stripes.discard("fd-3")
+    without = stripes.of(260)
+    assert {one: stripe.first for one, stripe in without.items()} == {
+        one: stripe.first for one, stripe in before.items() if one != "fd-3"
+    }
+    assert sum(before[one] != stripe for one, stripe in without.items()) == COVER
+    stripes.add("fd-new")
+    assert stripes.of(260)["fd-new"] == before["fd-3"]
+    assert len(stripes) == 20
+
+
 async def plan_of(server: Harness, object_id: str) -> Plan:
     answer = await server.call("POST", "/v1/plans", who=None, json={"object": object_id, "jwk": JWK}, status=200)
     return decode(Plan, answer.json(), strict=True)
@@ -90,6 +120,8 @@ def test_the_third_consumer_finds_devices_that_the_first_two_did_not_have(tmp_pa
             assert [source.url for source in task.sources] == [
                 f"{server.url}/o/{object_id}/film.mp4?source=origin&turn=1"
             ]
+        starts = [source.stripe for source in plan.sources if source.stripe is not None]
+        assert (len(starts), {stripe.first for stripe in starts}) == (6, {0, 1, 2})
         ticket = verify_ticket(plan.sources[0].ticket, server.keys.public_keys().get).value
         assert (ticket.odds, ticket.max_bytes) == (167, 2 * MIB)
         # The same devices serve the next one, and are not asked twice; a redirect is for whole copies.

@@ -15,8 +15,8 @@ _COUNTRY = re.compile(r"[A-Z]{2}\Z")
 
 
 def first_chunk(object_id: str, device_id: str, chunks: int) -> int:
-    """The chunk that consumers of several devices ask of this one first, and then those behind it, round and round: a
-    device that holds the object in part so has to fetch few of its ``chunks``."""
+    """The chunk that consumers of several devices ask of this one first, and then those behind it, round and round,
+    where the plan gives it no :class:`Stripe`."""
     return int.from_bytes(hashlib.sha256(f"{object_id} {device_id}".encode()).digest()[:8], "big") % max(1, chunks)
 
 
@@ -50,16 +50,26 @@ class PlanRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Stripe:
+    """What a device that holds the object in part is for: ``chunks`` of them from ``first`` on, round the end. It gives
+    others too, and has to fetch them then."""
+
+    first: Annotated[int, integer()]
+    chunks: Annotated[int, integer(1)]
+
+
+@dataclass(frozen=True, slots=True)
 class PlanSource:
     """``url`` takes the ticket as its ``ticket`` query parameter. ``rtt_ms``: the round trip that consumers of the same
     country have had to devices of this one's; None where none has told. ``country``: where the device's address is
-    (ISO 3166-1); None where the scheduler's tables do not tell."""
+    (ISO 3166-1); None where the scheduler's tables do not tell. ``stripe``: None where the device holds all."""
 
     device_id: Annotated[str, device_id()]
     url: Annotated[str, text(2048, 8)]
     ticket: Annotated[str, text(TICKET_BYTES_MAX, 1)]
     rtt_ms: Annotated[int | None, integer(1)] = None
     country: Annotated[str | None, matching(_COUNTRY, "two capital letters", 2)] = None
+    stripe: Annotated[Stripe | None, record(Stripe)] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from yarl import URL
 from fallow_agent.clock import Clock
 from fallow_agent.line.marking import LowerEffort
 from fallow_agent.line.pacer import WIRE_PERMILLE
-from fallow_agent.line.tcp_info import received_by
+from fallow_agent.line.tcp_info import received_by, sent_by
 from fallow_agent.outward import Outward, fault_of
 
 from .content import ContentStore
@@ -168,21 +168,24 @@ class Filler:
         self._config = config or FillConfig()
         self._lower_effort = LowerEffort()
         self._free_at = 0.0
-        self._wire_bytes = 0
-        self._received: dict[asyncio.BaseTransport, int] = {}
-        """By each open connection, when it was looked at last."""
+        self._wire_up_bytes = self._wire_bytes = 0
+        self._carried: dict[asyncio.BaseTransport, tuple[int, int]] = {}
+        """By each open connection, up and down, when it was looked at last."""
 
-    def wire_bytes(self) -> int:
-        """Bytes on the wire that fills have received since the start, read or still in the kernel's buffer."""
-        for transport, before in tuple(self._received.items()):
+    def wire_bytes(self) -> tuple[int, int]:
+        """Bytes on the wire since the start: what fills have sent, which is acknowledgements more than anything, and
+        what they have received, read or still in the kernel's buffer."""
+        for transport, (up_before, before) in tuple(self._carried.items()):
             sock = transport.get_extra_info("socket")
-            received = None if sock is None or sock.fileno() < 0 else received_by(sock)
-            if received is None:
-                del self._received[transport]
+            gone = sock is None or sock.fileno() < 0
+            received, sent = (None, None) if gone else (received_by(sock), sent_by(sock))
+            if received is None or sent is None:
+                del self._carried[transport]
                 continue
+            self._wire_up_bytes += sent.wire_bytes - up_before
             self._wire_bytes += received - before
-            self._received[transport] = received
-        return self._wire_bytes
+            self._carried[transport] = sent.wire_bytes, received
+        return self._wire_up_bytes, self._wire_bytes
 
     async def fill(self, task: Task, manifest: SignedManifest, progress: Callable[[int], None]) -> None:
         """Fetch the object of ``manifest``; at once when it is held. ``progress`` gets the verified bytes so far.
@@ -312,7 +315,7 @@ class Filler:
                 raise _SourceAway("the answer ended early")
             data += piece
             self.bytes_down_total += len(piece)
-            if not self._received:
+            if not self._carried:
                 self._wire_bytes += len(piece) * WIRE_PERMILLE // 1000
             await self._keep_budget(len(piece))
         return data
@@ -328,7 +331,7 @@ class Filler:
             return
         self._lower_effort.mark(sock)
         if received_by(sock) is not None:
-            self._received.setdefault(transport, 0)
+            self._carried.setdefault(transport, (0, 0))
 
     async def _keep_budget(self, count: int) -> None:
         """Wait until the budget has paid for ``count`` bytes; the sender is slowed down by the full socket."""

@@ -1,9 +1,9 @@
 """Objects held in part: a chunk is fetched when the first consumer asks for it, verified, served and kept.
 
 This is how a device helps with an object that is suddenly wanted by many and held by few: it serves at once, and takes
-from the origin only what is asked of *it*. However many ask for a chunk, it is fetched once; while consumers take one,
-the next is fetched ahead. What is asked is bounded as fills are: only objects of a manifest that the scheduler signed
-and told of, from the sources that it named, within the download budget and the day's writing.
+from the origin only what is asked of *it*. However many ask for a chunk, it is fetched once. What is asked is bounded
+as fills are: only objects of a manifest that the scheduler signed and told of, from the sources that it named, within
+the download budget and the day's writing.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ IDLE_S_MAX = 3600.0
 """A crowd that has gone does not come back in pieces: what nobody asks for any more is dropped."""
 PULL_S_MAX = 14.0
 """How long a consumer waits for a chunk; by then another has it."""
-AHEAD_CHUNKS = 1
-"""Fetched before anybody asked: enough to be there when a crowd that got one chunk comes for the next."""
 FAILED_REST_S = 2.0
 """After a source failed nothing is fetched for so long; who asks meanwhile is sent elsewhere."""
 
@@ -57,8 +55,6 @@ class Partial:
         self.writing = asyncio.Lock()
         self._waiting: dict[int, int] = {}
         """Consumers that wait, by chunk."""
-        self._asked: set[int] = set()
-        self._last = -1
         self._wakes: set[Callable[[], None]] = set()
 
     @property
@@ -78,7 +74,6 @@ class Partial:
     @contextmanager
     def waited_for(self, index: int, wake: Callable[[], None]) -> Iterator[None]:
         """A consumer wants this chunk; ``wake`` is called when any chunk came, or none will."""
-        self._asked.add(index)
         self._waiting[index] = self._waiting.get(index, 0) + 1
         self._wakes.add(wake)
         try:
@@ -90,19 +85,9 @@ class Partial:
                 del self._waiting[index]
 
     def next_chunk(self) -> int | None:
-        """What to fetch now: what most wait for; else, while something was asked for, what follows."""
-        wanted = [index for index in self._waiting if not self.fill.holds(index)]
-        if wanted:
-            return max(wanted, key=lambda index: (self._waiting[index], -index))
-        if self._last < 0 or self.fill.count() - len(self._asked) >= AHEAD_CHUNKS:
-            return None
-        count = len(self.fill.manifest.chunks)
-        behind = ((self._last + step) % count for step in range(1, count))
-        return next((index for index in behind if not self.fill.holds(index)), None)
-
-    def came(self, index: int) -> None:
-        self._last = index
-        self.wake_all()
+        """What to fetch now: what most wait for. Nothing ahead: the origin's line is what a crowd is short of."""
+        wanted = (index for index in self._waiting if not self.fill.holds(index))
+        return max(wanted, key=lambda index: (self._waiting[index], -index), default=None)
 
     def wake_all(self) -> None:
         for wake in tuple(self._wakes):
@@ -276,7 +261,7 @@ class Pulls:
         async with partial.writing:
             if not partial.fill.holds(index):
                 await self._filler.take_chunk(partial.fill, partial.suppliers, index)
-        partial.came(index)
+        partial.wake_all()
 
     async def _finish(self, partial: Partial) -> None:
         """:raises Gone: the fill was given up."""

@@ -20,13 +20,16 @@ OURS_SHARE = 0.1
 
 
 class LineReader:
-    """:param capacity: of now. :param own_bytes: on the wire, that Fallow has sent and received since it started."""
+    """:param capacity: of now. :param own_bytes: on the wire, that Fallow has sent and received since it started.
+    :param instant: monotonic seconds; None where a step takes no time.
+    """
 
     def __init__(
         self,
         capacity: Callable[[], Capacity],
         household: Household,
         own_bytes: Callable[[], tuple[int, int]],
+        instant: Callable[[], float] | None = None,
         *,
         forecast: object = None,
     ) -> None:
@@ -34,6 +37,7 @@ class LineReader:
         self._capacity = capacity()
         self.household = household
         self._own_bytes = own_bytes
+        self._instant = instant
         self._own_before: tuple[float, int, int] | None = None
         self.up = Controller()
         self.down = Controller()
@@ -76,8 +80,10 @@ class LineReader:
         :param queueing_ms: what packets wait on the line above its base, None where unknown.
         """
         self._capacity = capacity = self._capacity_of_now()
-        own = self._own(monotonic)
-        sight = self.household.see(monotonic, own)
+        # Each is timed for itself: a busy processor lets 10 ms pass between the two readings, and what we send in those
+        # would else be the household's, to which we yield.
+        own = self._own(self._now(monotonic))
+        sight = self.household.see(self._now(monotonic), own)
         seen = sight.rates or Rates(0, 0)
         self.total = sight.total if sight.prompt else None
         up_share = (seen.up_bps + own.up_bps) / max(1, capacity.up_bps)
@@ -110,6 +116,9 @@ class LineReader:
     def _held_bps(self) -> int:
         """What the budget keeps for the household now, headroom included."""
         return max(0, self._usable_bps - self._line.idle_up_bps)
+
+    def _now(self, monotonic: float) -> float:
+        return monotonic if self._instant is None else self._instant()
 
     def _own(self, monotonic: float) -> Rates:
         up, down = self._own_bytes()

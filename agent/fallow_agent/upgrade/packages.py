@@ -165,6 +165,7 @@ class Opkg:
     LIBRARY = Path("/usr/lib/fallow")
     """Ours alone. What could not be unpacked whole lies there, takes the room, and is no package's."""
     SCRIPT = """\
+[ -f {folder}/fallow-agent.ipk ] || exit 0
 # An update of fallow-agent was cut off: the version from before is installed again. Removed when that is done.
 logger -t fallow-agent 'an update was cut off; the version from before is installed again'
 rm -rf {library}
@@ -193,12 +194,11 @@ rm -rf {library}
             self.restore(version)
             self.forget()
             raise PackageError("an update had been cut off before; the version from before it is installed again")
-        script = self.SCRIPT.format(library=self.LIBRARY, back=" ".join(self.BACK), folder=self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name in self._versions():
                 _write(self.folder / f"{name}.ipk", self._repacked(name))
-            _write(self.AT_BOOT, script.encode())
+            self._arm()
         except OSError as error:
             self.forget()
             raise PackageError(f"the installed packages cannot be put aside in {self.folder}: {error}") from None
@@ -215,6 +215,13 @@ rm -rf {library}
         self.AT_BOOT.unlink(missing_ok=True)
         for path in self.folder.glob("*.ipk"):
             path.unlink()
+
+    def _arm(self) -> None:
+        """From now on the next start goes back. The script is never there in part: half of it would do harm."""
+        written = self.folder / "at-boot"
+        _write(written, self.SCRIPT.format(library=self.LIBRARY, back=" ".join(self.BACK), folder=self.folder).encode())
+        written.replace(self.AT_BOOT)
+        _to_disk(self.AT_BOOT.parent)
 
     def _versions(self) -> dict[str, str]:
         """Of our packages, those that are installed."""
@@ -237,11 +244,17 @@ rm -rf {library}
 
 
 def _write(path: Path, data: bytes) -> None:
-    """So that a power cut from now on leaves it whole."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_bytes(data)
+    _to_disk(path)
+
+
+def _to_disk(path: Path) -> None:
+    """A power cut from now on leaves this file, or the entries of this folder, as they are."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _tar_gz(members: Mapping[str, Path | bytes]) -> bytes:

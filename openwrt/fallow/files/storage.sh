@@ -18,7 +18,8 @@ storage_free_kb() {
 storage_disk() {
 	local device point type options rest free
 	while read -r device point type options rest; do
-		case "$type" in ext4 | f2fs | btrfs | xfs | exfat | vfat | ntfs3 | fuseblk) ;; *) continue ;; esac
+		# Others know no owners: files there can only be root's.
+		case "$type" in ext4 | f2fs | btrfs | xfs) ;; *) continue ;; esac
 		case "$device" in /dev/*) ;; *) continue ;; esac
 		case "$point" in / | /rom* | /overlay* | /boot*) continue ;; esac
 		case ",$options," in *,ro,*) continue ;; esac

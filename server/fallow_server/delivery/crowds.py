@@ -2,7 +2,7 @@
 
 Placement thinks in minutes; a crowd is there in a second, and would stand in a queue at the origin. So devices are
 named at once that fetch of it what is asked of them, and consumers spread what they ask for over them by chunk (see
-:func:`fallow_wire.plans.first_chunk`): each chunk leaves the origin a few times, whatever the number of consumers.
+:mod:`.stripes`): each chunk leaves the origin a few times, whatever the number of consumers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from fallow_wire.ids import uuid7
+from fallow_wire.plans import Stripe
 from fallow_wire.session import Source, Task, TaskStatus
 
 from ..clock import Clock
@@ -26,6 +27,7 @@ from ..scheduling.hashing import Ring
 from ..scheduling.holders import Draw
 from ..scheduling.views import COPY, Demand, DeviceView
 from .devices import Devices
+from .stripes import Stripes
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +92,7 @@ class Crowds:
         self._public_url = public_url
         self._clock = clock
         self._heat = Heat()
-        self._partial: dict[str, set[str]] = {}
+        self._partial: dict[str, Stripes] = {}
         """Devices by the object that they hold in part."""
         self._known: dict[str, frozenset[str]] = {}
         self._named: dict[str, dict[str, float]] = {}
@@ -113,6 +115,11 @@ class Crowds:
     def count(self, object_id: str) -> int:
         """Devices that hold it in part."""
         return len(self._partial.get(object_id, ()))
+
+    def stripes(self, object_id: str, chunks: int) -> dict[str, Stripe]:
+        """What each of those devices is for. :param chunks: of the object."""
+        found = self._partial.get(object_id)
+        return {} if found is None else found.of(chunks)
 
     def partial(self, object_id: str, draw: Draw) -> Iterator[str]:
         """Those devices, in random order."""
@@ -243,7 +250,7 @@ class Crowds:
                 del self._partial[object_id]
             self._release(object_id, device_id)
         for object_id in now - before:
-            self._partial.setdefault(object_id, set()).add(device_id)
+            self._partial.setdefault(object_id, Stripes()).add(device_id)
             named = self._named.get(object_id, {})
             named.pop(device_id, None)
             if not named:

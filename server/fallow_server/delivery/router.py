@@ -9,7 +9,7 @@ from typing import Protocol
 
 from fallow_wire.keys import Jwk
 from fallow_wire.limits import CHUNK_BYTES
-from fallow_wire.plans import Waited
+from fallow_wire.plans import Stripe, Waited
 from fallow_wire.session import HEARTBEAT_S
 
 from ..catalogue.names import quoted
@@ -98,7 +98,8 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Routed:
     """A device with the ticket to show it; ``url`` is without the ticket. ``rtt_ms``: what the round trip is likely to
-    be, or None. ``booked_bps``: what it is reckoned to give. ``country``: as its place tells."""
+    be, or None. ``booked_bps``: what it is reckoned to give. ``country``: as its place tells. ``stripe``: where it
+    holds the object in part."""
 
     device_id: str
     url: str
@@ -106,6 +107,7 @@ class Routed:
     rtt_ms: int | None
     booked_bps: int
     country: str | None
+    stripe: Stripe | None = None
 
     @property
     def ticketed_url(self) -> str:
@@ -218,6 +220,7 @@ class Router:
         publisher, subject = held.publisher_of(wanted.name), self._pseudonyms.of(consumer.address)
         path = f"/o/{held.object_id}/{quoted(wanted.name)}"
         assumed = assumed_bps(wanted.max_bytes // len(chosen), HEARTBEAT_S, self._config.assumed_bps_max)
+        stripes = self.crowds.stripes(held.object_id, -(-held.size // CHUNK_BYTES)) if in_crowd else {}
         routed = []
         for choice in chosen:
             device_id = choice.device.device_id
@@ -239,7 +242,8 @@ class Router:
             self.devices.note_routed(device_id, booked_bps)
             round_trip_ms = self._distances.round_trip_ms(consumer.place, choice.device.place)
             country = choice.device.place.country
-            routed.append(Routed(device_id, url + path, ticket, round_trip_ms, booked_bps, country))
+            stripe = stripes.get(device_id) if choice.pool == CROWD else None
+            routed.append(Routed(device_id, url + path, ticket, round_trip_ms, booked_bps, country, stripe))
         if count == 1 and routed:
             self._last_sent.note(consumer.address, held.object_id, routed[0].device_id)
         return routed or NO_TICKET

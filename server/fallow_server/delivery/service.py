@@ -148,7 +148,9 @@ class DeliveryService:
         expires_at = self._clock.now() + self._config.ticket_s
         order = Wanted(held, name, length, length, wanted.jwk, manifest)
         routed = await self.router.route(consumer, order, self._config.sources_max)
-        sources = tuple(PlanSource(one.device_id, one.url, one.ticket, one.rtt_ms, one.country) for one in routed)
+        sources = tuple(
+            PlanSource(one.device_id, one.url, one.ticket, one.rtt_ms, one.country, one.stripe) for one in routed
+        )
         # Who has devices to turn to is served by the origin after those who have none.
         origin = self.origin_url(held.object_id, name) + "&help=1" * bool(sources)
         plan = Plan(held.object_id, name, manifest, sources, origin, expires_at)

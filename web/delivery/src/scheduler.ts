@@ -16,6 +16,8 @@ export interface PlanSource {
   ticket: string;
   country?: string | undefined;
   rttMs?: number | undefined;
+  /** Where its stripe begins, where it holds the object in part. */
+  first?: number | undefined;
 }
 
 /** `barred`: devices that were offered and that the browser does not let this page ask. */
@@ -96,6 +98,7 @@ export class Scheduler {
       ticket: String(one.ticket),
       country: one.country as string | undefined,
       rttMs: one.rtt_ms as number | undefined,
+      first: (one.stripe as { first: number } | undefined)?.first,
     }));
     const sources = offered.filter((one) => mayAsk(protocol, one.url));
     const barred = offered.length - sources.length;

@@ -300,7 +300,7 @@ export class ObjectSession {
     this.#devices.set(ticket.jti, device);
     // By its lifetime, not by its times: this computer's clock may be wrong. The margin is for a last chunk.
     const usableMs = ticket.lifetimeMs - Math.min(EXPIRY_MARGIN_MS, ticket.lifetimeMs / 4);
-    const first = await firstChunk(this.id, deviceId, this.manifest.chunks.length);
+    const first = offered.first ?? (await firstChunk(this.id, deviceId, this.manifest.chunks.length));
     const untilMs = performance.now() + usableMs;
     return { key: ticket.jti, deviceId, maxBytes: ticket.maxBytes, untilMs, firstChunk: first, rttMs };
   }

@@ -7,6 +7,7 @@ python3-light.
 import importlib.abc
 import json
 import sys
+import time
 from pathlib import Path
 
 PACKAGES = {
@@ -47,6 +48,13 @@ class Refused(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"{name}: {owner} is not installed", name=name)
         return
 
+
+SHIFT = Path("/etc/clock-shift")
+if SHIFT.exists():
+    shift_s = int(SHIFT.read_text())
+    real, real_ns = time.time, time.time_ns
+    time.time = lambda: real() + shift_s
+    time.time_ns = lambda: real_ns() + shift_s * 10**9
 
 sys.path[:] = [entry for entry in sys.path if "-packages" not in entry]
 sys.path.append(str(FEED))

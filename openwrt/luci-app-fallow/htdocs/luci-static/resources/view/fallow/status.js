@@ -82,6 +82,9 @@ function table(status) {
 			rows.push(row(_('From outside'), status.ports.advice.title || status.ports.advice.detail || ''));
 	}
 
+	if (status.update)
+		rows.push(row(_('Update advised'), status.update.version));
+
 	return E('table', { 'class': 'table' }, rows);
 }
 

@@ -1,0 +1,55 @@
+"""Stripes: which chunks of an object each of those that hold it in part is for. Pure.
+
+Left to themselves, consumers would have each device fetch most of the object sooner or later: whoever has a line free
+is asked for whatever is wanted. So each device is for the chunks from its start up to the start of the
+:data:`COVER`-th after it: every chunk has so many devices, however many there are, and a device that comes or goes
+changes the stripes of its neighbours alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fallow_wire.plans import Stripe
+
+COVER = 4
+"""Devices for each chunk. Each is one transfer from the origin; with three, some devices' lines lie idle towards the
+end (a crowd of sixty takes 4 % longer), and two that leave are missed."""
+GOLDEN = (5**0.5 - 1) / 2
+"""The fractions of its multiples are spread evenly, however many are taken (Knuth, TAOCP 3, section 6.4)."""
+
+
+class Stripes:
+    """Those of one object, by device."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def add(self, device_id: str) -> None:
+        """It takes the least number that is free, so that the place of one that left is filled first."""
+        if device_id not in self._numbers:
+            taken = set(self._numbers.values())
+            self._numbers[device_id] = next(number for number in range(len(taken) + 1) if number not in taken)
+
+    def discard(self, device_id: str) -> None:
+        self._numbers.pop(device_id, None)
+
+    def of(self, chunks: int) -> dict[str, Stripe]:
+        """:param chunks: of the object."""
+        starts = sorted(
+            (int(number * GOLDEN % 1 * chunks), number, device_id) for device_id, number in self._numbers.items()
+        )
+        if len(starts) <= COVER:
+            return {device_id: Stripe(first, chunks) for first, _, device_id in starts}
+        found = {}
+        for at, (first, _, device_id) in enumerate(starts):
+            end = starts[(at + COVER) % len(starts)][0] + chunks * (at + COVER >= len(starts))
+            # Of a small object several devices begin with the same chunk.
+            found[device_id] = Stripe(first, max(1, end - first))
+        return found
