@@ -336,6 +336,7 @@ def test_a_device_of_another_architecture(
 def test_the_servers_update_and_the_way_back(
     server: Machine, network: World, packages: Path, previous: Path, version: str
 ) -> None:
+    network.repository.clear()
     network.repository.publish(previous)
     network.repository.publish(packages)
     update, back = guide.blocks("Updates")[1:]
