@@ -20,14 +20,21 @@ placement, ``route_..._us``: of one request, both on this machine, beside other 
 
 Policies: ``ours``; ``no_forecast``: ours, which takes the idle upload of the last heartbeat to last; ``random`` and
 ``nearest``: copies and holders by chance, or where the consumers are; ``clairvoyant``: ours, told the truth.
+
+All of it takes long. ``--out DIR`` keeps each week that was played: what is there is not played again, and figures are
+of all weeks in the folder. So ``--loads heavy --policies ours --seeds 1 --out DIR`` is one part of it. ``--minutes 8``
+puts by what is under way then, and the same command goes on with it.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +42,11 @@ from harness import RESULTS, arguments, publish
 from simulation.bound import Bound, bound
 from simulation.demand import OBJECT_BYTES, Requests, hourly_shape, requests_of
 from simulation.homes import Homes, homes_of
+from simulation.parts import Parts, made_of
 from simulation.policies import Nearest, Ours, Random
 from simulation.recordings import HOURS, Recordings, read
 from simulation.report import OURS, Played, figures, played, table
-from simulation.week import Policy, play
+from simulation.week import Policy, Week
 
 LOADS = {"light": 0.3, "medium": 0.6, "heavy": 0.9}
 HEADLINE = "heavy"
@@ -47,6 +55,8 @@ QUICK_DEVICES, QUICK_DAYS, QUICK_OBJECTS = 600, 2, 100
 SEEDS = 3
 """Of the headline, after the first with fewer policies; other loads are played once."""
 AGAIN = (OURS, "random")
+Job = tuple[str, int, str]
+"""Load, seed and policy of a week."""
 POLICIES: dict[str, Callable[[Homes, Requests, int], Policy]] = {
     OURS: Ours,
     "no_forecast": lambda homes, requests, seed: Ours(homes, requests, seed, foreseen=False),
@@ -81,10 +91,22 @@ def _week(data: Path | None, size: tuple[int, int, int], seed: int, load: str) -
     return homes, requests, bound(homes, requests)
 
 
-def week(data: Path | None, size: tuple[int, int, int], seed: int, load: str, policy: str) -> Played:
-    """Played in a process of its own."""
+def week(job: Job, data: Path | None, size: tuple[int, int, int], parts: Parts | None, until: float) -> Played | None:
+    """Played in a process of its own; None where it was put by, for ``until`` (monotonic) has come."""
+    load, seed, policy = job
+    if time.monotonic() >= until:
+        return None
     homes, requests, limit = _week(data, size, seed, load)
-    found = played(load, policy, seed, homes, play(homes, requests, POLICIES[policy](homes, requests, seed)), limit)
+    begun = None if parts is None else parts.begun(*job, homes, requests)
+    one = begun or Week(homes, requests, POLICIES[policy](homes, requests, seed))
+    while one.hours_left:
+        if parts is not None and time.monotonic() >= until:
+            parts.put_by(*job, one, homes, requests)
+            return None
+        one.play_hour()
+    found = played(load, policy, seed, homes, one.end(), limit)
+    if parts is not None:
+        parts.keep(found)
     print(table([found]).splitlines()[-1], flush=True)
     return found
 
@@ -95,18 +117,34 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=list(POLICIES))
     parser.add_argument("--seeds", type=int, default=SEEDS, help="weeks of the headline load")
     parser.add_argument("--size", nargs=3, type=int, metavar=("DEVICES", "DAYS", "OBJECTS"), help="of another fleet")
+    parser.add_argument("--out", type=Path, help="keep weeks here, and join those that are there")
+    parser.add_argument("--minutes", type=float, help="put by what is not done then; needs --out")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="weeks that are played at once")
     options = parser.parse_args()
+    if options.minutes is not None and options.out is None:
+        parser.error("--minutes needs --out, where what is not done is put by")
+    until = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     usual = (QUICK_DEVICES, QUICK_DAYS, QUICK_OBJECTS) if options.quick else (DEVICES, DAYS, OBJECTS)
-    size = tuple(options.size or usual)
+    devices, days, objects = options.size or usual
+    size = (devices, days, objects)
+    parts = None if options.out is None else Parts(options.out, made_of(options.data, size))
+    weeks = [] if parts is None else parts.kept()
+    there = {(week.load, week.seed, week.policy) for week in weeks}
     jobs = [
-        (options.data, size, seed, load, policy)
+        (load, seed, policy)
         for load in sorted(options.loads, key=lambda load: -LOADS[load])
         for seed in range(1, 1 + (options.seeds if load == HEADLINE and not options.quick else 1))
         for policy in options.policies
-        if seed == 1 or policy in AGAIN
+        if (seed == 1 or policy in AGAIN) and (load, seed, policy) not in there
     ]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        weeks = list(pool.map(week, *zip(*jobs, strict=True)))
+    with ProcessPoolExecutor(options.jobs) as pool:
+        found = list(pool.map(week, jobs, *(repeat(one) for one in (options.data, size, parts, until))))
+    weeks += [one for one in found if one is not None]
+    if None in found:
+        print(f"{found.count(None)} weeks are not done: the same command goes on with them.")
+    if not weeks:
+        return
+    weeks.sort(key=lambda week: (-LOADS[week.load], week.seed, list(POLICIES).index(week.policy)))
     print(table(weeks))
     notes = [
         f"{size[0]} devices, {size[1]} days, {size[2]} objects of {OBJECT_BYTES >> 20} MiB; every home is SYNTHETIC."
@@ -123,6 +161,8 @@ def main() -> None:
         quick=size != (DEVICES, DAYS, OBJECTS),
         notes=notes,
     )
+    if not any((week.load, week.policy) == (HEADLINE, OURS) for week in weeks):
+        return
     try:
         from simulation import picture
 

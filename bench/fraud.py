@@ -68,7 +68,7 @@ class Device:
     bound: bool = True
 
     @property
-    def remaining_up_bps(self) -> int:
+    def lasting_up_bps(self) -> int:
         return min(self.idle_bps, self.line_bps * MARGIN_PERMILLE // 1000)
 
 

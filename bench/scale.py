@@ -93,6 +93,8 @@ class Bench:
     def add(self, name: str, value: float, unit: str, goal: str = "", met: bool | None = None, **more: Any) -> None:
         low, high = more.get("low", value), more.get("high", value)
         self.figures.append(Figure(name, value, unit, low, high, goal, met, more.get("against", "")))
+        # A whole run takes ten minutes: what is known is told at once.
+        print(f"{name} {value:.4g} {unit}", file=sys.stderr, flush=True)
 
     def at_most(self, name: str, value: float, unit: str, limit: float, **more: Any) -> None:
         self.add(name, value, unit, f"<= {limit}", value <= limit, **more)

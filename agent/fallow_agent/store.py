@@ -6,11 +6,14 @@ device key is not in it (:mod:`.identity`).
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +53,28 @@ def open_database(path: Path) -> sqlite3.Connection:
 
     :raises StoreError: when a newer version made it, or the disk refuses.
     """
-    try:
+    with _one_at_a_time(path.parent):
+        try:
+            return _open(path)
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{path}: {error}; check the disk and the rights of the state directory") from None
+        except sqlite3.DatabaseError as error:
+            aside = _move_aside(path)
+            _log.error(
+                "%s is corrupt (%s); moved to %s, starting with a new one: activate again", path, error, aside.name
+            )
         return _open(path)
-    except sqlite3.OperationalError as error:
-        raise StoreError(f"{path}: {error}; check the disk and the rights of the state directory") from None
-    except sqlite3.DatabaseError as error:
-        aside = _move_aside(path)
-        _log.error("%s is corrupt (%s); moved to %s, starting with a new one: activate again", path, error, aside.name)
-    return _open(path)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """The command line may open a new database at the moment at which the agent does; one of them makes the tables."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -14,6 +14,7 @@ from fallow_server.app import Scheduler, ServerApp
 from fallow_server.config import load
 from fallow_server.delivery.router import Wanted
 from fallow_server.fleet.live import LiveDevice
+from fallow_server.fleet.reachability import NOT_KNOWN
 from fallow_wire.session import Content, read_upward, write
 
 from . import population
@@ -105,7 +106,7 @@ class Desk:
                 public.device_id(), population.OWNER, public.raw, address, int(time.time()) + 86_400, _send, _close
             )
             await fleet.attach(device)
-            device.service_urls = (f"http://{address}:32557",)
+            device.service_urls, device.reach = (f"http://{address}:32557",), NOT_KNOWN
             said = write(Content(population.held_by(number, objects), (), snapshot=True))
             await scheduler.sessions._act(device, read_upward(said))
             await scheduler.sessions._act(device, read_upward(self._text(number)))

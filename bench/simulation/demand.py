@@ -21,7 +21,8 @@ AT_HOME_SHARE = 0.5
 class Requests:
     """In order of time: ``at_s`` [r], ``object`` [r], ``network`` [r] of the consumer. ``size_bytes`` [objects].
 
-    ``part_bytes`` [r]: what each asks for of the object; None where all ask for the whole.
+    ``part_bytes`` [r]: what each asks for of the object; None where all ask for the whole. ``replicas`` [objects]: the
+    fewest copies that publishers want; None where they want none.
     """
 
     at_s: Floats
@@ -30,6 +31,7 @@ class Requests:
     size_bytes: Integers
     hours: int
     part_bytes: Integers | None = None
+    replicas: Integers | None = None
 
     def __len__(self) -> int:
         return len(self.at_s)

@@ -38,10 +38,12 @@ SERVICES = frozenset({"object"})
 
 @dataclass(slots=True)
 class Device:
-    """A candidate of routing."""
+    """A candidate of routing, as ``DeviceView`` has it. ``share_up_bps``: of its idle line, for one consumer more."""
 
     number: int
     remaining_up_bps: int
+    lasting_up_bps: int
+    share_up_bps: int
 
 
 class Ours:
@@ -70,6 +72,8 @@ class Ours:
         self._ids = [str(device) for device in range(len(homes))]
         self._names = [str(wanted) for wanted in range(requests.objects)]
         self._sizes: list[int] = requests.size_bytes.tolist()
+        none = np.zeros(requests.objects, np.int64)
+        self._replicas: list[int] = (none if requests.replicas is None else requests.replicas).tolist()
         self._index = Holders()
         for device, network in enumerate(homes.network.tolist()):
             self._index.join(self._ids[device], self._places[network], None)
@@ -92,8 +96,8 @@ class Ours:
     def _gathered(self, sight: Sight) -> Gathering:
         """As the server's driver asks, all devices in their order, those that are away too."""
         homes, gathering = self._homes, Gathering(self._filters, len(self._homes))
-        for name, size in zip(self._names, self._sizes, strict=True):
-            gathering.add_object(name, size, 0)
+        for name, size, replicas in zip(self._names, self._sizes, self._replicas, strict=True):
+            gathering.add_object(name, size, replicas)
         forecast = self._forecast(sight).astype(np.int64).tolist()
         columns_of = (
             sight.present.tolist(), sight.idle_bps.astype(np.int64).tolist(), homes.owner.tolist(),
@@ -131,8 +135,8 @@ class Ours:
         consumer = self._places[network]
         self._demands.note(self._names[wanted], consumer, self._sizes[wanted], MONDAY_S + at_s)
         found = choose(
-            self._index, self._names[wanted], DEVICES_A_PLAN, self._candidate, self._draw, consumer,
-            self._distances.near(consumer),
+            self._index, self._names[wanted], DEVICES_A_PLAN, self._free, self._draw, consumer,
+            self._distances.near(consumer), self._full,
         )  # fmt: skip
         assumed = assumed_bps(self._sizes[wanted] // max(1, len(found)), STEP_S, self._assumed_bps_max)
         plan = []
@@ -147,20 +151,32 @@ class Ours:
             self._distances.note(consumer, self._places[served_by], rtt_ms)
         return plan
 
-    def _candidate(self, device_id: str) -> Device | None:
+    def _free(self, device_id: str) -> Device | None:
+        """A device of which enough is left for one consumer more."""
+        device = self._device(device_id)
+        return device if device is not None and device.remaining_up_bps >= self._filters.request_bps_min else None
+
+    def _full(self, device_id: str) -> Device | None:
+        """One that may be named where too few are free."""
+        device = self._device(device_id)
+        return device if device is not None and device.share_up_bps >= self._filters.shared_bps_min else None
+
+    def _device(self, device_id: str) -> Device | None:
         number, sight = int(device_id), self._sight
         if not sight.present[number]:
             return None
+        idle, serves = int(sight.idle_bps[number]), int(sight.flows_seen[number])
         if self._heard_at[number] != sight.at_s:
             # Its last heartbeat, looked at when it matters.
             self._heard_at[number] = sight.at_s
-            self._bookings.heard(device_id, int(sight.flows_seen[number]), int(sight.idle_bps[number]), sight.at_s)
-        idle, booked = int(sight.idle_bps[number]), self._bookings.booked(device_id)
+            self._bookings.heard(device_id, serves, idle, sight.at_s)
+        booked = self._bookings.booked(device_id)
+        share = idle // (1 + serves + booked.fresh)
         if sight.at_s < booked.rests_until:
-            return None
+            return Device(number, 0, 0, share)
+        left = max(0, bookable_bps(idle) - booked.bps)
         foreseen = int(self._now[number]) if self._foreseen else idle
-        left = bookable_bps(idle, foreseen) - booked.bps
-        return Device(number, left) if left >= self._filters.request_bps_min else None
+        return Device(number, left, min(left, max(0, bookable_bps(foreseen) - booked.bps)), share)
 
     def _hold(self, sight: Sight) -> None:
         """Keep the index, and the forecast for the hour under way."""

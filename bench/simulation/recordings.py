@@ -25,6 +25,10 @@ SLOTS_ANSWERED_MIN = 0.5
 HOME_TECHS = ("home_wifi", "home_wired")
 RTT_MS_MAX = 1000.0
 SYNTHETIC_SEED = 4
+SHAPES, PINGS, PROBES = "household_shapes/profiles.csv", "home_churn/home_probe_pings.csv.gz", "home_churn/probes.csv"
+ROUND_TRIPS, REQUESTS = "rtt/PlanetLabData_1.gz", "web_traces/web07.trace.xz"
+FILES = (SHAPES, PINGS, PROBES, ROUND_TRIPS, REQUESTS)
+"""All that is read of a folder of recordings."""
 WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -52,11 +56,11 @@ def read(folder: Path | None) -> Recordings:
     if folder is None:
         return synthetic()
     try:
-        homes, offices = _shapes(folder / "household_shapes" / "profiles.csv")
-        online = _online(folder / "home_churn" / "home_probe_pings.csv.gz")
-        countries, inbound = _probes(folder / "home_churn" / "probes.csv")
-        rtt_ms = _round_trips(folder / "rtt" / "PlanetLabData_1.gz")
-        requests = _requests(folder / "web_traces" / "web07.trace.xz")
+        homes, offices = _shapes(folder / SHAPES)
+        online = _online(folder / PINGS)
+        countries, inbound = _probes(folder / PROBES)
+        rtt_ms = _round_trips(folder / ROUND_TRIPS)
+        requests = _requests(folder / REQUESTS)
     except FileNotFoundError as missing:
         raise SystemExit(f"{missing.filename} is missing: --data takes a folder that has it, or leave it out") from None
     return Recordings(homes, offices, online, countries, inbound, rtt_ms, requests, recorded=True)

@@ -5,7 +5,7 @@ of their starts (``server/fallow_server/recording``); a trace is one file or a d
 |---|---|
 | the first of a file | ``fallow_trace`` (2), ``synthetic`` |
 | device | ``device``, ``id``, ``owner``, ``country``, ``asn``, ``quota_bytes``, ``down_bps`` |
-| object | ``object``, ``id``, ``size`` in bytes, ``held`` by which devices when it was first mentioned |
+| object | ``object``, ``id``, ``size`` in bytes; when first mentioned: ``held`` by which devices, ``replicas`` wanted |
 | hour | ``hour`` since 1970, ``samples``, ``first``, ``present`` in so many, ``idle_up_bps``, ``foreseen_up_bps`` |
 | request | ``at_ms``, ``object``, ``bytes``, ``country``, ``asn``, ``devices`` it was sent to, ``booked_bps`` of each |
 | copy | ``at_ms``, ``object``, and ``fill`` or ``drop``: the device |
@@ -126,7 +126,7 @@ def write(path: Path, homes: Homes, requests: Requests, record: Recorder) -> Non
                 "quota_bytes": int(homes.quota_bytes[device]), "down_bps": int(homes.down_bps[device]),
             }  # fmt: skip
         for wanted, size in enumerate(requests.size_bytes.tolist()):
-            yield {"object": wanted, "id": str(wanted), "size": size, "held": []}
+            yield {"object": wanted, "id": str(wanted), "size": size, "held": [], "replicas": 0}
         for one, country in enumerate(networks.country):
             for other, far in enumerate(networks.country):
                 yield {"from": country, "to": far, "rtt_ms": round(float(networks.rtt_ms[one, other]), 1)}
@@ -167,6 +167,10 @@ def read(path: Path) -> Trace:
             for number, text in enumerate(_lines(file), 1):
                 where = f"{file}, line {number}"
                 reader.take(json.loads(text))
+        if not reader.playable:
+            raise SystemExit(
+                f"{path}: it has no hour that is over, or no requests; an hour is written when it, or the server, ends"
+            )
         return reader.trace()
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, OSError) as wrong:
         raise SystemExit(f"{where}: not a trace of version {VERSION} ({wrong!r})") from None
@@ -200,6 +204,7 @@ class _Reader:
         self._networks: dict[tuple[str, int], int] = {}
         self._objects: dict[str, int] = {}
         self._sizes: list[int] = []
+        self._replicas: list[int] = []
         self._rtt_ms: dict[tuple[str, str], float] = {}
         self.begin()
 
@@ -253,6 +258,7 @@ class _Reader:
         self._object_rows[line["object"]] = row
         if row == len(self._sizes):
             self._sizes.append(int(line["size"]))
+            self._replicas.append(int(line.get("replicas", 0)))
             self._holders.append((row, line["held"]))
 
     def _hour(self, line: dict[str, Any]) -> None:
@@ -280,10 +286,12 @@ class _Reader:
         asn = line["asn"] if line["asn"] is not None else UNKNOWN_ASN
         return self._networks.setdefault((line["country"] or "", int(asn)), len(self._networks))
 
+    @property
+    def playable(self) -> bool:
+        return bool(self._hours and self._requests)
+
     def trace(self) -> Trace:
         self._settle_held()
-        if not self._hours or not self._requests:
-            raise ValueError("it has no hour that is over, or no requests")
         first = min(min(one["hour"] for one in self._hours), int(min(at for at, *_ in self._requests) // HOUR_S))
         last = max(max(one["hour"] for one in self._hours), int(max(at for at, *_ in self._requests) // HOUR_S))
         hours = last - first + 1
@@ -291,7 +299,9 @@ class _Reader:
             raise ValueError(f"it is of {hours} hours")
         order = np.argsort([at for at, *_ in self._requests], kind="stable")
         at_s, wanted, network, part = (np.array(column)[order] for column in zip(*self._requests, strict=True))
-        requests = Requests(at_s - first * HOUR_S, wanted, network, np.array(self._sizes), hours, part)
+        requests = Requests(
+            at_s - first * HOUR_S, wanted, network, np.array(self._sizes), hours, part, np.array(self._replicas)
+        )
         copies: dict[str, list[list[tuple[int, int]]]] = {kind: [[] for _ in range(hours)] for kind in ("fill", "drop")}
         for at_ms, kind, row, device in self._copies:
             copies[kind][min(max(0, at_ms // HOUR_MS - first), hours - 1)].append((row, device))

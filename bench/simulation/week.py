@@ -157,13 +157,17 @@ class _Flows:
 def play(homes: Homes, requests: Requests, policy: Policy, held: Iterable[tuple[int, int]] = ()) -> Outcome:
     """The week of ``homes`` and ``requests`` under ``policy``. ``held``: object and device, of copies that are there at
     the beginning."""
-    week = _Week(homes, requests, policy)
+    week = Week(homes, requests, policy)
     for wanted, device in held:
         week.hold(wanted, device)
-    return week.play()
+    while week.hours_left:
+        week.play_hour()
+    return week.end()
 
 
-class _Week:
+class Week:
+    """One that is under way; between hours it may be pickled, and be gone on with elsewhere."""
+
     def __init__(self, homes: Homes, requests: Requests, policy: Policy) -> None:
         count = len(homes)
         self._homes, self._requests, self._policy = homes, requests, policy
@@ -183,6 +187,11 @@ class _Week:
         self._idle = np.zeros(count)
         self._booked_bytes, self._idle_bytes = np.zeros(count), np.zeros(count)
         self._next = 0
+        self._hour = 0
+
+    @property
+    def hours_left(self) -> int:
+        return self._homes.hours - self._hour
 
     def hold(self, wanted: int, device: int) -> None:
         """A copy that is there at the beginning."""
@@ -195,24 +204,24 @@ class _Week:
         self._sight.whole[device].add(wanted)
         self._sight.changed.add(device)
 
-    def play(self) -> Outcome:
-        steps = self._homes.hours * HOUR_S // STEP_S
-        for step in range(steps):
-            self._sight.at_s = at_s = float(step * STEP_S)
-            if at_s % HOUR_S == 0:
-                if step:
-                    self._end_of_hour(int(at_s // HOUR_S) - 1)
-                self._sight.foreseen_bps = self._homes.foreseen_bps[int(at_s // HOUR_S)]
+    def play_hour(self) -> None:
+        self._sight.foreseen_bps = self._homes.foreseen_bps[self._hour]
+        for at_s in range(self._hour * HOUR_S, (self._hour + 1) * HOUR_S, STEP_S):
+            self._sight.at_s = float(at_s)
             if at_s % BLOCK_S == 0:
-                self._truth(int(at_s // BLOCK_S))
+                self._truth(at_s // BLOCK_S)
             self._sight.idle_bps = self._idle.copy()
             self._end_fills()
             if at_s % ROUNDS_S == 0:
                 self._place()
             self._plan_again()
             self._arrivals(at_s + STEP_S)
-            self._flow(int(at_s // HOUR_S))
-        self._end_of_hour(self._homes.hours - 1)
+            self._flow(self._hour)
+        self._end_of_hour()
+        self._hour += 1
+
+    def end(self) -> Outcome:
+        """What is under way comes from the origin."""
         self._outcome.origin_bytes += float(self._flows.left.sum()) / 8
         return self._outcome
 
@@ -340,8 +349,8 @@ class _Week:
         # What a heartbeat now would show.
         sight.flows_seen = sight.flows.copy()
 
-    def _end_of_hour(self, hour: int) -> None:
+    def _end_of_hour(self) -> None:
         # A megabyte an hour is the rounding of steps, not an overrun.
         self._outcome.overruns += self._booked_bytes > self._idle_bytes + 2**20
-        self._outcome.booked_by_hour[hour] = self._booked_bytes.sum()
+        self._outcome.booked_by_hour[self._hour] = self._booked_bytes.sum()
         self._booked_bytes[:], self._idle_bytes[:] = 0, 0

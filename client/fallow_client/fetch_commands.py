@@ -23,7 +23,7 @@ class Config:
     (Dean and Barroso, The Tail at Scale, 2013).
 
     ``help_in_part_permille``: the same share where devices hold the object in part, for what they fetch themselves is
-    the origin's too.
+    the origin's too; only when no more than ``help_in_part_pending_max`` are not asked for yet, which few devices have.
 
     ``tie_after_ms``: at the end, a chunk that waits for so long is asked of an idle device too; ``tie_early_after_ms``,
     ``ties_early_max``: before the end, and so many at once. ``far_after_ms``: by then a chunk is worth to be asked of a
@@ -41,6 +41,7 @@ class Config:
     silent_rtt_factor: int = 2
     help_permille: int = 80
     help_in_part_permille: int = 40
+    help_in_part_pending_max: int = 2
     help_chunks_min: int = 1
     tie_after_ms: int = 500
     tie_early_after_ms: int = 2000

@@ -11,13 +11,11 @@ clock. The rules:
    counts, and only that one is confirmed. Where the first has not begun to send, whichever begins goes on alone, so
    that nothing is sent twice (tied requests: Dean and Barroso, The Tail at Scale, 2013).
 4. A device that sent a wrong chunk is never asked again, in later plans neither.
-5. A device is asked first for the chunk where consumers begin with it, and for those behind it. One that holds the
-   object in part is for some chunks only, its stripe, and would have to fetch others: for those it is asked when
-   nothing else is under way, or nobody else brings them.
+5. A device is asked first for the chunk where consumers begin with it, and for those behind it; one that holds the
+   object in part for those of its stripe, and for others, which it has to fetch, when nobody else brings them.
 6. A failed chunk goes back to the front. A source that fails repeatedly is closed; when too few are left, a new plan
    is wanted, each barren one later than the last.
-7. A chunk that waits at one device is asked of an idle one too, as in 3: many consumers who do so share the devices
-   evenly, though none knows of the others.
+7. A chunk that waits is asked of an idle device too, as in 3: a crowd that does so shares the devices evenly.
 8. How many requests are under way follows from how long devices let them wait (:class:`.fetch_sources.Window`).
 """
 
@@ -87,9 +85,12 @@ class FetchPlan:
     def _help_chunks(self) -> int:
         """How many chunks more the origin may help with while devices serve."""
         config = self._config
-        in_part = any(source.chunks is not None for source in self._devices.values())
-        permille = min(config.help_permille, config.help_in_part_permille) if in_part else config.help_permille
+        permille = config.help_in_part_permille if self._in_part else config.help_permille
         return max(config.help_chunks_min, self.chunk_count * permille // 1000) - self._helped
+
+    @property
+    def _in_part(self) -> bool:
+        return any(source.chunks is not None for source in self._devices.values())
 
     def chunk_length(self, chunk: int) -> int:
         return min(self._chunk_size, self._size - chunk * self._chunk_size)
@@ -178,6 +179,9 @@ class FetchPlan:
             source.rest_until_ms = now_ms + min(max(retry_after_ms, config.rest_ms_min), config.rest_ms_max)
             self._helped -= 1
             return
+        if found.tied and failure is Failure.BUSY and found.chunk in self._active:  # nothing was lost
+            source.rest_until_ms = now_ms + min(max(retry_after_ms, config.tie_early_after_ms), config.rest_ms_max)
+            return
         source.failures += 1
         rest_ms = max(retry_after_ms, config.rest_ms_min << min(source.failures - 1, 10))
         source.rest_until_ms = now_ms + min(rest_ms, config.rest_ms_max)
@@ -244,6 +248,8 @@ class FetchPlan:
     def _may_help(self, now_ms: int) -> bool:
         """Whether every device is slow: then many are asking, and the origin has a line too. One chunk at a time."""
         if self._help_chunks <= 0 or self._origin.in_flight or not self._is_free(self._origin, 0, now_ms):
+            return False
+        if self._in_part and len(self._pending) > self._config.help_in_part_pending_max:
             return False
         if self._window.crowded:
             return True
@@ -313,10 +319,9 @@ class FetchPlan:
         for slow in sorted(firsts, key=lambda request: (request.since_ms, request.chunk)):
             if now_ms - slow.since_ms < config.tie_early_after_ms:
                 return None
-            if slow.waited_ms is None and not slow.source.is_origin:
-                helper = self._idle_device(slow, now_ms)
-                if helper is not None:
-                    return self._ask(helper, slow.chunk, now_ms, tied=True)
+            waits = slow.waited_ms is None and not slow.source.is_origin
+            if waits and (helper := self._idle_device(slow, now_ms)) is not None:
+                return self._ask(helper, slow.chunk, now_ms, tied=True)
         return None
 
     def _hedge_age_ms(self, slow: Source, helper: Source) -> int:
@@ -354,9 +359,9 @@ class FetchPlan:
 
     def _ranked(self, chunk: int, now_ms: int, *, far: bool = False) -> list[Source]:
         """Free devices that are for the chunk, the least busy first, then the fastest. :param far: the others too."""
-        fit = (source for source in self._devices.values() if far or self._is_near(source, chunk))
-        free = [source for source in fit if self._is_free(source, chunk, now_ms)]
-        return sorted(free, key=lambda one: (not self._is_near(one, chunk), one.in_flight, one.last_ms or 0))
+        free = (source for source in self._devices.values() if self._is_free(source, chunk, now_ms))
+        fit = [source for source in free if far or self._is_near(source, chunk)]
+        return sorted(fit, key=lambda one: (not self._is_near(one, chunk), one.in_flight, one.last_ms or 0))
 
     def _is_near(self, source: Source, chunk: int) -> bool:
         """Whether it is for the chunk: another would have to fetch it from the origin first."""
@@ -368,9 +373,8 @@ class FetchPlan:
     def _free_device(self, chunk: int, now_ms: int) -> Source | None:
         free = [source for source in self._devices.values() if self._is_free(source, chunk, now_ms)]
         best = min(free, key=self._cost, default=None)
-        if best is not None and self._requests and not self._is_near(best, self._chunk_for(best)):
-            return None
-        return best
+        far = best is not None and not self._is_near(best, self._chunk_for(best))
+        return None if far and self._requests else best
 
     def _cost(self, source: Source) -> tuple[bool, int, int, int]:
         """Who is for what it would be asked for, then the least busy, the fastest, and who begins there."""

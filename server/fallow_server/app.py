@@ -156,7 +156,9 @@ class Scheduler:
             clock,
         )
         self._records = config.recording.days > 0
-        self.recorder = Recorder(config.recording, self.delivery.devices, self.tasks.driver, clock, state.path)
+        self.recorder = Recorder(
+            config.recording, self.catalogue.catalogue, self.delivery.devices, self.tasks.driver, clock, state.path
+        )
         self.delivery.router.demand = self.spreading
         self.delivery.router.routes.append(self.recorder)
         self.api = Api(self.accounts, trusted_proxies=config.http.trusted_proxies)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from aiohttp import HttpVersion11, web
@@ -271,6 +272,7 @@ class Api:
         return address
 
 
+@lru_cache(maxsize=256)  # of a proxy's address, each request asks
 def _plain(address: str) -> str:
     """An IP address in its usual text; IPv4 that came in IPv6 form is IPv4. :raises ValueError: for anything else."""
     found = ipaddress.ip_address(address)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,19 @@ def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreError, match="newer"):
         Agent(config_in(tmp_path))
+
+
+def test_the_command_line_may_open_a_new_database_together_with_the_agent(tmp_path: Path) -> None:
+    def open_it(path: Path, together: threading.Barrier) -> None:
+        together.wait()
+        open_database(path).close()
+
+    for number in range(10):
+        path, together = tmp_path / str(number) / DATABASE_FILE, threading.Barrier(4)
+        path.parent.mkdir()
+        with ThreadPoolExecutor(4) as pool:
+            for opened in [pool.submit(open_it, path, together) for _ in range(4)]:
+                opened.result()
 
 
 def test_one_agent_a_state_directory(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from fallow_server.recording.config import Config
 from fallow_server.recording.recorder import DIRECTORY, Recorder
 from fallow_server.recording.shelf import DAY_S
 from replay import policies
+from simulation.homes import HOUR_S
+from simulation.policies import Ours
 from simulation.trace import Recorded, Trace, read
 from simulation.week import play
 
@@ -23,7 +26,7 @@ ASKED = 40
 
 async def _drive(server: Harness, recorder: Recorder) -> tuple[int, int]:
     """Consumers for two and a half hours; gives the bytes that devices and the origin were asked for."""
-    held = await server.publish(os.urandom(2 * MIB), "held.bin", more="&replicas=0")
+    held = await server.publish(os.urandom(2 * MIB), "held.bin", more="&replicas=2")
     other = await server.publish(os.urandom(MIB), "other.bin", more="&replicas=0")
     devices = [await server.device(number, held, owner=f"owner-{number // 2}") for number in range(1, 5)]
     by_devices = by_origin = 0
@@ -52,7 +55,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, int]:
 
     async def whole() -> tuple[int, int]:
         async with running(directory) as server:
-            recorder = Recorder(Config(), server.delivery.devices, server.tasks.driver, server.clock, directory)
+            recorder = Recorder(
+                Config(), server.catalogue.catalogue, server.delivery.devices, server.tasks.driver, server.clock,
+                directory,
+            )  # fmt: skip
             server.delivery.router.routes.append(recorder)
             server.clock.seconds = server.clock.seconds // DAY_S * DAY_S
             await recorder.start()
@@ -88,6 +94,13 @@ def test_other_policies_begin_with_the_copies_that_there_were(trace: Trace) -> N
         assert play(trace.homes, trace.requests, policy, trace.held).found >= ASKED * 3 // 4
 
 
+def test_copies_that_publishers_want_are_made_by_our_policy_too(trace: Trace) -> None:
+    assert trace.requests.replicas is not None
+    assert trace.requests.replicas.tolist() == [0, 2]
+    quiet = replace(trace.requests, at_s=trace.requests.at_s + trace.homes.hours * HOUR_S)
+    assert play(trace.homes, quiet, Ours(trace.homes, quiet, 1)).fills == 2
+
+
 def test_a_device_that_left_is_not_there(trace: Trace) -> None:
     hours = trace.homes.idle_bytes()
     assert len(trace.homes) == 4
@@ -118,5 +131,5 @@ def test_one_request_stands_for_those_that_were_not_kept(recorded: tuple[Path, i
 
 
 def test_a_directory_without_a_trace_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no hour that is over"):
+    with pytest.raises(SystemExit, match=f"^{tmp_path}: it has no hour that is over"):
         read(tmp_path)

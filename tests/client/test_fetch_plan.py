@@ -189,6 +189,40 @@ def test_before_the_end_too_a_chunk_that_waits_is_asked_of_an_idle_device_a_few_
     machine.check()
 
 
+def test_a_device_that_is_too_busy_for_a_second_request_is_no_worse_for_it() -> None:
+    config = Config(requests_first=1, requests_min=1, ties_early_max=1, help_permille=0, help_chunks_min=0)
+    machine = machine_of(50, ticket("a"), ticket("b"), config=config)
+    (waits,) = fetches(machine.poll(0))
+    machine.answered(waits.request, 10)
+    for round_ in range(5):
+        now_ms = 2000 + 10_000 * round_
+        (tied,) = fetches(machine.poll(now_ms))
+        assert tied.source == "b"
+        machine.failed(tied.request, Failure.BUSY, now_ms + 10, 3000)
+        machine.check()
+        assert machine.poll(now_ms + 2000) == []
+    assert machine.unconfirmed("b") == 0
+    machine.verified(waits.request, 60_000)
+    assert {one.source for one in fetches(machine.poll(60_000))} <= {"a", "b"}
+
+
+def test_where_devices_hold_it_in_part_the_origin_helps_at_the_end_alone() -> None:
+    config = Config(help_permille=0, help_in_part_permille=200, requests_first=2, requests_min=2)
+    machine = machine_of(10, in_part("a", 0, 10), in_part("b", 0, 10), config=config)
+    active, now_ms, helped_at = fetches(machine.poll(0)), 0, 0
+    while not helped_at:
+        for one in active:
+            machine.answered(one.request, now_ms + 10)
+            machine.began(one.request, now_ms + 1500)
+        now_ms += 5000
+        for one in active:
+            machine.verified(one.request, now_ms)
+        active = fetches(machine.poll(now_ms))
+        helped_at = now_ms if ORIGIN in [one.source for one in active] else 0
+        machine.check()
+    assert helped_at == 15_000  # six are there, two asked for, and two left
+
+
 def crowd_machine(waited_ms: int, rounds: int, config: Config | None = None) -> FetchPlan:
     """After so many chunks of each request that is under way, for whose first byte we waited so long."""
     config = config or Config(help_permille=0, help_chunks_min=0)

@@ -135,7 +135,7 @@ def inside(root: Path, *command: str, netns: str = "", **environment: str) -> su
     path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "IPKG_INSTROOT": "", "PROCD_SAID": "/tmp/procd"}
     within = ("ip", "netns", "exec", netns) if netns else ()
     command = (*within, "chroot", str(root), *command)
-    return subprocess.run(command, env=path | environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=path | environment, capture_output=True, text=True, timeout=170)
 
 
 def service(root: Path, action: str = "start") -> list[list[str]]:

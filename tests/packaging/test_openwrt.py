@@ -275,10 +275,17 @@ def test_settings_reach_the_agent_and_wrong_ones_stop_it(router: Path) -> None:
 def test_a_folder_that_cannot_be_the_agents_is_not_used(router: Path) -> None:
     configure(router, "option content_dir '/proc'", "option content_mb '3'")
     said = service(router)
-    assert environment_of(said)["FALLOW_CONTENT_DIR"] == "/tmp"
+    assert environment_of(said)["FALLOW_CONTENT_DIR"] == "/var/run/fallow"
     assert environment_of(said)["FALLOW_CONTENT_QUOTA_BYTES"] == str(3 * MIB)
     assert "files in /proc can belong to root only" in (router / "tmp/log").read_text()
-    assert (router / "tmp/fallow-content").stat().st_uid == 32768
+    content = router / "run/fallow/fallow-content"
+    assert content.stat().st_uid == 32768
+
+    # Nor one that somebody has turned into a way to another.
+    content.rmdir()
+    content.symlink_to("/etc")
+    service(router)
+    assert (router / "etc").stat().st_uid == 0
 
 
 @root_needed
@@ -291,7 +298,7 @@ def test_a_jail_gets_what_the_agent_needs(router: Path) -> None:
     assert ["jail", "fallow-agent", "procfs", "sysfs", "ubus"] in said
     assert params(said, "no_new_privs") == ["1"]
     writable = [word for call in said if call[0] == "jail-mount-rw" for word in call[1:]]
-    assert writable == ["/etc/fallow/agent", "/var/run/fallow/agent", "/tmp/fallow-content"]
+    assert writable == ["/etc/fallow/agent", "/var/run/fallow/agent", "/var/run/fallow/fallow-content"]
 
 
 @root_needed
@@ -329,18 +336,18 @@ MIB = 2**20
 @pytest.mark.parametrize(
     ("mounts", "wanted", "mb", "overlay_kb", "chosen"),
     [
-        ("", "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
-        ("", "", 4, 20_000, ("/tmp", str(4 * MIB), str(16 * MIB))),
-        ("", "", 500, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
+        ("", "", 0, 20_000, ("/var/run/fallow", str(15 * MIB), str(16 * MIB))),
+        ("", "", 4, 20_000, ("/var/run/fallow", str(4 * MIB), str(16 * MIB))),
+        ("", "", 500, 20_000, ("/var/run/fallow", str(15 * MIB), str(16 * MIB))),
         (USB, "", 0, 20_000, ("/mnt/usb", "", "")),
         (USB, "", 500, 20_000, ("/mnt/usb", str(500 * MIB), "")),
-        (USB.replace("rw", "ro"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
-        (USB.replace("usb", "small"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
+        (USB.replace("rw", "ro"), "", 0, 20_000, ("/var/run/fallow", str(15 * MIB), str(16 * MIB))),
+        (USB.replace("usb", "small"), "", 0, 20_000, ("/var/run/fallow", str(15 * MIB), str(16 * MIB))),
         (USB.replace("ext4", "vfat") + USB.replace("usb", "disk"), "", 0, 20_000, ("/mnt/disk", "", "")),
-        (USB.replace("ext4", "nfs"), "", 0, 20_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
+        (USB.replace("ext4", "nfs"), "", 0, 20_000, ("/var/run/fallow", str(15 * MIB), str(16 * MIB))),
         ("/dev/sda1 /overlay ext4 rw 0 0\n", "", 0, 30_000_000, ("", "", "")),
         (USB, "/opt", 0, 20_000, ("/opt", "", "")),
-        (USB, "/mnt/pulled-out", 0, 30_000_000, ("/tmp", str(15 * MIB), str(16 * MIB))),
+        (USB, "/mnt/pulled-out", 0, 30_000_000, ("/var/run/fallow", str(15 * MIB), str(16 * MIB))),
     ],
 )
 def test_content_never_fills_the_flash(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fallow_server.scheduling.bookings import REST_S, Booked, Bookings, bookable_bps
+from dataclasses import replace
+
+from device_views import device
+from fallow_server.scheduling.bookings import REST_S, Booked, Bookings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,8 +80,13 @@ def test_a_device_rests_whose_household_took_back_what_was_promised() -> None:
     assert bookings.booked("d") == Booked(0, 0, 0)
 
 
-def test_what_is_idle_now_counts_as_much_as_what_is_foreseen() -> None:
-    assert bookable_bps(10_000_000, 6_000_000) == 6_000_000
-    # A forecast promises nothing that is not idle.
-    assert bookable_bps(6_000_000, 10_000_000) == bookable_bps(6_000_000, 6_000_000) == 4_500_000
-    assert bookable_bps(0, 10_000_000) == 0
+def test_what_is_idle_now_is_promised_and_the_forecast_says_who_is_chosen() -> None:
+    view = device(idle_up_bps=10_000_000, forecast_idle_up_bps=(6_000_000,) * 24, routed_bps=1_000_000)
+    assert (view.remaining_up_bps, view.lasting_up_bps) == (6_500_000, 3_500_000)
+    # A forecast promises nothing that is not idle, and keeps nobody away.
+    assert replace(view, forecast_idle_up_bps=(20_000_000,) * 24).lasting_up_bps == 6_500_000
+    doubtful = replace(view, forecast_idle_up_bps=(0,) * 24)
+    assert (doubtful.remaining_up_bps, doubtful.lasting_up_bps) == (6_500_000, 0)
+    assert replace(view, forecast_idle_up_bps=()).lasting_up_bps == 6_500_000
+    resting = replace(view, rests=True)
+    assert (resting.remaining_up_bps, resting.lasting_up_bps) == (0, 0)

@@ -58,7 +58,7 @@ def test_consumers_begin_at_the_same_chunk_of_a_device_and_at_others_of_others()
     assert first_chunk("a" * 64, "fd-1", 0) == 0
 
 
-def test_each_chunk_has_four_devices_and_more_only_where_several_begin_with_the_same() -> None:
+def test_each_chunk_has_three_devices_and_more_only_where_several_begin_with_the_same() -> None:
     for chunks, devices in ((26, 16), (26, 20), (1000, 7), (3, 6), (26, 4), (1, 30)):
         stripes = Stripes()
         for number in range(devices):

@@ -45,6 +45,23 @@ def test_a_plan_names_at_most_four_devices_each_with_a_ticket(tmp_path: Path) ->
     run(tmp_path / "state", script)
 
 
+def test_lines_with_nothing_left_are_named_after_those_that_are_free(tmp_path: Path) -> None:
+    async def script(server: Harness) -> None:
+        object_id = await server.publish(os.urandom(20 * MIB))
+        full = [await server.device(number, object_id) for number in range(1, 7)]
+        free = [await server.device(number, object_id) for number in range(7, 9)]
+        for device in full:
+            server.delivery.devices.note_routed(device.id, 40_000_000)
+        for _ in range(2):
+            plan = decode(Plan, await ask(server, {"object": object_id, "jwk": JWK}), strict=True)
+            named = [source.device_id for source in plan.sources]
+            assert set(named[:2]) == {device.id for device in free}
+            # A crowd is better served by a share of a full line than by the origin.
+            assert len(set(named[2:]) & {device.id for device in full}) == 2
+
+    run(tmp_path / "state", script)
+
+
 def test_ranges_allow_the_chunks_that_they_touch(tmp_path: Path) -> None:
     async def script(server: Harness) -> None:
         object_id = await server.publish(os.urandom(3 * MIB + 10))

@@ -40,7 +40,12 @@ def with_recorder(
 ) -> None:
     async def whole(server: Harness) -> None:
         recorder = Recorder(
-            config or Config(), server.delivery.devices, server.tasks.driver, server.clock, server.directory
+            config or Config(),
+            server.catalogue.catalogue,
+            server.delivery.devices,
+            server.tasks.driver,
+            server.clock,
+            server.directory,
         )
         server.delivery.router.routes.append(recorder)
         server.clock.seconds = server.clock.seconds // DAY_S * DAY_S
@@ -109,17 +114,29 @@ def test_an_hour_is_means_and_what_was_foreseen_first() -> None:
 
 def test_copies_are_recorded_when_devices_take_them_on(tmp_path: Path) -> None:
     async def script(server: Harness, recorder: Recorder) -> None:
-        device = await server.device(1)
-        await server.publish(os.urandom(MIB), more="&replicas=1")
+        devices = [await server.device(number) for number in range(1, 5)]
+        object_id = await server.publish(os.urandom(MIB), more="&replicas=3")
         await server.round()
-        (task,) = [one for one in device.received if isinstance(one, Task)]
-        await device.says(task.id, "accepted")
-        await device.says(task.id, "running")
-        await device.says("unknown", "accepted")
+        asked = [(one, task.id) for one in devices for task in one.received if isinstance(task, Task)]
+        (other,) = set(devices) - {device for device, _ in asked}
+        (slow, first), (quick, second), (failing, third) = asked
+        await slow.says(first, "accepted")
+        await slow.says(first, "running")
+        # So small a copy is there, and the task done, before the device writes anything.
+        await quick.holds(object_id)
+        await quick.says(second, "done")
+        await failing.says(third, "failed")
+        await other.says(first, "accepted")
+        await slow.says("unknown", "accepted")
+        await server.round()
+        await recorder.flush()
+        await slow.says(first, "running")
 
     with_recorder(tmp_path / "state", script)
     (lines,) = recorded(tmp_path / "state")
-    assert [line["fill"] for line in lines if "fill" in line] == [0]
+    assert [line["fill"] for line in lines if "fill" in line] == [0, 1]
+    # It was no copy that had been there before.
+    assert [(line["held"], line["replicas"]) for line in lines if "held" in line] == [([], 3)]
 
 
 def test_hours_end_and_days_have_files_of_their_own(tmp_path: Path) -> None:

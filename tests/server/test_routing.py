@@ -21,7 +21,7 @@ MBIT = 1_000_000
 @dataclass(frozen=True, slots=True)
 class Device:
     name: str
-    remaining_up_bps: int
+    lasting_up_bps: int
 
 
 class Fleet:
@@ -151,6 +151,27 @@ def test_of_many_holders_no_device_exceeds_its_odds(count: int, busy: int) -> No
     assert len(own) / total <= sum(own) / len(own) / 1000 * 1.1  # of chance
 
 
+def test_full_lines_come_after_free_ones_that_are_further_away() -> None:
+    fleet = Fleet(*[(DE1, 0)] * 6, *[(US4, 5)] * 3)
+    everybody = {name: Device(name, left) for name, left in fleet.left.items()}
+    for _ in range(50):
+        found = choose(
+            fleet.holders, OBJECT, 4, fleet.candidate, fleet.random.random, DE1, full=lambda name: everybody[name]
+        )
+        assert {one.device.name for one in found[:3]} == {"fd-6", "fd-7", "fd-8"}
+        assert found[3].device.name in {f"fd-{number}" for number in range(6)}
+        # What they deliver is compared with others of their kind.
+        assert [one.pool for one in found] == ["all"] * 3 + ["as DE/1, full"]
+        # Whose turn it is, is even.
+        assert found[3].odds == pytest.approx(1000 / 6, abs=1)
+    one_left = Fleet((DE1, 5), (DE1, 0), line=None)
+    both = {name: Device(name, left) for name, left in one_left.left.items()}
+    found = choose(
+        one_left.holders, OBJECT, 4, one_left.candidate, one_left.random.random, full=lambda name: both[name]
+    )
+    assert [one.device.name for one in found] == ["fd-0", "fd-1"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.integers(0, 100), max_size=20),
@@ -164,6 +185,6 @@ def test_several_are_as_many_as_there_are_the_strongest_first(left: list[int], c
     picked = pick_several(candidates, count, lambda: mark)
     names = [device.name for device, _ in picked]
     assert len(set(names)) == len(names) == min(count, len(left))
-    found = [device.remaining_up_bps for device, _ in picked]
+    found = [device.lasting_up_bps for device, _ in picked]
     assert found == sorted(found, reverse=True)
     assert all(0 < share <= 1 / len(picked) + 1e-9 for _, share in picked)

@@ -234,6 +234,9 @@ rm -rf {library}
         listed = control.pop("list", None)
         if listed is None:
             raise PackageError(f"{self.INFO} does not tell the files of {name}; update the way you installed it")
+        # The owner's settings are among the files now. Were they called so, opkg would take them for the maker's, and
+        # replace them at the next update.
+        control.pop("conffiles", None)
         files = {line.lstrip("/"): Path(line) for line in listed.read_text("utf-8").splitlines()}
         data = _tar_gz({name: path for name, path in files.items() if path.is_file()})
         members = {"debian-binary": b"2.0\n", "data.tar.gz": data, "control.tar.gz": _tar_gz(control)}
@@ -260,7 +263,7 @@ def _to_disk(path: Path) -> None:
 def _tar_gz(members: Mapping[str, Path | bytes]) -> bytes:
     """Of files by their names in it, with the folders that they lie in."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.GNU_FORMAT, dereference=True) as tar:
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6, format=tarfile.GNU_FORMAT, dereference=True) as tar:
         made: set[Path] = set()
         for name, content in members.items():
             if isinstance(content, bytes):

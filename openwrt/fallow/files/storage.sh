@@ -50,10 +50,10 @@ storage_choose() {
 	storage_memory "$mb"
 }
 
-# In the router's memory.
+# In the router's memory, in a folder that only root writes: in /tmp another could lay a link where content is to be.
 storage_memory() {
 	local mb="$1" available
-	STORAGE_DIR=/tmp
+	STORAGE_DIR=/var/run/fallow
 	available="$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' "${FALLOW_MEMINFO:-/proc/meminfo}")"
 	available="$((${available:-0} / MEMORY_SHARE))"
 	[ "$available" -le "$MEMORY_MB_MAX" ] || available="$MEMORY_MB_MAX"

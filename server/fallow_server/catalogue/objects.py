@@ -165,6 +165,22 @@ class Catalogue:
             rows = (await connection.execute(query)).mappings().all()
         return list({row["object_id"]: PublishedObject(**row) for row in rows}.values())
 
+    async def replicas(self, object_ids: Iterable[str]) -> dict[str, int]:
+        """Of those of ``object_ids`` of which copies are wanted: how many, by the publisher who wants the most."""
+        ids = list(object_ids)
+        own = tables.objects.c
+        found: dict[str, int] = {}
+        async with self._database.read() as connection:
+            for start in range(0, len(ids), QUERY_IDS_MAX):
+                part = ids[start : start + QUERY_IDS_MAX]
+                query = (
+                    select(own.object_id, func.max(own.replicas))
+                    .where(own.object_id.in_(part), own.replicas > 0)
+                    .group_by(own.object_id)
+                )
+                found.update((object_id, most) for object_id, most in await connection.execute(query))
+        return found
+
     async def unused_mirrored(self) -> list[tuple[str, str]]:
         """Object and publisher of what was mirrored and no path stands for."""
         own = tables.objects.c

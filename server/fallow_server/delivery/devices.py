@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from fallow_wire.session import Heartbeat, TaskStatus
@@ -144,12 +145,18 @@ class Devices:
         :param without: a device that is not to be chosen.
         """
 
-        def candidate(device_id: str) -> DeviceView | None:
-            device = self.fleet.get(device_id) if device_id != without else None
-            view = self.view(device) if device is not None else None
-            return view if view is not None and routing_refusal(view, request, config) is None else None
+        def fit_for(request: Request) -> Callable[[str], DeviceView | None]:
+            def candidate(device_id: str) -> DeviceView | None:
+                device = self.fleet.get(device_id) if device_id != without else None
+                view = self.view(device) if device is not None else None
+                return view if view is not None and routing_refusal(view, request, config) is None else None
 
-        return choose(self._holders, request.object_id, count, candidate, draw, place, near)
+            return candidate
+
+        if not request.shared:
+            return choose(self._holders, request.object_id, count, fit_for(request), draw, place, near)
+        free, full = fit_for(replace(request, shared=False)), fit_for(request)
+        return choose(self._holders, request.object_id, count, free, draw, place, near, full)
 
     def owners(self, device_ids: Iterable[str]) -> set[str]:
         """Of those that are connected."""

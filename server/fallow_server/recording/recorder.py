@@ -17,12 +17,14 @@ from typing import Any
 from fallow_wire.session import TaskStatus
 
 from ..background import uninterrupted
+from ..catalogue.objects import Catalogue
 from ..clock import Clock
 from ..delivery.devices import Devices
 from ..fleet.live import LiveDevice
 from ..scheduling.places import Place
 from ..tasks.copies import DROP, MAKES_COPIES, SHED
 from ..tasks.driver import TaskDriver
+from ..tasks.states import PlacementState
 from .config import Config
 from .hours import Hour
 from .shelf import DAY_S, VERSION, Shelf
@@ -63,7 +65,10 @@ class Recorder:
     :param directory: the state directory.
     """
 
-    def __init__(self, config: Config, devices: Devices, driver: TaskDriver, clock: Clock, directory: Path) -> None:
+    def __init__(
+        self, config: Config, catalogue: Catalogue, devices: Devices, driver: TaskDriver, clock: Clock, directory: Path
+    ) -> None:
+        self._catalogue = catalogue
         self._devices = devices
         self._driver = driver
         self._clock = clock
@@ -75,8 +80,10 @@ class Recorder:
         self._hour = Hour(0)
         self._numbers = _Numbers()
         self._lines: list[dict[str, Any]] = []
-        # Lines of objects whose holders are not looked up yet.
+        # Lines of objects of which it is not looked up yet who holds them and how many copies are wanted.
         self._fresh: deque[tuple[dict[str, Any], str]] = deque()
+        # Of task and device, the object: since the last flush, before which the driver looked at what a device said.
+        self._taken_on: dict[tuple[str, int], int] = {}
         self._full = asyncio.Event()
         self._writing = asyncio.Lock()
         self._seen = 0
@@ -166,14 +173,19 @@ class Recorder:
         return
 
     async def task_status(self, device_id: str, status: TaskStatus) -> None:
-        """A device takes on a copy, or a drop."""
-        task = self._driver.task(status.id) if self._on and status.status == "accepted" else None
-        if task is None or not task.object_id or len(self._lines) >= LINES_MAX:
+        """A device takes on a copy, or a drop. It tells of a task as it stands when it writes, so the first word may be
+        that it is done."""
+        task = self._driver.task(status.id) if self._on and status.status != "failed" else None
+        placement = task.placements.get(device_id) if task is not None else None
+        if task is None or placement is None or placement.state is not PlacementState.PLACED:
             return
         kind = "fill" if task.kind in MAKES_COPIES else "drop" if task.kind in DROPS else None
-        if kind is not None:
-            wanted = self._object(task.object_id, task.size_bytes)
-            self._add({"at_ms": self._clock.now_ms(), "object": wanted, kind: self._device(device_id)})
+        if kind is None or not task.object_id or len(self._lines) >= LINES_MAX:
+            return
+        wanted, device = self._object(task.object_id, task.size_bytes), self._device(device_id)
+        if (status.id, device) not in self._taken_on:
+            self._taken_on[status.id, device] = wanted
+            self._add({"at_ms": self._clock.now_ms(), "object": wanted, kind: device})
 
     def _add(self, line: dict[str, Any]) -> None:
         self._lines.append(line)
@@ -272,6 +284,7 @@ class Recorder:
                 return
             # What came since the flush has numbers of the old file, and is left out.
             self._numbers, self._fresh, self._seen, self._one_in = _Numbers(), deque(), 0, one_in
+            self._taken_on.clear()
             self._lines = [{"fallow_trace": VERSION, "synthetic": False}]
             self._on = True
 
@@ -281,9 +294,15 @@ class Recorder:
             self._full.clear()
             if not self._on or not self._lines:
                 return
+            # A copy that has a line of its own was not there before.
+            made = {(wanted, device) for (_, device), wanted in self._taken_on.items()}
+            self._taken_on.clear()
+            replicas = await self._catalogue.replicas(object_id for _, object_id in self._fresh) if self._fresh else {}
             while self._fresh:
                 line, object_id = self._fresh.popleft()
-                line["held"] = sorted(map(self._device, self._devices.some_holders(object_id, HOLDERS_MAX)))
+                line["replicas"] = replicas.get(object_id, 0)
+                holders = set(map(self._device, self._devices.some_holders(object_id, HOLDERS_MAX)))
+                line["held"] = sorted(one for one in holders if (line["object"], one) not in made)
                 await asyncio.sleep(0)
             lines, self._lines = self._lines, []
             try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .columns import HOUR_S, HOURS, Copies, Fleet, Floats, Objects
 from .costs import Config
@@ -47,7 +46,7 @@ def asked_share(objects: Objects, config: Config) -> Floats:
     the mean number that are there is demand ÷ that rate, and nobody is there with the chance exp(−mean). What is asked
     for seldom so needs as many lines as what is asked for all the time, and books little of each.
     """
-    row_object = _row_object(objects)
+    row_object = objects.object_of_row()
     wanted_bps = np.minimum(config.consumer_bps, objects.size_bytes * (8 / config.consumer_s_min))
     each = np.maximum(1, wanted_bps * (HOUR_S / 8))
     asked = np.stack(
@@ -67,7 +66,7 @@ def open_books(fleet: Fleet, objects: Objects, copies: Copies, config: Config) -
     if not len(copies.object) or not len(objects.demand_bytes):
         return books
     held, device, count, fleet_size = copies.object, copies.device, len(objects), len(fleet)
-    row_object = _row_object(objects)
+    row_object = objects.object_of_row()
     online = np.minimum(fleet.online_share[device], 1 - OFFLINE_SHARE_MIN)
     someone_there = -np.expm1(np.bincount(held, np.log1p(-online), count))
     for hour in range(HOURS):
@@ -95,8 +94,3 @@ def open_books(fleet: Fleet, objects: Objects, copies: Copies, config: Config) -
         unserved = np.divide(left + asked * (1 - someone_there), asked, out=np.zeros(count), where=asked > 0).clip(0, 1)
         books.wanted[:, hour] *= unserved[row_object].astype(np.float32)
     return books
-
-
-def _row_object(objects: Objects) -> NDArray[np.int64]:
-    """The object of each row of the demand."""
-    return np.repeat(np.arange(len(objects)), np.diff(objects.first_row))

@@ -11,16 +11,12 @@ from collections import deque
 from dataclasses import dataclass, field
 
 BOOKABLE_PERMILLE = 750
-"""Of what is likely to be idle; the rest is for what a household does meanwhile."""
+"""Of what is idle; the rest is for what a household does meanwhile."""
 
 
-def bookable_bps(idle_up_bps: int, foreseen_up_bps: int) -> int:
-    """What may be promised of a line that has so much idle now and, in the hour under way, nine times out of ten.
-
-    Half way between both where less is foreseen: what is idle now lasts longer than a transfer most of the time, and a
-    bound that holds nine times out of ten keeps too many consumers away in the other hours."""
-    likely = (idle_up_bps + min(idle_up_bps, foreseen_up_bps)) // 2
-    return likely * BOOKABLE_PERMILLE // 1000
+def bookable_bps(idle_up_bps: int) -> int:
+    """What may be promised of a line that has so much idle."""
+    return idle_up_bps * BOOKABLE_PERMILLE // 1000
 
 
 REST_S = 1800

@@ -67,6 +67,14 @@ class Objects:
     def __len__(self) -> int:
         return len(self.size_bytes)
 
+    def rows(self, one: int) -> slice:
+        """Of the demand for object ``one``."""
+        return slice(int(self.first_row[one]), int(self.first_row[one + 1]))
+
+    def object_of_row(self) -> Longs:
+        """Of each row of the demand."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first_row))
+
 
 @dataclass(frozen=True, slots=True)
 class Copies:

@@ -11,8 +11,9 @@ PARTS = ("served", "distance", "risk", "fill", "disk")
 @dataclass(frozen=True, slots=True)
 class Config:
     """
-    ``booked_share``: of the forecast, so much is reckoned with. A copy is no promise: routing makes those, within less.
-    With half, a fleet near its limits got too few copies to send each request where a line is free.
+    ``booked_share``: of the forecast, so much is reckoned with: about what routing then promises of a line, three
+    quarters of what is idle, of which the forecast is some seven eighths. With more there were too few copies for each
+    consumer to find a line that is free, with less the fills cost more than they brought.
     ``overrun_price``: what a byte costs in an hour that is booked to the full; it grows with the square of what is
     booked, so that a round spreads over lines. Above 1/3 a byte more could lower the value of a copy.
     ``fill_price``: of a byte that fills a copy, in the hour of most demand. ``quiet_discount``: how much cheaper it is
@@ -30,7 +31,7 @@ class Config:
     ``drop_share``: of the copies beyond the wanted ones, dropped in one round.
     """
 
-    booked_share: float = 1.0
+    booked_share: float = 0.85
     overrun_price: float = 0.3
     fill_price: float = 1.0
     quiet_discount: float = 0.75

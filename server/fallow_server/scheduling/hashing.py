@@ -35,7 +35,7 @@ class Ring:
         return device_id in self._keys
 
     def add(self, device_id: str) -> None:
-        """Nothing moves: a new device gets new keys; :meth:`excess` says which may be placed anew to even out."""
+        """Nothing moves: a new device gets new keys."""
         if device_id not in self._keys:
             self._keys[device_id] = set()
             insort(self._circle, (_hash(device_id), device_id))
@@ -88,12 +88,6 @@ class Ring:
         """The most that one device may have when there are ``keys`` in all (None: as many as there are)."""
         total = len(self._placed) if keys is None else keys
         return math.ceil(self._load_factor * total / len(self._keys)) if self._keys else 0
-
-    def excess(self) -> list[str]:
-        """Keys beyond the bound as it is now, after devices came or keys were released: release and place them anew,
-        where moving is worth it."""
-        room = self.room()
-        return [key for keys in self._keys.values() for key in sorted(keys)[room:]]
 
 
 def _hash(name: str) -> int:

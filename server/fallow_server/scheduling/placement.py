@@ -49,8 +49,7 @@ class Plan:
 
 def wanted_replicas(objects: Objects, config: Config) -> Ints:
     """The fewest copies of each object: as many as its publishers want, and more of what is asked for often."""
-    row_object = np.repeat(np.arange(len(objects)), np.diff(objects.first_row))
-    asked = np.bincount(row_object, objects.demand_bytes.sum(axis=1), len(objects))
+    asked = np.bincount(objects.object_of_row(), objects.demand_bytes.sum(axis=1), len(objects))
     often = asked >= config.often_requests * objects.size_bytes
     few = np.where(often & (asked > 0), config.often_replicas, 0)
     return np.maximum(objects.replicas, few).astype(np.int32)
@@ -164,8 +163,7 @@ class _Round:
         return bool(self._missing[one] <= 0), -value
 
     def _may_want(self, one: int) -> bool:
-        rows = slice(self._objects.first_row[one], self._objects.first_row[one + 1])
-        return bool(self._missing[one] > 0 or self._books.wanted[rows].any())
+        return bool(self._missing[one] > 0 or self._books.wanted[self._objects.rows(one)].any())
 
     def _best(self, one: int, pool: _Pool) -> _Candidate | None:
         """The candidate of most value by now; None when none is left."""
@@ -325,13 +323,12 @@ class _Round:
     def _looked_at(self, one: int) -> int:
         """Four for each copy that the demand may take, and some."""
         config, books = self._config, self._books
-        rows = slice(self._objects.first_row[one], self._objects.first_row[one + 1])
         copies = max(0, int(self._missing[one]))
         total = self._strength[-1]
         if total > 0:
             usual = total / max(1, int(self._fleet.fit.sum()))
             # Of what is wanted while somebody asks.
-            at_once = books.wanted[rows] / np.maximum(books.asked[one], ASKED_SHARE_MIN)
+            at_once = books.wanted[self._objects.rows(one)] / np.maximum(books.asked[one], ASKED_SHARE_MIN)
             copies += int(at_once.sum(dtype=np.float64) / usual)
         return min(config.looked_at_max, max(config.looked_at_min, 4 * copies))
 
@@ -340,7 +337,7 @@ class _Round:
         objects = self._objects
         edges = self._strength[self._first_of_region]
         of_region = np.diff(edges)
-        rows = slice(objects.first_row[one], objects.first_row[one + 1])
+        rows = objects.rows(one)
         asked = self._books.wanted[rows].sum(axis=1)
         if asked.any():
             near = objects.nearness[:, objects.region[rows]].astype(np.float64) ** NEARNESS_POWER

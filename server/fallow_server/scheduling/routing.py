@@ -8,12 +8,12 @@ may serve than are wanted, or than two; then comes the next wider pool.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from .holders import COMPARABLE_MIN, Draw, Holders
+from .holders import COMPARABLE_MIN, Draw, Holders, Pool
 from .places import NOWHERE, Place
 
 LOOK = 8
@@ -25,12 +25,16 @@ SECOND_PERMILLE = 125
 """Of only two that may serve, the weaker gets so many requests: if the better one had them all, deliveries that it made
 up could not be told from those that it made."""
 
+FULL = "full"
+"""What is added to the name of a pool whose lines were chosen though nothing is left of them."""
+
 
 class Candidate(Protocol):
-    """A device that may serve. ``remaining_up_bps``: idle upload that nobody uses yet."""
+    """A device that may serve. ``lasting_up_bps``: idle upload that is promised to nobody and likely to stay idle; of
+    devices that may serve, one with more of it is chosen rather."""
 
     @property
-    def remaining_up_bps(self) -> int: ...
+    def lasting_up_bps(self) -> int: ...
 
 
 C = TypeVar("C", bound=Candidate)
@@ -54,18 +58,38 @@ def choose(
     draw: Draw,
     place: Place = NOWHERE,
     near: Sequence[str] = (),
+    full: Callable[[str], C | None] | None = None,
 ) -> list[Choice[C]]:
     """At most ``count`` devices of different lines, the nearest pool first and in it those with more left; none where
     no device may serve.
 
     :param candidate: what a device's id stands for, or None when it may not serve.
     :param near: see :meth:`~.holders.Holders.pools`.
+    :param full: the same of those that may serve where ``candidate`` finds fewer than ``count`` anywhere: a line with
+        nothing left is no choice while one further away is free.
     """
-    chosen: list[Choice[C]] = []
-    lines: set[int] = set()
-    alone: list[Choice[C]] = []
-    for pool in holders.pools(object_id, place, near):
+
+    def of(wanted: int, those: Callable[[str], C | None], without: set[int]) -> list[tuple[int, Choice[C]]]:
+        return _chosen(holders, object_id, holders.pools(object_id, place, near), wanted, those, draw, without)
+
+    chosen = of(count, candidate, set())
+    if full is not None and len(chosen) < count:
+        rest = of(count - len(chosen), full, {line for line, _ in chosen})
+        # Odds are of those that get here, so their deliveries are compared with one another.
+        chosen += [(line, replace(one, pool=f"{one.pool}, {FULL}")) for line, one in rest]
+    return [one for _, one in chosen]
+
+
+def _chosen(
+    holders: Holders, object_id: str, pools: Iterable[Pool], count: int, candidate: Callable[[str], C | None],
+    draw: Draw, without: set[int],
+) -> list[tuple[int, Choice[C]]]:  # fmt: skip
+    """With their lines, none of those ``without``."""
+    chosen: list[tuple[int, Choice[C]]] = []
+    alone: list[tuple[int, Choice[C]]] = []
+    for pool in pools:
         wanted = count - len(chosen)
+        lines = without | {line for line, _ in chosen}
         drawn = holders.drawn(object_id, pool, draw)
         found: dict[int, C] = {}
         seen = 0
@@ -80,14 +104,15 @@ def choose(
         picked = pick_one(fit, draw) if count == 1 else pick_several(fit, wanted, draw)
         # The chance to be looked at, times that to be taken of those which were.
         looked_at = seen / pool.lines * (1 if seen <= LOOK else SEARCHED)
-        choices = [Choice(one, _permille(share * looked_at), pool.name) for one, share in picked]
+        line_of = {id(one): line for line, one in found.items()}
+        choices = [
+            (line_of[id(one)], Choice(one, _permille(share * looked_at), pool.name)) for one, share in picked
+        ]  # fmt: skip
         if len(fit) + len(lines) < COMPARABLE_MIN:
             # No choice here, and nothing that its deliveries could be held against: only where none wider has one.
             alone = choices or alone
             continue
         chosen += choices
-        taken = {id(choice.device) for choice in choices}
-        lines.update(line for line, one in found.items() if id(one) in taken)
         if len(chosen) >= count:
             break
     return chosen or alone
@@ -103,7 +128,7 @@ def pick_one(candidates: Sequence[C], draw: Draw) -> list[tuple[C, float]]:
     # The second draw is among the others, so that two are always compared.
     second = int(draw() * (count - 1))
     second += second >= first
-    lefts = [one.remaining_up_bps for one in candidates]
+    lefts = [one.lasting_up_bps for one in candidates]
     if lefts[second] > lefts[first]:
         first, second = second, first
     winner, other = candidates[first], candidates[second]
@@ -133,16 +158,16 @@ def pick_several(candidates: Sequence[C], count: int, draw: Draw) -> list[tuple[
         return []
     # No chance is above one: who would have more is taken for certain, and the others share the rest of the places.
     chances: dict[int, float] = {}
-    rest = sorted(range(len(candidates)), key=lambda number: _left(candidates[number]))
-    total = sum(max(1, _left(one)) for one in candidates)
+    rest = sorted(range(len(candidates)), key=lambda number: _lasting(candidates[number]))
+    total = sum(max(1, _lasting(one)) for one in candidates)
     places = count
-    while rest and max(1, _left(candidates[rest[-1]])) * places >= total:
+    while rest and max(1, _lasting(candidates[rest[-1]])) * places >= total:
         number = rest.pop()
         chances[number] = 1.0
         places -= 1
-        total -= max(1, _left(candidates[number]))
+        total -= max(1, _lasting(candidates[number]))
     for number in rest:
-        chances[number] = max(1, _left(candidates[number])) * places / total
+        chances[number] = max(1, _lasting(candidates[number])) * places / total
     picked: list[tuple[C, float]] = []
     # Short of one by more than sums of fractions are off, so that the last mark lies on the line.
     mark, end = draw() * (1 - 1e-9), 0.0
@@ -151,7 +176,7 @@ def pick_several(candidates: Sequence[C], count: int, draw: Draw) -> list[tuple[
         if end > mark and len(picked) < count:
             mark += 1
             picked.append((one, chances[number] / count))
-    return sorted(picked, key=lambda pair: -pair[0].remaining_up_bps)
+    return sorted(picked, key=lambda pair: -pair[0].lasting_up_bps)
 
 
 def _permille(share: float) -> int:
@@ -159,8 +184,8 @@ def _permille(share: float) -> int:
     return min(1000, math.ceil(share * 1000 - 1e-6))
 
 
-def _left(candidate: Candidate) -> int:
-    return candidate.remaining_up_bps
+def _lasting(candidate: Candidate) -> int:
+    return candidate.lasting_up_bps
 
 
 def assumed_bps(size_bytes: int, heartbeat_s: int, bps_max: int) -> int:

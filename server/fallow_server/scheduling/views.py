@@ -63,12 +63,18 @@ class DeviceView:
 
     @property
     def remaining_up_bps(self) -> int:
-        """What may still be promised of the idle upload, by what is idle now and foreseen for this hour."""
+        """What may still be promised of what is idle now: it lasts longer than a transfer most of the time."""
+        return 0 if self.rests else max(0, bookable_bps(self.idle_up_bps) - self.routed_bps)
+
+    @property
+    def lasting_up_bps(self) -> int:
+        """What is left of it if no more is idle than was foreseen for this hour. That holds nine times out of ten, so
+        it keeps nobody away and says who is chosen rather."""
         if self.rests:
             return 0
         forecast = self.forecast_idle_up_bps
-        foreseen = min(forecast[0], self.line_up_bps) if forecast else self.idle_up_bps
-        return max(0, bookable_bps(self.idle_up_bps, foreseen) - self.routed_bps)
+        likely = min(self.idle_up_bps, forecast[0], self.line_up_bps) if forecast else self.idle_up_bps
+        return max(0, bookable_bps(likely) - self.routed_bps)
 
     @property
     def disk_room_bytes(self) -> int:
