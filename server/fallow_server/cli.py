@@ -227,6 +227,7 @@ async def _init(config: ServerConfig) -> None:
         print("  then create accounts for publishers and owners, with the token from above:")
         print(f"  fallow login --profile operator --scheduler {url}")
         print('  fallow operator accounts create owner "Ada"')
+    sys.stdout.flush()  # with "run --init" the process goes on, and only a log shows the token
 
 
 def _is_service(config: ServerConfig) -> bool:

@@ -83,6 +83,7 @@ class Packages:
         self.broken = broken or {}
         self.kept: list[str] = []
         self.refuses = ""
+        self.away = ""
         self.done: list[str] = []
 
     def installed(self) -> str:
@@ -90,6 +91,10 @@ class Packages:
 
     def newest(self) -> str:
         return self.offered
+
+    def fetch(self, version: str) -> None:
+        if self.away:
+            raise PackageError(self.away)
 
     def keep(self, version: str) -> None:
         self.kept.append(version)
@@ -192,6 +197,15 @@ def test_nothing_is_changed_where_there_is_no_way_back(make: Make) -> None:
     with pytest.raises(PackageError):
         make(packages).by_hand()
     assert packages.done == []
+
+
+def test_a_package_source_that_is_away_is_no_fault_of_the_version(make: Make, tmp_path: Path) -> None:
+    packages = Packages("0.2.0")
+    packages.away = "packages.example does not answer"
+    with pytest.raises(PackageError, match="does not answer"):
+        make(packages).by_hand()
+    assert packages.done == packages.kept == []
+    assert not (tmp_path / FAILED_FILE).exists()
 
 
 def test_as_advised(make: Make) -> None:

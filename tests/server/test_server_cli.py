@@ -41,7 +41,10 @@ def token_in(text: str) -> str:
 def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A running server and its scheduler's port."""
     ports = ("--host", "127.0.0.1", "--scheduler-port", "0", "--ledger-port", "0")
-    process = subprocess.Popen([*COMMAND, "run", *ports, *arguments], stderr=subprocess.PIPE, text=True)
+    command = [*COMMAND, "run", *ports, *arguments]
+    # Output goes into pipes as a service's does, whatever whoever runs the tests likes better.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stderr is not None
         port = 0
@@ -116,6 +119,9 @@ def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path) -> None:
 def test_run_with_init_starts_at_once(tmp_path: Path) -> None:
     with server("--state-dir", str(tmp_path / "new"), "--init") as (process, port):
         assert call(port, "GET", "/v1/health", "")[1]["status"] in ("ok", "degraded")
+        assert process.stdout is not None
+        shown = next(line for line in process.stdout if "fa_" in line)  # in a container's log, while it runs
+        assert call(port, "GET", "/v1/accounts", token_in(shown))[0] == 200
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == 0

@@ -40,6 +40,10 @@ class PackageManager(Protocol):
     def newest(self) -> str:
         """The newest version that the owner's package sources offer; asks them."""
 
+    def fetch(self, version: str) -> None:
+        """Bring the packages of that version here: a source that fails, or a package manager at other work, fails
+        before anything is changed."""
+
     def keep(self, version: str) -> None:
         """Put the installed packages aside, so that the way back needs no network."""
 
@@ -75,6 +79,8 @@ class Apt:
     OURS = (AGENT, "python3-fallow-wire", "fallow", "fallow-server")
     """Packages of one release: they need each other in the same version."""
     KEEP_SETTINGS = ("-o", "Dpkg::Options::=--force-confold", "-o", "Dpkg::Options::=--force-confdef")
+    PATIENT = ("-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3")
+    """Debian's own updates run by themselves, too, and only one apt at a time."""
 
     def __init__(self) -> None:
         self.folder = Path("/var/cache/fallow-agent")
@@ -90,6 +96,9 @@ class Apt:
                 return value
         raise PackageError("no package source offers fallow-agent")
 
+    def fetch(self, version: str) -> None:
+        self._install("--download-only", *self._of(version))
+
     def keep(self, version: str) -> None:
         kept = self._kept(version)
         if len(list(kept.glob("*.deb"))) == len(self._versions()):
@@ -101,12 +110,24 @@ class Apt:
         self._run("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *names, folder=kept)
 
     def install(self, version: str) -> None:
-        names = [f"{name}={version}" for name in self._versions()]
-        self._run("apt-get", "-q", "-y", "--no-remove", *self.KEEP_SETTINGS, "install", *names)
+        self._install(*self._of(version))
 
     def restore(self, version: str) -> None:
         files = [str(path) for path in sorted(self._kept(version).glob("*.deb"))]
-        self._run("apt-get", "-q", "-y", "--no-remove", "--allow-downgrades", *self.KEEP_SETTINGS, "install", *files)
+        self._install("--allow-downgrades", *files)
+
+    def _install(self, *words: str) -> None:
+        """What apt is asked for by name it takes for the owner's wish; what came as a need of another stays one."""
+        automatic = [name for name in self._run("apt-mark", "showauto").split() if name in self.OURS]
+        try:
+            self._run("apt-get", "-q", "-y", "--no-remove", *self.PATIENT, *self.KEEP_SETTINGS, "install", *words)
+        finally:
+            if automatic:
+                self._run("apt-mark", "auto", *automatic)
+
+    def _of(self, version: str) -> list[str]:
+        """What is installed of ours, in another version."""
+        return [f"{name}={version}" for name in self._versions()]
 
     def forget(self) -> None:
         """A disk has room for them: they stay until the next update, for the owner's own way back."""
@@ -164,6 +185,9 @@ rm -rf {library}
             if name == AGENT:
                 return versions.partition(" - ")[2]
         return self.installed()
+
+    def fetch(self, version: str) -> None:
+        """A router has no room for them twice: opkg fetches as it installs."""
 
     def keep(self, version: str) -> None:
         if self.AT_BOOT.exists():

@@ -71,6 +71,7 @@ class Upgrade:
         if newest == installed:
             return f"{installed} is installed, and the newest."
         before = self._health()
+        self._packages.fetch(newest)
         self._packages.keep(installed)
         _log.info("installing %s; %s is kept", newest, installed)
         try:

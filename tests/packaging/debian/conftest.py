@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
     reason = why_not() if here else ""
     for item in here:
-        item.add_marker(pytest.mark.timeout(900))
+        item.add_marker(pytest.mark.timeout(2400))
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -15,8 +14,8 @@ from typing import Any
 
 import namespaces
 
-RUN_S = 600
-WAIT_S = 300
+RUN_S = 1200
+WAIT_S = 600
 """Another architecture's programs are slow, and so is a computer with more to do."""
 STOP_S = 60
 ENVIRONMENT = {
@@ -134,12 +133,14 @@ class Machine:
     def stop(self) -> None:
         if self._host is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            if self._first():
-                os.kill(self._first(), signal.SIGRTMIN + 4)  # power off
         try:
+            if self._host.poll() is None and self._first():
+                self.try_run("systemctl poweroff")  # the command may go with the machine
             self._host.wait(STOP_S)
         except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                if self._first():
+                    os.kill(self._first(), signal.SIGKILL)  # and with it all of the machine
             self._host.kill()
             self._host.wait()
         self._host = None
@@ -159,7 +160,3 @@ def machine(root: Path, folder: Path, namespace: str, name: str, files: dict[str
     finally:
         made.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def quoted(*words: str) -> str:
-    return shlex.join(words)

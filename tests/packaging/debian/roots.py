@@ -2,7 +2,8 @@
 
 A root is what debootstrap makes of Debian's own packages, and holds all packages of Debian that ours want as a local
 repository, since no machine of these tests has a way out. Where Debian's packages come from is what this computer's own
-apt is set to (``FALLOW_DEBIAN_MIRROR`` overrides it).
+apt is set to (``FALLOW_DEBIAN_MIRROR`` overrides it); ``FALLOW_ROOTS`` is where roots are kept. Run as a program, it
+makes all that are missing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +33,8 @@ FORM = "2"
 """Goes up when roots are made in another way, so that kept ones are made anew."""
 MADE_MAX = 4
 """Roots that are kept of one suite; the oldest go."""
+ATTEMPTS_MAX = 3
+"""A mirror may fail once."""
 NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "")
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 QEMU = {"arm64": "qemu-aarch64"}
@@ -44,7 +50,9 @@ class Suite:
 
 BOOKWORM = Suite("bookworm", NATIVE, ("fallow-agent", "fallow"))
 TRIXIE = Suite("trixie", NATIVE, ("fallow-agent", "fallow-server", "fallow"))
-TRIXIE_ARM64 = Suite("trixie", "arm64", ("fallow-agent",))
+BOOKWORM_ARM64 = Suite("bookworm", "arm64", ("fallow-agent",))
+ALL = (BOOKWORM_ARM64, TRIXIE, BOOKWORM)
+"""What takes longest first."""
 
 
 def mirror() -> str:
@@ -67,8 +75,15 @@ def root(suite: Suite) -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{made.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once, one download
-        if not made.exists():
-            _make(suite, wanted, made)
+        for left in reversed(range(ATTEMPTS_MAX)):
+            if made.exists():
+                break
+            try:
+                _make(suite, wanted, made)
+            except RuntimeError as error:
+                if not left:
+                    raise
+                print(f"{made.name}: {error}; trying again", file=sys.stderr)
     os.utime(made)
     return made
 
@@ -88,6 +103,8 @@ def wanted_of(suite: Suite) -> list[str]:
 
 def _make(suite: Suite, wanted: list[str], made: Path) -> None:
     source = mirror()
+    if not source:
+        raise RuntimeError("this computer's apt has no packages of Debian's; set FALLOW_DEBIAN_MIRROR")
     form = re.compile(rf"{suite.name}-{suite.arch}-[0-9a-f]+")
     kept = [path for path in CACHE.iterdir() if form.fullmatch(path.name)]
     for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-MADE_MAX]:
@@ -137,3 +154,17 @@ def run(command: list[str]) -> str:
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout
+
+
+def main() -> int:
+    def make(suite: Suite) -> None:
+        started = time.monotonic()
+        print(f"{root(suite)} after {time.monotonic() - started:.0f} s", flush=True)
+
+    with ThreadPoolExecutor(len(ALL)) as pool:
+        list(pool.map(make, ALL))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
