@@ -205,9 +205,11 @@ class Sessions:
         except ConnectionError:
             pass
         finally:
-            await self._heartbeats.empty()
-            self._note_seen(device)
-            await self._fleet.detach(device)
+            try:
+                await self._heartbeats.empty()
+            finally:  # cancelled while it waits there, it is gone all the same
+                self._note_seen(device)
+                await self._fleet.detach(device)
 
     async def _hear(self, device: LiveDevice, connection: Connection, bucket: Bucket, message: WSMessage) -> bool:
         """False when that was the session's last message."""
