@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import combinations, product
 from pathlib import Path
 
@@ -31,8 +32,8 @@ def prober(number: int, owner: int | None = None, country: str | None = None, **
     return device(number, owner=name, place=Place(None, country), services=frozenset({"probe"}), **changes)
 
 
-def want(asked: Demand, values: dict[DeviceView, float], haste: float = 0.0) -> Want:
-    scored = sorted((Scored(one, {"value": value}) for one, value in values.items()), key=lambda one: -one.value)
+def want(asked: Demand, values: Sequence[tuple[DeviceView, float]], haste: float = 0.0) -> Want:
+    scored = sorted((Scored(one, {"value": value}) for one, value in values), key=lambda one: -one.value)
     return Want(asked, tuple(scored), haste)
 
 
@@ -70,7 +71,7 @@ def problems(draw: st.DrawFn) -> tuple[list[Want], dict[str, int]]:
     rooms = {one.owner: draw(st.integers(0, 2)) for one in devices}
     wants = []
     for number in range(draw(st.integers(1, 3))):
-        values = {one: draw(st.integers(0, 100)) / 100 for one in devices if draw(st.booleans())}
+        values = [(one, draw(st.integers(0, 100)) / 100) for one in devices if draw(st.booleans())]
         wants.append(want(demand(number, draw(st.integers(1, 3))), values, draw(st.integers(0, 4)) / 4))
     return wants, rooms
 
@@ -96,7 +97,7 @@ def test_what_does_not_compete_needs_no_library() -> None:
 import sys
 sys.path[:0] = sys.argv[1].split(":")
 from test_matching import *
-values = {prober(n): n / 10 for n in range(4)}
+values = [(prober(n), n / 10) for n in range(4)]
 assert len(match([want(demand(0, 2), values), want(demand(1, 2), values)], lambda owner: 2)) == 4
 assert "scipy" not in sys.modules
 assert len(match([want(demand(0, 2), values), want(demand(1, 2), values)], lambda owner: 1)) == 4
@@ -107,20 +108,20 @@ assert "scipy" in sys.modules
 
 
 def test_devices_of_other_homes_and_countries_come_first() -> None:
-    values = {
-        prober(1, 1, "DE"): 0.9,
-        prober(2, 1, "DE"): 0.89,  # the same home
-        prober(3, 3, "DE"): 0.8,
-        prober(4, 4, "FR"): 0.75,  # another country: worth a tenth more than a second one of DE
-        prober(5, 5, "FR"): 0.1,
-    }
+    values = [
+        (prober(1, 1, "DE"), 0.9),
+        (prober(2, 1, "DE"), 0.89),  # the same home
+        (prober(3, 3, "DE"), 0.8),
+        (prober(4, 4, "FR"), 0.75),  # another country: worth a tenth more than a second one of DE
+        (prober(5, 5, "FR"), 0.1),
+    ]
     found = match([want(demand(0, 3), values)], lambda owner: 5)
     assert [assignment.device_id[-1] for assignment in found] == ["1", "4", "3"]
 
 
 def test_what_is_pressing_comes_first() -> None:
     one = prober(1)
-    wants = [want(demand(number), {one: 0.9 - number / 10}, number / 4) for number in range(4)]
+    wants = [want(demand(number), [(one, 0.9 - number / 10)], number / 4) for number in range(4)]
     assert [assignment.task_id for assignment in match(wants, lambda owner: 1)] == ["t-3"]
 
 
