@@ -22,6 +22,9 @@ ticket_idle_s = {ticket_idle_s}
 [canaries]
 interval_s = 0  # what devices carry is what the bench asks of them
 
+[delivery]
+rest_s = {rest_s}
+
 # All programs share this computer: that it is busy says nothing of the device.
 [tasks.filters]
 spare_percent_min = 0
@@ -43,11 +46,14 @@ spare_percent_min = 0
 class Server:
     """Scheduler and ledger in ``core``, with one owner and one publisher who has paid."""
 
-    def __init__(self, network: Network, processes: Processes, work: Path, ticket_idle_s: int = 3) -> None:
-        """:param ticket_idle_s: after so long a device hands over the proof of a ticket, which is spent then."""
+    def __init__(
+        self, network: Network, processes: Processes, work: Path, ticket_idle_s: int = 3, rest_s: int = 1800
+    ) -> None:
+        """:param ticket_idle_s: after so long a device hands over the proof of a ticket, which is spent then.
+        :param rest_s: how long nobody is sent to a device whose household took back what was promised."""
         self._network = network
         settings, program = work / "server.toml", str(BIN / "fallow-server")
-        settings.write_text(SERVER_SETTINGS.format(ticket_idle_s=ticket_idle_s))
+        settings.write_text(SERVER_SETTINGS.format(ticket_idle_s=ticket_idle_s, rest_s=rest_s))
         flags = ("--config", str(settings), "--state-dir", str(work / "server"), "--scheduler-url", SCHEDULER,
                  "--ledger-url", LEDGER, "--allow-private-addresses")  # fmt: skip
         shown = network.run("core", program, "init", *flags).split()

@@ -91,7 +91,8 @@ class Household:
             settings.write_text(upnp_settings(self.setting.line))
             pid_file = self._file("miniupnpd.pid")
             self._processes.start(gateway, "miniupnpd", "-d", "-f", str(settings), "-P", pid_file)
-        server = Server(self.network, self._processes, self.work)
+        # A scheduler spares a device that has just yielded; here it must be on the line again for the next onset.
+        server = Server(self.network, self._processes, self.work, rest_s=0)
         at_gateway = self.setting.place == "gateway"
         place = Place(gateway, GATEWAY_LAN, "lan0") if at_gateway else Place(self.home.name("pi"), PI_HOST, "lan1")
         self.device = Device(self.network, self._processes, self.work, self.home, place, server)

@@ -62,10 +62,8 @@ class FetchPlan:
         self._devices: dict[str, Source] = {}
         self._origin = Source(ORIGIN, "")
         self._origin_wrong: Counter[int] = Counter()
-        self._helped = 0
-        """Chunks that the origin has helped with."""
-        self._relieved = 0
-        """Chunks that another device was asked for in a silent one's place."""
+        self._helped = 0  # chunks that the origin has helped with
+        self._relieved = 0  # and others that a device was asked for in a silent one's place
         self._window = Window(self._config)
         self._offered = 0
         self._replanning = False
@@ -89,10 +87,6 @@ class FetchPlan:
         config = self._config
         permille = config.help_in_part_permille if self._in_part else config.help_permille
         return max(config.help_chunks_min, self.chunk_count * permille // 1000)
-
-    @property
-    def _origin_may(self) -> bool:
-        return self._helped < self._help_chunks
 
     @property
     def _in_part(self) -> bool:
@@ -253,7 +247,7 @@ class FetchPlan:
 
     def _may_help(self, now_ms: int) -> bool:
         """Whether every device is slow: then many are asking, and the origin has a line too. One chunk at a time."""
-        if not self._origin_may or self._origin.in_flight or not self._is_free(self._origin, 0, now_ms):
+        if self._helped >= self._help_chunks or self._origin.in_flight or not self._is_free(self._origin, 0, now_ms):
             return False
         if self._in_part and len(self._pending) > self._config.help_in_part_pending_max:
             return False
@@ -276,7 +270,7 @@ class FetchPlan:
             if ranked and not ranked[0].in_flight and self._relieved < self._help_chunks:
                 self._relieved += 1
                 return self._ask(ranked[0], request.chunk, now_ms)
-            if self._origin_may and self._is_free(self._origin, 0, now_ms):
+            if self._helped < self._help_chunks and self._is_free(self._origin, 0, now_ms):
                 return self._ask(self._origin, request.chunk, now_ms, helping=True)
         return None
 
@@ -297,7 +291,7 @@ class FetchPlan:
             for source in [*self._ranked(slow.chunk, now_ms, far=age_ms >= config.far_after_ms), self._origin]:
                 if source.device_id == slow.source.device_id or not self._is_free(source, slow.chunk, now_ms):
                     continue
-                if source is self._origin and not self._origin_may:
+                if source is self._origin and self._helped >= self._help_chunks:
                     continue
                 if age_ms >= self._hedge_age_ms(slow.source, source):
                     return self._ask(source, slow.chunk, now_ms, helping=source is self._origin)

@@ -90,3 +90,12 @@ def test_what_is_idle_now_is_promised_and_the_forecast_says_who_is_chosen() -> N
     assert replace(view, forecast_idle_up_bps=()).lasting_up_bps == 6_500_000
     resting = replace(view, rests=True)
     assert (resting.remaining_up_bps, resting.lasting_up_bps) == (0, 0)
+
+
+def test_an_operator_may_have_no_device_rest() -> None:
+    bookings = Bookings(rest_s=0)
+    bookings.book("d", 3_000)
+    bookings.heard("d", 1, 2_999, 200)
+    assert bookings.booked("d").rests_until <= 200
+    bookings.heard("d", 0, 2_999, 200)
+    assert bookings.booked("d") == Booked(0, 0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..scheduling.bookings import REST_S
 from ..scheduling.filters import Config as FilterConfig
 
 
@@ -22,6 +23,7 @@ class Config:
     in half an hour. It is booked with so much, gets whatever the line has, and lets others be sent there too.
     ``unmeasured_bps``: what a device's line is believed to carry at most before the server has measured it: a usual
     home line. What it says of its line counts up to this, later up to a quarter more than was measured.
+    ``rest_s``: nobody more is sent for so long to a device whose household took back what was promised; 0 for never.
     ``consumer_tickets_burst``, ``consumer_tickets_per_s``: of one address (an IPv6 /64); a home behind one address
     stays well below, one script does not drain a publisher's escrow.
     ``consumer_bytes_burst``, ``consumer_bytes_per_s``: of what such tickets allow. Each locks its worst case in the
@@ -51,6 +53,7 @@ class Config:
     redirect_bytes_min: int = 1
     assumed_bps_max: int = 2_500_000
     unmeasured_bps: int = 20_000_000
+    rest_s: float = REST_S
     consumer_tickets_burst: int = 600
     consumer_tickets_per_s: float = 10
     consumer_bytes_burst: int = 256 * 2**30

@@ -13,7 +13,7 @@ from fallow_wire.tickets import BPS_MAX
 
 from ..clock import Clock
 from ..fleet.live import Fleet, LiveDevice
-from ..scheduling.bookings import Bookings
+from ..scheduling.bookings import REST_S, Bookings
 from ..scheduling.filters import Config, Request, routing_refusal
 from ..scheduling.holders import Draw, Holders
 from ..scheduling.places import NOWHERE, Place
@@ -34,6 +34,7 @@ class Devices:
 
     :param place_of: where an address is.
     :param unmeasured_bps: what a line is believed to carry at most before anybody has measured it.
+    :param rest_s: how long nobody is sent to a device whose household took back what was promised.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Devices:
         clock: Clock,
         place_of: Callable[[str], Place] = lambda address: NOWHERE,
         unmeasured_bps: int = BPS_MAX,
+        rest_s: float = REST_S,
     ) -> None:
         self.fleet = fleet
         self.committed: dict[str, int] = {}
@@ -51,7 +53,7 @@ class Devices:
         self._places: dict[str, Place] = {}
         self.capacities = Capacities(unmeasured_bps)
         self._reached = Reached()
-        self._bookings = Bookings()
+        self._bookings = Bookings(rest_s)
         self._heartbeats: dict[str, Heartbeat | None] = {}
         fleet.observers.append(self)
 

@@ -144,7 +144,7 @@ class Router:
         self.demand: DemandSink | None = None
         self.routes: list[RouteSink] = []
         self.geography = Geography(config.address_tables)
-        self.devices = Devices(fleet, clock, self.geography.place_of, config.unmeasured_bps)
+        self.devices = Devices(fleet, clock, self.geography.place_of, config.unmeasured_bps, config.rest_s)
         self.escrow = Escrow(config, link, clock)
         self.crowds = Crowds(fleet, self.devices, config.filters, config.public_url, clock)
         self._distances = Distances()

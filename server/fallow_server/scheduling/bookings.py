@@ -40,9 +40,13 @@ NOTHING_BOOKED = Booked(0, 0, 0.0)
 
 
 class Bookings:
-    """Rates in bit/s. As many as devices serve connections, and those of one heartbeat; devices that rest besides."""
+    """Rates in bit/s. As many as devices serve connections, and those of one heartbeat; devices that rest besides.
 
-    def __init__(self) -> None:
+    :param rest_s: how long, after their household took back what was promised.
+    """
+
+    def __init__(self, rest_s: float = REST_S) -> None:
+        self._rest_s = rest_s
         self._made: dict[str, Booked] = {}
 
     def book(self, device_id: str, bps: int) -> None:
@@ -66,7 +70,7 @@ class Bookings:
             made.bps -= made.rates.popleft()
         made.fresh = 0
         if made.bps > idle_up_bps:
-            made.rests_until = now + REST_S
+            made.rests_until = now + self._rest_s
         if not made.rates and made.rests_until <= now:
             del self._made[device_id]
 
