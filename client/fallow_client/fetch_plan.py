@@ -62,8 +62,8 @@ class FetchPlan:
         self._devices: dict[str, Source] = {}
         self._origin = Source(ORIGIN, "")
         self._origin_wrong: Counter[int] = Counter()
-        self._helped = 0  # chunks that the origin has helped with
-        self._relieved = 0  # and others that a device was asked for in a silent one's place
+        self._helped = 0
+        """Chunks that the origin, or another device for a silent one, has helped with."""
         self._window = Window(self._config)
         self._offered = 0
         self._replanning = False
@@ -83,10 +83,10 @@ class FetchPlan:
 
     @property
     def _help_chunks(self) -> int:
-        """How many chunks the origin may help with while devices serve; so many may devices, for silent ones."""
+        """How many chunks more the origin may help with while devices serve."""
         config = self._config
         permille = config.help_in_part_permille if self._in_part else config.help_permille
-        return max(config.help_chunks_min, self.chunk_count * permille // 1000)
+        return max(config.help_chunks_min, self.chunk_count * permille // 1000) - self._helped
 
     @property
     def _in_part(self) -> bool:
@@ -174,7 +174,7 @@ class FetchPlan:
         if not self._active[found.chunk].requests:
             del self._active[found.chunk]
             insort(self._pending, found.chunk)
-        if found.helping and failure is Failure.BUSY:
+        if found.helping and source is self._origin and failure is Failure.BUSY:
             # It protects itself from a crowd; that is no fault, and the devices have the chunk too.
             source.rest_until_ms = now_ms + min(max(retry_after_ms, config.rest_ms_min), config.rest_ms_max)
             self._helped -= 1
@@ -247,7 +247,7 @@ class FetchPlan:
 
     def _may_help(self, now_ms: int) -> bool:
         """Whether every device is slow: then many are asking, and the origin has a line too. One chunk at a time."""
-        if self._helped >= self._help_chunks or self._origin.in_flight or not self._is_free(self._origin, 0, now_ms):
+        if self._help_chunks <= 0 or self._origin.in_flight or not self._is_free(self._origin, 0, now_ms):
             return False
         if self._in_part and len(self._pending) > self._config.help_in_part_pending_max:
             return False
@@ -259,6 +259,8 @@ class FetchPlan:
     def _help_silent(self, now_ms: int) -> Command | None:
         """Another source for a chunk whose device does not answer at all."""
         config = self._config
+        if self._help_chunks <= 0:
+            return None
         for chunk in self._active.values():
             request = chunk.requests[0]
             if len(chunk.requests) > 1 or request.answered_ms is not None or request.source is self._origin:
@@ -267,10 +269,9 @@ class FetchPlan:
             if now_ms - request.since_ms < max(config.silent_ms_min, config.silent_rtt_factor * rtt_ms):
                 continue
             ranked = [one for one in self._ranked(request.chunk, now_ms) if one.device_id != request.source.device_id]
-            if ranked and not ranked[0].in_flight and self._relieved < self._help_chunks:
-                self._relieved += 1
-                return self._ask(ranked[0], request.chunk, now_ms)
-            if self._helped < self._help_chunks and self._is_free(self._origin, 0, now_ms):
+            if ranked and not ranked[0].in_flight:
+                return self._ask(ranked[0], request.chunk, now_ms, helping=True)
+            if self._is_free(self._origin, 0, now_ms):
                 return self._ask(self._origin, request.chunk, now_ms, helping=True)
         return None
 
@@ -291,7 +292,7 @@ class FetchPlan:
             for source in [*self._ranked(slow.chunk, now_ms, far=age_ms >= config.far_after_ms), self._origin]:
                 if source.device_id == slow.source.device_id or not self._is_free(source, slow.chunk, now_ms):
                     continue
-                if source is self._origin and self._helped >= self._help_chunks:
+                if source is self._origin and self._help_chunks <= 0:
                     continue
                 if age_ms >= self._hedge_age_ms(slow.source, source):
                     return self._ask(source, slow.chunk, now_ms, helping=source is self._origin)

@@ -299,17 +299,6 @@ def test_a_silent_device_is_passed_over_after_two_round_trips_and_once_in_a_whil
     machine.check()
 
 
-def test_a_device_in_a_silent_ones_place_costs_nothing_of_the_origins_help() -> None:
-    machine = machine_of(2, ticket("a"), ticket("b"), config=Config(requests_first=1, help_permille=0))
-    (first,) = fetches(machine.poll(0))
-    (instead,) = fetches(machine.poll(300))
-    assert (instead.chunk, {first.source, instead.source}) == (first.chunk, {"a", "b"})
-    machine.answered(instead.request, 310)
-    machine.began(instead.request, 20_000)  # a crowd: it had others to serve
-    assert ORIGIN in [command.source for command in fetches(machine.poll(20_001))]
-    machine.check()
-
-
 def test_an_origin_that_cannot_help_now_is_not_at_fault_and_is_asked_again() -> None:
     machine = machine_of(2, ticket("a"), config=Config(help_chunks_min=1))
     machine.poll(0)
