@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from fallow_wire.ids import uuid7
 from fallow_wire.plans import Stripe
@@ -116,7 +116,7 @@ class Crowds:
         """Devices that hold it in part."""
         return len(self._partial.get(object_id, ()))
 
-    def stripes(self, object_id: str, chunks: int) -> dict[str, Stripe]:
+    def stripes(self, object_id: str, chunks: int) -> Mapping[str, Stripe]:
         """What each of those devices is for. :param chunks: of the object."""
         found = self._partial.get(object_id)
         return {} if found is None else found.of(chunks)

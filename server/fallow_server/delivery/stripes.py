@@ -8,7 +8,7 @@ changes the stripes of its neighbours alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fallow_wire.plans import Stripe
 
@@ -24,6 +24,8 @@ class Stripes:
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
+        self._made: tuple[int, dict[str, Stripe]] | None = None
+        """What :meth:`of` gave last, for every consumer of a crowd asks; until somebody comes or goes."""
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -36,12 +38,19 @@ class Stripes:
         if device_id not in self._numbers:
             taken = set(self._numbers.values())
             self._numbers[device_id] = next(number for number in range(len(taken) + 1) if number not in taken)
+            self._made = None
 
     def discard(self, device_id: str) -> None:
-        self._numbers.pop(device_id, None)
+        if self._numbers.pop(device_id, None) is not None:
+            self._made = None
 
-    def of(self, chunks: int) -> dict[str, Stripe]:
+    def of(self, chunks: int) -> Mapping[str, Stripe]:
         """:param chunks: of the object."""
+        if self._made is None or self._made[0] != chunks:
+            self._made = chunks, self._make(chunks)
+        return self._made[1]
+
+    def _make(self, chunks: int) -> dict[str, Stripe]:
         starts = sorted(
             (int(number * GOLDEN % 1 * chunks), number, device_id) for device_id, number in self._numbers.items()
         )
