@@ -139,7 +139,7 @@ PLACEMENT: tuple[tuple[str, RefusesFill], ...] = (
         ),
     ),
     (LINE_TOO_SLOW, lambda device, demand, config: _line_bps(device, demand) < _line_bps_min(demand, config)),
-    (TOO_FEW_BYTES, lambda device, demand, config: device.coming_bytes(demand.hours) < demand.needs.bytes),
+    (TOO_FEW_BYTES, lambda device, demand, config: 0 < demand.needs.bytes > device.coming_bytes(demand.hours)),
 )
 
 
@@ -162,7 +162,7 @@ def _disk_bytes(demand: Demand, config: Config) -> int:
 def _line_bps(device: DeviceView, demand: Demand) -> int:
     """A copy serves in the hours to come, of which the best counts; everything else begins now."""
     if demand.object_id:
-        return max(device.foreseen_up_bps, default=device.idle_up_bps)
+        return min(max(device.forecast_idle_up_bps, default=device.idle_up_bps), device.line_up_bps)
     return device.remaining_up_bps
 
 

@@ -22,14 +22,14 @@ SELDOM_THERE = "seldom-there"
 AWAY = "away"
 PUTS_OFF = "puts-off"
 
-ROW = struct.Struct(f"<?xxxiiqqqf{HOURS}f")
+ROW = struct.Struct(f"<?xxxiiiqqqf{HOURS}f")
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """``devices``: packed rows, so many as ``device_count``. ``places``, ``same_home``: what the numbers in them stand
-    for. ``sizes``, ``replicas``: of ``object_ids``. ``held``, ``coming``, ``refused``: pairs of row numbers, object and
-    device by turns. ``now`` in Unix seconds."""
+    for. ``sizes``, ``replicas``: of ``object_ids``. ``held``: object rows of each device in turn, as many as its row
+    says. ``coming``, ``refused``: pairs of row numbers, object and device by turns. ``now`` in Unix seconds."""
 
     device_count: int
     devices: bytearray
@@ -84,11 +84,12 @@ class Gathering:
             reason = PUTS_OFF
         if reason is not None:
             self.unfit[reason] = self.unfit.get(reason, 0) + 1
-        self._hold(view.device_id, view.held)
+        held = self._hold(view.device_id, view.held)
         ROW.pack_into(
             self._packed,
             self.devices[view.device_id] * ROW.size,
             reason is None,
+            held,
             self._places.setdefault(view.place, len(self._places)),
             self._home(view.owner, line),
             max(0, view.disk_room_bytes - self._config.disk_reserve_bytes),
@@ -101,12 +102,12 @@ class Gathering:
     def add_away(self, device_id: str, held: Iterable[str], before: Gathering) -> None:
         """A device that is away since a moment, as it was ``before``: what it holds counts, and it gets nothing."""
         at = before.devices[device_id] * ROW.size
-        _, place, _, *rest = ROW.unpack_from(before._packed, at)
-        self._hold(device_id, held)
+        _, _, place, _, *rest = ROW.unpack_from(before._packed, at)
+        count = self._hold(device_id, held)
         place = self._places.setdefault(before._place_names()[place], len(self._places))
         home = len(self._same)
         self._same.append(home)
-        ROW.pack_into(self._packed, self.devices[device_id] * ROW.size, False, place, home, *rest)
+        ROW.pack_into(self._packed, self.devices[device_id] * ROW.size, False, count, place, home, *rest)
         self.unfit[AWAY] = self.unfit.get(AWAY, 0) + 1
 
     def add_task(self, object_id: str, coming: Iterable[str], refused: Iterable[str]) -> None:
@@ -122,13 +123,12 @@ class Gathering:
                     found.append(row)
                     found.append(device)
 
-    def _hold(self, device_id: str, held: Iterable[str]) -> None:
-        device = self.devices[device_id] = len(self.devices)
-        for object_id in held:
-            row = self.objects.get(object_id)
-            if row is not None:
-                self._held.append(row)
-                self._held.append(device)
+    def _hold(self, device_id: str, held: Iterable[str]) -> int:
+        """Gives the device its row; of how many objects it holds something is asked."""
+        self.devices[device_id] = len(self.devices)
+        known = [row for row in map(self.objects.get, held) if row is not None]
+        self._held.fromlist(known)
+        return len(known)
 
     def _place_names(self) -> list[Place]:
         if len(self._names) < len(self._places):

@@ -123,6 +123,9 @@ class _Round:
         self._first_refusing = np.searchsorted(refused.object[order], np.arange(len(objects) + 1))
         self._missing = wanted_replicas(objects, config) - np.diff(self._first_holder)
         bookable = books.bookable
+        # Who is left out of a pool is marked for a moment: to look for everybody in a list takes long.
+        self._marked = np.zeros(len(fleet), np.bool_)
+        self._marked_homes = np.zeros(int(fleet.home.max(initial=0)) + 1, np.bool_)
         self._per_bookable = np.divide(1, bookable, out=np.zeros_like(bookable), where=bookable > 0)
         self._pools: dict[int, _Pool] = {}
         self._made: list[tuple[int, int, NDArray[np.float64], bool]] = []
@@ -163,7 +166,8 @@ class _Round:
         return bool(self._missing[one] <= 0), -value
 
     def _may_want(self, one: int) -> bool:
-        return bool(self._missing[one] > 0 or self._books.wanted[self._objects.rows(one)].any())
+        # Less than a byte is rounding.
+        return bool(self._missing[one] > 0 or self._books.wanted[self._objects.rows(one)].sum() >= 1)
 
     def _best(self, one: int, pool: _Pool) -> _Candidate | None:
         """The candidate of most value by now; None when none is left."""
@@ -308,7 +312,10 @@ class _Round:
             found = self._eligible(np.arange(len(fleet)), holders, refusing, size)[: self._config.looked_at_max]
         pool = _Pool(found, fleet.home[found])
         if len(holders):
-            same = np.flatnonzero(np.isin(pool.homes, fleet.home[holders]))
+            homes = fleet.home[holders]
+            self._marked_homes[homes] = True
+            same = np.flatnonzero(self._marked_homes[pool.homes])
+            self._marked_homes[homes] = False
             pool.bounds[same] = -np.inf
             pool.second = same.tolist()
         return pool
@@ -316,8 +323,10 @@ class _Round:
     def _eligible(self, devices: NDArray[np.int64], holders: Ints, refusing: Ints, size: int) -> NDArray[np.int64]:
         good = self._fleet.fit[devices] & (self._room[devices] >= size)
         for others in (holders, refusing):
-            if len(others):
-                good &= ~np.isin(devices, others)
+            self._marked[others] = True
+        good &= ~self._marked[devices]
+        for others in (holders, refusing):
+            self._marked[others] = False
         return devices[good]
 
     def _looked_at(self, one: int) -> int:
@@ -360,12 +369,13 @@ class _Round:
         if not len(held):
             return np.empty(0, np.int64)
         used = 1 - fleet.room_bytes / np.maximum(1, fleet.quota_bytes)
-        idle = self._books.earned < config.idle_share * objects.size_bytes[held]
-        idle &= copies.settled & (used[copies.device] >= config.crowded_share)
+        crowded = np.flatnonzero(copies.settled & (used >= config.crowded_share)[copies.device])
+        earned = self._books.shares.earned(held[crowded], copies.device[crowded])
+        idle = earned < config.idle_share * objects.size_bytes[held[crowded]]
+        found, earned = crowded[idle], earned[idle]
         surplus = np.bincount(held[copies.settled], minlength=len(objects)) - wanted_replicas(objects, config)
         may = np.ceil(np.maximum(0, surplus) * config.drop_share).astype(np.int64)
-        found = np.flatnonzero(idle)
-        found = found[np.lexsort((self._books.earned[found], held[found]))]
+        found = found[np.lexsort((earned, held[found]))]
         rank = np.arange(len(found)) - np.searchsorted(held[found], held[found])
         few: NDArray[np.int64] = found[rank < may[held[found]]]
         return few

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import takewhile
 
 DAY_S = 86_400
 FADE_S = 3 * DAY_S
@@ -18,12 +19,17 @@ class Presence:
     def __init__(self) -> None:
         # The share as of a moment, and whether the device has been there since.
         self._known: dict[str, tuple[float, float, bool]] = {}
+        # Since when, the longest first: a fleet is not looked through for them.
+        self._away: dict[str, float] = {}
 
     def connected(self, device_id: str, now: float) -> None:
         self._known[device_id] = (self.share(device_id, now), now, True)
+        self._away.pop(device_id, None)
 
     def lost(self, device_id: str, now: float) -> None:
         self._known[device_id] = (self.share(device_id, now), now, False)
+        self._away.pop(device_id, None)
+        self._away[device_id] = now
 
     def share(self, device_id: str, now: float) -> float:
         """From 0 to 1."""
@@ -36,7 +42,8 @@ class Presence:
 
     def forget(self, now: float) -> None:
         """Those who are away for long."""
-        self._known = {name: known for name, known in self._known.items() if known[2] or now - known[1] < FORGOTTEN_S}
+        for name, _ in list(takewhile(lambda away: now - away[1] >= FORGOTTEN_S, self._away.items())):
+            del self._away[name], self._known[name]
 
     def __len__(self) -> int:
         return len(self._known)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import takewhile
 
 from .filters import family_of_url
 
@@ -43,6 +44,8 @@ class _Time:
 class Reached:
     def __init__(self) -> None:
         self._devices: dict[str, _Time] = {}
+        # Since when, the longest first: a fleet is not looked through for them.
+        self._away: dict[str, float] = {}
         self._asked = 0.0
         self._asked_by_ipv6 = 0.0
 
@@ -61,12 +64,15 @@ class Reached:
             found = self._devices[device_id] = _Time(now)
         found.pass_until(now)
         found.there, found.reach = True, self._reach(service_urls)
+        self._away.pop(device_id, None)
 
     def lost(self, device_id: str, now: float) -> None:
         found = self._devices.get(device_id)
         if found is not None:
             found.pass_until(now)
             found.there = False
+            self._away.pop(device_id, None)
+            self._away[device_id] = now
 
     def permille(self, device_id: str, now: float) -> int | None:
         """Of its latest time online; None where too little of it is known."""
@@ -78,9 +84,8 @@ class Reached:
 
     def forget(self, now: float) -> None:
         """Those who are away for long."""
-        self._devices = {
-            name: found for name, found in self._devices.items() if found.there or now - found.at < FORGOTTEN_S
-        }
+        for name, _ in list(takewhile(lambda away: now - away[1] >= FORGOTTEN_S, self._away.items())):
+            del self._away[name], self._devices[name]
 
     def _reach(self, service_urls: Iterable[str]) -> float:
         families = {*map(family_of_url, service_urls)}

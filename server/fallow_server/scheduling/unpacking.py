@@ -18,9 +18,9 @@ ROWS_PER_OBJECT_MAX = 8
 
 ROWS = np.dtype(
     {
-        "names": ["fit", "place", "home", "room", "quota", "waiting", "online", "forecast"],
-        "formats": ["?", "<i4", "<i4", "<i8", "<i8", "<i8", "<f4", f"({HOURS},)<f4"],
-        "offsets": [0, 4, 8, 12, 20, 28, 36, 40],
+        "names": ["fit", "held", "place", "home", "room", "quota", "waiting", "online", "forecast"],
+        "formats": ["?", "<i4", "<i4", "<i4", "<i8", "<i8", "<i8", "<f4", f"({HOURS},)<f4"],
+        "offsets": [0, 4, 8, 12, 16, 24, 32, 40, 44],
         "itemsize": ROW.size,
     }
 )
@@ -53,7 +53,9 @@ def columns(question: Question, nearness: Config) -> Columns:
         online_share=np.ascontiguousarray(rows["online"]),
         forecast_up_bps=np.ascontiguousarray(rows["forecast"]),
     )
-    return Columns(fleet, _objects(question, coming, regions), _copies(question), Pairs(*_pairs(question.refused)))
+    return Columns(
+        fleet, _objects(question, coming, regions), _copies(question, rows["held"]), Pairs(*_pairs(question.refused))
+    )
 
 
 def _pairs(flat: array[int]) -> tuple[Ints, Ints]:
@@ -61,12 +63,24 @@ def _pairs(flat: array[int]) -> tuple[Ints, Ints]:
     return np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
 
 
-def _copies(question: Question) -> Copies:
-    """A copy that is made again is held."""
-    held, coming = (np.array(one, np.int32).reshape(-1, 2) for one in (question.held, question.coming))
-    both = np.concatenate((held, coming))
-    _, first = np.unique(both.astype(np.int64) @ [question.device_count, 1], return_index=True)
-    return Copies(both[first, 0].copy(), both[first, 1].copy(), first < len(held))
+def _copies(question: Question, held_each: Ints) -> Copies:
+    """By object. A copy that is made again is held."""
+    held, by = np.array(question.held, np.int32), np.repeat(np.arange(len(held_each), dtype=np.int32), held_each)
+    coming, to = _pairs(question.coming)
+    if len(coming):
+        concerned = np.zeros(len(held_each), np.bool_)
+        concerned[to] = True
+        there = concerned[by]
+        known = np.isin(_keys(coming, to, question), _keys(held[there], by[there], question))
+        coming, to = coming[~known], to[~known]
+    of, device = np.concatenate((held, coming)), np.concatenate((by, to))
+    # Numbers of 16 bits are counted rather than compared.
+    order = np.argsort(of.astype(np.min_scalar_type(len(question.object_ids))), kind="stable")
+    return Copies(of[order], device[order], order < len(held))
+
+
+def _keys(of: Ints, device: Ints, question: Question) -> NDArray[np.int64]:
+    return of.astype(np.int64) * question.device_count + device
 
 
 def _objects(question: Question, coming: Expected, regions: Regions) -> Objects:

@@ -1,7 +1,7 @@
 """Where a round of placement is reckoned: in a thread while it is small, else in a process of its own.
 
-The process is started for the round and ends with it. It is told everything in slices, for pickling or copying what a
-hundred thousand devices said at once would hold up the event loop for some 20 ms each.
+The process is started for the round and ends with it. A thread tells it the question, column by column as they are: it
+waits for the pipe nearly all the time, so the event loop goes on.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import subprocess
 import sys
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import IO
+from typing import IO, TypeAlias
 
 from ..scheduling.demand import Demands, Saved
 from ..scheduling.gathering import Question
@@ -24,8 +25,9 @@ NICE = 10
 """Consumers and devices come first where there is one core."""
 RECKONING_S_MAX = 600
 """A hundred times what a hundred thousand devices take. One that hangs would end all placement without a word."""
-SLICE_BYTES = 256 * 1024
 LENGTH_BYTES = 8
+
+_Column: TypeAlias = "bytes | bytearray | array[int] | array[float]"
 
 
 class ReckoningFailed(Exception):
@@ -92,39 +94,49 @@ async def reckoned(problem: Problem) -> Answer:
     question = problem.question
     if question.device_count * len(question.object_ids) <= problem.config.thread_pairs_max:
         return await asyncio.to_thread(answer, problem)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
+    process = _started()
     try:
         async with asyncio.timeout(RECKONING_S_MAX):
-            for part in _parts(problem):
-                process.stdin.write(part)
-                await process.stdin.drain()
-                await asyncio.sleep(0)  # drain gives others no turn while there is room
-            process.stdin.close()
-            told = await process.stdout.read()
-            if await process.wait() != 0:
-                raise ReckoningFailed(f"the process that reckons ended with {process.returncode}")
+            told = await asyncio.to_thread(_asked, process, problem)
     except TimeoutError:
         raise ReckoningFailed(f"the process that reckons gave no answer in {RECKONING_S_MAX} s") from None
-    except ConnectionError:
-        raise ReckoningFailed("the process that reckons ended before it was told everything") from None
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.kill()  # which ends the thread as well, unless both have ended
     found = pickle.loads(told)  # from our own process
     assert isinstance(found, Answer)
     return found
 
 
+def _started() -> subprocess.Popen[bytes]:
+    """Not by the event loop: uvloop forks, and to copy the page tables of a GiB takes 25 ms. Nor does the child close
+    what it would not inherit anyway, a socket for each device."""
+    command = sys.executable, "-m", __name__
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
+
+
+def _asked(process: subprocess.Popen[bytes], problem: Problem) -> bytes:
+    """What the process answers; it has ended then. To be called in a thread."""
+    told = b""
+    try:
+        with process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for part in _parts(problem):
+                process.stdin.write(part)
+            process.stdin.close()
+            told = process.stdout.read()
+    except BrokenPipeError:
+        raise ReckoningFailed("the process that reckons ended before it was told everything") from None
+    if process.returncode != 0:
+        raise ReckoningFailed(f"the process that reckons ended with {process.returncode}")
+    return told
+
+
 # ------------------------------------------------------------------ between the two processes
 
 
-def _parts(problem: Problem) -> Iterator[bytes]:
-    """The problem in slices: what is small, then each of the large columns."""
+def _parts(problem: Problem) -> Iterator[bytes | memoryview]:
+    """The problem: what is small, then each of the large columns."""
     question = problem.question
     pairs = question.demand.pairs
     small = replace(
@@ -144,11 +156,10 @@ def _parts(problem: Problem) -> Iterator[bytes]:
         yield from _framed(rows)
 
 
-def _framed(large: bytes | bytearray | array[int] | array[float]) -> Iterator[bytes]:
-    view = memoryview(large).cast("B")
+def _framed(column: _Column) -> Iterator[bytes | memoryview]:
+    view = memoryview(column).cast("B")
     yield view.nbytes.to_bytes(LENGTH_BYTES, "big")
-    for start in range(0, view.nbytes, SLICE_BYTES):
-        yield bytes(view[start : start + SLICE_BYTES])
+    yield view
 
 
 def _told(file: IO[bytes]) -> Problem:
