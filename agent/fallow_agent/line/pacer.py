@@ -111,6 +111,14 @@ class Share:
     def _burst(self) -> float:
         return max(BURST_BYTES_MIN, self._bytes_per_s * BURST_S)
 
+    def hold(self) -> None:
+        """Nothing may be sent until a rate comes. For :class:`Pacer`.
+
+        The kernel, which has nothing of the transfer yet, is told nothing: a lowered rate stays until something has
+        been acknowledged at it, 1.5 s later.
+        """
+        self._bytes_per_s = 0
+
     def apply(self, bytes_per_s: int) -> None:
         """Take a new rate. For :class:`Pacer`."""
         if bytes_per_s == self._bytes_per_s:
@@ -187,7 +195,10 @@ class Pacer:
             given = sum(other.bytes_per_s for other in (*self._shares, *self._draining) if other is not share)
             left, part = payload_bytes_per_s(self._rate_bps, 1) - given, self._part()
             # Its part or nothing: after each packet the kernel waits for as long as that takes at the rate of then.
-            share.apply(part if left >= part else 0)
+            if left >= part:
+                share.apply(part)
+            else:
+                share.hold()
         self._divide_soon()
         return share
 
