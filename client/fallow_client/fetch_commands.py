@@ -19,7 +19,7 @@ class Config:
 
     ``silent_ms_min``, ``silent_rtt_factor``: a device that shows no first byte for so long is dead or overrun, and its
     chunk is asked of another source. ``help_permille``, ``help_chunks_min``: the share of the object that the origin
-    helps with while devices serve: of a crowd each consumer waits for slow devices, and together they would trample it
+    helps with while devices serve, on average over all downloads: of a crowd each consumer waits for slow devices, and together they would trample it
     (Dean and Barroso, The Tail at Scale, 2013).
 
     ``help_in_part_permille``: the same share where devices hold the object in part, for what they fetch themselves is
@@ -40,7 +40,7 @@ class Config:
     ahead_chunks_max: int | None = None
     silent_ms_min: int = 300
     silent_rtt_factor: int = 2
-    help_permille: int = 80
+    help_permille: int = 90
     help_in_part_permille: int = 40
     help_in_part_pending_max: int = 2
     help_chunks_min: int = 1

@@ -42,10 +42,14 @@ from .fetch_sources import Chunk, Request, Source, Window
 
 
 class FetchPlan:
-    """:param size: bytes of the object. :param done: chunks that are there already."""
+    """:param size: bytes of the object. :param done: chunks that are there already. :param lot: 0 ≤ … < 1, by chance:
+    whether a share of less than a chunk is one."""
 
-    def __init__(self, size: int, chunk_size: int, done: Iterable[int] = (), config: Config | None = None) -> None:
+    def __init__(
+        self, size: int, chunk_size: int, done: Iterable[int] = (), config: Config | None = None, lot: float = 0.0
+    ) -> None:
         self._config = config or Config()
+        self._lot = lot
         self._size = size
         self._chunk_size = chunk_size
         self.chunk_count = -(-size // chunk_size)
@@ -86,7 +90,7 @@ class FetchPlan:
         """How many chunks the origin may help with while devices serve; so many may devices, for silent ones."""
         config = self._config
         permille = config.help_in_part_permille if self._in_part else config.help_permille
-        return max(config.help_chunks_min, self.chunk_count * permille // 1000)
+        return max(config.help_chunks_min, int(self.chunk_count * permille / 1000 + self._lot))
 
     @property
     def _in_part(self) -> bool:
@@ -252,10 +256,8 @@ class FetchPlan:
             return False
         if self._in_part and len(self._pending) > self._config.help_in_part_pending_max:
             return False
-        if self._window.crowded:
-            return True
-        known = [source.last_ms for source in self._devices.values() if source.last_ms is not None]
-        return bool(known) and min(known) >= self._config.slow_chunk_ms
+        known = (source.last_ms for source in self._devices.values() if source.last_ms is not None)
+        return self._window.crowded or min(known, default=0) >= self._config.slow_chunk_ms
 
     def _help_silent(self, now_ms: int) -> Command | None:
         """Another source for a chunk whose device does not answer at all."""
