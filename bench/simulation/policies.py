@@ -108,10 +108,11 @@ class Ours:
             zip(*columns_of, strict=True)
         ):
             view = DeviceView(
-                self._ids[number], str(owner), "active" if present else "paused", 0.0, ("https://192.0.2.1",), SERVICES,
-                idle, 0, tuple(forecast[number]), free, quota, 100, 0, 100,
-                held=self._index.held_by(self._ids[number]), committed_bytes=filling,
-                place=self._places[network],
+                device_id=self._ids[number], owner=str(owner), state="active" if present else "paused",
+                heartbeat_age_s=0.0, service_urls=("https://192.0.2.1",), services=SERVICES, idle_up_bps=idle,
+                own_up_bps=0, forecast_idle_up_bps=tuple(forecast[number]), disk_free_bytes=free,
+                disk_quota_bytes=quota, spare_percent=100, connections=0, connections_max=100,
+                held=self._index.held_by(self._ids[number]), committed_bytes=filling, place=self._places[network],
             )  # fmt: skip
             gathering.add_device(view, share, None)
         for wanted, name in enumerate(self._names):

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -36,6 +37,9 @@ BACKLOG = 1024
 """Connections that wait to be accepted: after a restart a whole fleet comes back."""
 IDLE_S_MAX = 75
 """Between requests, and before the first one: longer than proxies keep theirs, and short against who only holds."""
+THREADS_TURN_S = 0.001
+"""A thread that computes lets the loop go on after so long. With Python's own 5 ms each wake-up of the loop was so late
+for as long as some thread wrote the record of decisions or placed copies."""
 
 _log = logging.getLogger(__name__)
 
@@ -172,6 +176,7 @@ class ServerApp:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self.start()
         collect_less()
+        sys.setswitchinterval(THREADS_TURN_S)
         self._background.start("garbage", collect_often())
         try:
             for role, url in (("scheduler", self.scheduler_url), ("ledger", self.ledger_url)):

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from aiohttp import HttpVersion11, web
 from fallow_wire import strict
+from fallow_wire.addresses import is_ipv4
 from fallow_wire.errors import Malformed, PeerError
 from fallow_wire.fields import decode, encode
 from fallow_wire.http import PROBLEM_MEDIA_TYPE, Problem
@@ -275,6 +276,8 @@ class Api:
 @lru_cache(maxsize=256)  # of a proxy's address, each request asks
 def _plain(address: str) -> str:
     """An IP address in its usual text; IPv4 that came in IPv6 form is IPv4. :raises ValueError: for anything else."""
+    if is_ipv4(address):
+        return address
     found = ipaddress.ip_address(address)
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return str(mapped or found)

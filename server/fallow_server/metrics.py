@@ -36,6 +36,7 @@ class Metrics:
             buckets=LATE_BUCKETS_S,
             registry=self.registry,
         )
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.before: list[Callable[[], Awaitable[None]]] = []
         """Awaited before the figures are read, for what takes too long to be counted in one go."""
 
@@ -45,9 +46,15 @@ class Metrics:
         api.add("GET", "/metrics", self.show, Role.OPERATOR, loopback=True)
 
     def _count(self, method: str, route: str, status: int, seconds: float) -> None:
-        self._requests.labels(method, route, str(status)).inc()
+        key = (method, route, status)
+        known = self._answered.get(key)
+        if known is None:  # to look for labels takes longer than to count
+            known = self._requests.labels(method, route, str(status)), self._seconds.labels(route)
+            self._answered[key] = known
+        requests, duration = known
+        requests.inc()
         if status != 101:  # a session's length says nothing about the server
-            self._seconds.labels(route).observe(seconds)
+            duration.observe(seconds)
 
     async def show(self, request: web.Request) -> web.Response:
         return web.Response(body=await self.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

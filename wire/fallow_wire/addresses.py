@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
 """IPv4 inside of IPv6, as it was written once."""
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"(?:{_BYTE}\.){{3}}{_BYTE}\Z")
 LOCAL_SUFFIXES = (".local", ".lan", ".home", ".home.arpa", ".internal", ".localhost", ".test")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def is_ipv4(text: str) -> bool:
+    """True for an IPv4 address in its usual text, which needs no reading then."""
+    return _IPV4.match(text) is not None
 
 
 def parsed(text: str) -> Address | None:

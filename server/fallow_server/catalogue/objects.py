@@ -30,6 +30,11 @@ CACHE_S = 30
 QUERY_IDS_MAX = 500
 """Ids in one query; SQLite takes 999 parameters everywhere."""
 
+_HELD = (
+    "SELECT blobs.type, blobs.size, sha256, publisher, name FROM blobs JOIN objects USING (object_id)"
+    " WHERE object_id = ? ORDER BY objects.created_at, publisher"
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -116,21 +121,11 @@ class Catalogue:
         if cached is not None and now - cached[0] < CACHE_S:
             self._cache.move_to_end(object_id)
             return cached[1]
-        blob = tables.blobs.c
-        async with self._database.read() as connection:
-            row = (
-                await connection.execute(select(blob.type, blob.size, blob.sha256).where(blob.object_id == object_id))
-            ).one_or_none()
-            names = (
-                await connection.execute(
-                    select(tables.objects.c.publisher, tables.objects.c.name)
-                    .where(tables.objects.c.object_id == object_id)
-                    .order_by(tables.objects.c.created_at, tables.objects.c.publisher)
-                )
-            ).all()
-        if row is None or not names:
+        rows = await self._database.ask(lambda rows: rows.all(_HELD, (object_id,)))
+        if not rows:
             return None
-        found = HeldObject(object_id, row.type, row.size, row.sha256, tuple((n.publisher, n.name) for n in names))
+        kind, size, sha256 = rows[0][:3]
+        found = HeldObject(object_id, kind, size, sha256, tuple((publisher, name) for *_, publisher, name in rows))
         self._cache[object_id] = (now, found)
         if len(self._cache) > CACHE_OBJECTS_MAX:
             self._cache.popitem(last=False)

@@ -25,7 +25,7 @@ from ..scheduling.filters import Config as Filters
 from ..scheduling.filters import placement_refusal
 from ..scheduling.hashing import Ring
 from ..scheduling.holders import Draw
-from ..scheduling.views import COPY, Demand, DeviceView
+from ..scheduling.views import COPY, Demand, ServingView
 from .devices import Devices
 from .stripes import Stripes
 
@@ -265,11 +265,11 @@ def _keys_of(object_id: str) -> list[str]:
     return [f"{object_id} {number}" for number in range(HOLDERS_MAX)]
 
 
-def views_of(crowds: Crowds, devices: Devices, object_id: str, draw: Draw) -> Iterator[DeviceView]:
-    """What is known of the devices that hold an object in part, in random order."""
+def views_of(crowds: Crowds, devices: Devices, object_id: str, draw: Draw, now: int) -> Iterator[ServingView]:
+    """What is known of the devices that hold an object in part, in random order. :param now: Unix seconds."""
     for device_id in crowds.partial(object_id, draw):
         device = devices.fleet.get(device_id)
-        view = devices.view(device) if device is not None else None
+        view = devices.serving(device, now) if device is not None else None
         if view is not None:
             yield view
 

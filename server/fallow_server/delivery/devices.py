@@ -19,7 +19,7 @@ from ..scheduling.holders import Draw, Holders
 from ..scheduling.places import NOWHERE, Place
 from ..scheduling.reached import Reached
 from ..scheduling.routing import Choice, choose
-from ..scheduling.views import DeviceView
+from ..scheduling.views import DeviceView, ServingView
 from .capacity import Capacities
 from .pseudonym import family_of, home_of, line_of
 
@@ -71,7 +71,7 @@ class Devices:
             heartbeat_age_s=max(0, now - device.last_seen),
             service_urls=device.service_urls,
             reachability=device.reachability,
-            services=frozenset(beat.services),
+            services=beat.services,
             idle_up_bps=min(beat.line.idle_up_bps, believed_bps),
             own_up_bps=beat.line.own_up_bps,
             forecast_idle_up_bps=beat.forecast_idle_up_bps,
@@ -87,6 +87,29 @@ class Devices:
             routed_requests=booked.fresh,
             rests=now < booked.rests_until,
             place=self.place(device.device_id),
+            line_up_bps=believed_bps,
+        )
+
+    def serving(self, device: LiveDevice, now: int) -> ServingView | None:
+        """The same, with what routing asks for. :param now: Unix seconds."""
+        beat = device.heartbeat
+        if beat is None:
+            return None
+        booked, believed_bps = self._bookings.booked(device.device_id), self.capacities.believed_bps(device.device_id)
+        return ServingView(
+            device_id=device.device_id,
+            state=beat.state,
+            heartbeat_age_s=max(0, now - device.last_seen),
+            service_urls=device.service_urls,
+            services=beat.services,
+            idle_up_bps=min(beat.line.idle_up_bps, believed_bps),
+            forecast_idle_up_bps=beat.forecast_idle_up_bps,
+            connections=beat.connections,
+            connections_max=beat.connections_max,
+            held=device.content,
+            routed_bps=booked.bps,
+            routed_requests=booked.fresh,
+            rests=now < booked.rests_until,
             line_up_bps=believed_bps,
         )
 
@@ -141,16 +164,18 @@ class Devices:
         place: Place = NOWHERE,
         near: Sequence[str] = (),
         without: str | None = None,
-    ) -> list[Choice[DeviceView]]:
+    ) -> list[Choice[ServingView]]:
         """At most ``count`` devices for a request from ``place``: :func:`~..scheduling.routing.choose`.
 
         :param without: a device that is not to be chosen.
         """
 
-        def fit_for(request: Request) -> Callable[[str], DeviceView | None]:
-            def candidate(device_id: str) -> DeviceView | None:
-                device = self.fleet.get(device_id) if device_id != without else None
-                view = self.view(device) if device is not None else None
+        fleet, now = self.fleet, self._clock.now()
+
+        def fit_for(request: Request) -> Callable[[str], ServingView | None]:
+            def candidate(device_id: str) -> ServingView | None:
+                device = fleet.get(device_id) if device_id != without else None
+                view = self.serving(device, now) if device is not None else None
                 return view if view is not None and routing_refusal(view, request, config) is None else None
 
             return candidate
@@ -166,7 +191,7 @@ class Devices:
 
     def sources_for(
         self, device: LiveDevice, object_id: str, count: int, config: Config, draw: Draw
-    ) -> list[Choice[DeviceView]]:
+    ) -> list[Choice[ServingView]]:
         """At most ``count`` devices that ``device`` may fill from: near ones first, those of one pool in random order.
 
         A device that fills takes the first source that serves. So each must be the first with the chance that its

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
 
+from fallow_wire.addresses import is_ipv4
 from fallow_wire.encoding import base64url
 
 from ..clock import Clock
@@ -26,12 +27,14 @@ POOL_CHARS = 11
 @lru_cache(maxsize=256)  # one request asks some times
 def prefix_of(address: str) -> str:
     """What stands for one consumer: an IPv4 address, or the /64 that a home gets of IPv6."""
+    if is_ipv4(address):
+        return address + "/32"  # as most are; to read one and to write it again takes twenty times as long
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is None:
             return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
         ip = ip.ipv4_mapped
-    return str(ip) + "/32"  # to format one takes four times as long
+    return f"{ip}/32"
 
 
 def family_of(address: str) -> str:

@@ -21,7 +21,7 @@ from ..scheduling.distances import Distances
 from ..scheduling.filters import Request, routing_refusal, url_for
 from ..scheduling.places import Place
 from ..scheduling.routing import Choice, assumed_bps
-from ..scheduling.views import DeviceView
+from ..scheduling.views import ServingView
 from ..signing import SigningKeys
 from .config import Config
 from .consumers import ConsumerLimit, LastSent
@@ -249,19 +249,20 @@ class Router:
             if url is None or ticket is None:
                 break
             self.devices.note_routed(device_id, booked_bps)
-            round_trip_ms = self._distances.round_trip_ms(consumer.place, choice.device.place)
-            country = choice.device.place.country
+            place = self.devices.place(device_id)
+            round_trip_ms = self._distances.round_trip_ms(consumer.place, place)
             stripe = stripes.get(device_id) if choice.pool == CROWD else None
-            routed.append(Routed(device_id, url + path, ticket, round_trip_ms, booked_bps, country, stripe))
+            routed.append(Routed(device_id, url + path, ticket, round_trip_ms, booked_bps, place.country, stripe))
         if count == 1 and routed:
             self._last_sent.note(consumer.address, held.object_id, routed[0].device_id)
         return routed or NO_TICKET
 
-    def _holding_in_part(self, request: Request, count: int) -> list[Choice[DeviceView]]:
+    def _holding_in_part(self, request: Request, count: int) -> list[Choice[ServingView]]:
         """Devices of a crowd's object, each of another line."""
         whole = replace(request, in_part=True)
-        by_line: dict[str, DeviceView] = {}
-        for view in views_of(self.crowds, self.devices, request.object_id, self._draw):
+        by_line: dict[str, ServingView] = {}
+        now = self._clock.now()
+        for view in views_of(self.crowds, self.devices, request.object_id, self._draw, now):
             if routing_refusal(view, whole, self._config.filters) is None:
                 by_line.setdefault(self.devices.line(view.device_id) or view.device_id, view)
         fit = list(by_line.values())
@@ -269,7 +270,7 @@ class Router:
 
     def _choose(
         self, request: Request, count: int, consumer: Consumer, without: str | None = None
-    ) -> list[Choice[DeviceView]]:
+    ) -> list[Choice[ServingView]]:
         near = self._distances.near(consumer.place)
         return self.devices.choose(
             request, count, self._config.filters, self._draw, consumer.place, near, without=without

@@ -100,8 +100,7 @@ class DeliveryService:
     async def get_object(self, request: web.Request) -> web.StreamResponse:
         held = await self._find(object_id_of(request))
         name = request.match_info["name"]
-        known = any(name == one for _, one in held.names)
-        if name.endswith(SUFFIX) and name != SUFFIX and not known:
+        if name.endswith(SUFFIX) and name != SUFFIX and all(name != one for _, one in held.names):
             return await self._metalink(request, held, name.removesuffix(SUFFIX))
         unchanged = self._transfer.unchanged(request, held)
         if unchanged is not None:

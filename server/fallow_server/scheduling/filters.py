@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from .needs import ANY_PORT, NO_PORT
-from .views import Demand, DeviceView
+from .views import Demand, DeviceView, ServingView
 
 UNREACHABLE = "unreachable"
 PAUSED = "paused"
@@ -76,7 +76,6 @@ class Request:
     in_part: bool = False
 
 
-Refuses = Callable[[DeviceView, Request, Config], bool]
 RefusesFill = Callable[[DeviceView, Demand, Config], bool]
 
 
@@ -91,7 +90,7 @@ def family_of_url(url: str) -> str | None:
     return "ipv6" if _IPV6_URL.match(url) is not None else None
 
 
-def url_for(device: DeviceView, family: str | None) -> str | None:
+def url_for(device: ServingView, family: str | None) -> str | None:
     """The service address to hand to a consumer of ``family``: one of the same where there is one.
 
     Consumers with IPv6 nearly always reach IPv4 too; the reverse is false. Names fit everybody.
@@ -103,17 +102,6 @@ def url_for(device: DeviceView, family: str | None) -> str | None:
         return device.service_urls[0]
     return None
 
-
-ROUTING: tuple[tuple[str, Refuses], ...] = (
-    (NOT_HELD, lambda device, request, config: not request.in_part and request.object_id not in device.held),
-    (UNREACHABLE, lambda device, request, config: not device.service_urls),
-    (OTHER_FAMILY, lambda device, request, config: url_for(device, request.family) is None),
-    (PAUSED, lambda device, request, config: device.state != "active"),
-    (SERVICE_OFF, lambda device, request, config: request.service not in device.services),
-    (STALE, lambda device, request, config: device.heartbeat_age_s > config.heartbeat_age_s_max),
-    (FULL, lambda device, request, config: device.connections + device.routed_requests >= device.connections_max),
-    (LINE_BUSY, lambda device, request, config: _has_no_line(device, request, config)),
-)
 
 PLACEMENT: tuple[tuple[str, RefusesFill], ...] = (
     (HELD, lambda device, demand, config: device.device_id in demand.holders or demand.object_id in device.held),
@@ -143,7 +131,7 @@ PLACEMENT: tuple[tuple[str, RefusesFill], ...] = (
 )
 
 
-def _has_no_line(device: DeviceView, request: Request, config: Config) -> bool:
+def _has_no_line(device: ServingView, request: Request, config: Config) -> bool:
     if not request.shared:
         return device.remaining_up_bps < config.request_bps_min
     return device.idle_up_bps // (1 + device.connections + device.routed_requests) < config.shared_bps_min
@@ -171,12 +159,24 @@ def _line_bps_min(demand: Demand, config: Config) -> int:
     return max(least, demand.needs.up_bps)
 
 
-def routing_refusal(device: DeviceView, request: Request, config: Config) -> str | None:
-    """The reason why ``device`` may not serve ``request`` now, or None."""
-    for reason, refuses in ROUTING:
-        if refuses(device, request, config):
-            return reason
-    return None
+def routing_refusal(device: ServingView, request: Request, config: Config) -> str | None:
+    """The reason why ``device`` may not serve ``request`` now, or None. Not a table as for placement: each request asks
+    it of eight devices."""
+    if not request.in_part and request.object_id not in device.held:
+        return NOT_HELD
+    if not device.service_urls:
+        return UNREACHABLE
+    if url_for(device, request.family) is None:
+        return OTHER_FAMILY
+    if device.state != "active":
+        return PAUSED
+    if request.service not in device.services:
+        return SERVICE_OFF
+    if device.heartbeat_age_s > config.heartbeat_age_s_max:
+        return STALE
+    if device.connections + device.routed_requests >= device.connections_max:
+        return FULL
+    return LINE_BUSY if _has_no_line(device, request, config) else None
 
 
 def placement_refusal(device: DeviceView, demand: Demand, config: Config) -> str | None:

@@ -194,12 +194,10 @@ class Holders:
         keys = self._objects[object_id].keys
         for number in _shuffled(pool.lines, draw):
             key = keys[_place(pool.spans, number)]
-            yield key, self._of_line(object_id, self._line(key), draw)
+            devices = self._line(key).devices
+            yield key, devices[0] if len(devices) == 1 else self._one_of(devices, object_id, draw)
 
-    def _of_line(self, object_id: str, line: _Line, draw: Draw) -> str | None:
-        devices = line.devices
-        if len(devices) == 1:
-            return devices[0]
+    def _one_of(self, devices: Sequence[str], object_id: str, draw: Draw) -> str | None:
         start = int(draw() * len(devices))
         for step in range(min(len(devices), WALK_MAX)):
             device_id = devices[(start + step) % len(devices)]

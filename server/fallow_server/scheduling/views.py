@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 
 from fallow_wire.limits import INTEGER_MAX
@@ -16,50 +16,33 @@ COPY = Needs(ports=ANY_PORT)
 """What each device that holds an object must have, besides its room."""
 
 
-@dataclass(slots=True)
-class DeviceView:
-    """A connected device as of its last heartbeat. Rates in bit/s. Nobody changes one; but each request makes some, and
-    a frozen one takes four times as long to make.
+@dataclass(slots=True, kw_only=True)
+class ServingView:
+    """What routing sees of a connected device, as of its last heartbeat. Rates in bit/s. Nobody changes one; but each
+    request makes eight, so that it has nothing that only placement asks for, and is not frozen: that takes four times
+    as long to make.
 
-    ``service_urls``: addresses that a dial-back has proven; ``reachability`` says in a word of
-    :data:`fallow_wire.session.REACH` what stands before them, or in the way. ``idle_up_bps``: what the household leaves
-    of the line, ``own_up_bps`` of which Fallow itself uses. ``forecast_idle_up_bps``: of each coming hour, as the
-    device says it; ``line_up_bps``: what its line is believed to carry. ``disk_free_bytes``: room under the owner's
-    quota and on the disk. ``committed_bytes``: fills that were assigned and are not on the disk yet. ``routed_bps``:
-    what consumers were sent to it for and is not over, as far as is known; ``routed_requests``: since the heartbeat,
-    which therefore does not show them. ``rests``: its household took back what was promised a while ago, and nothing is
-    for now. ``place``: where its line is.
+    ``service_urls``: addresses that a dial-back has proven. ``idle_up_bps``: what the household leaves of the line.
+    ``forecast_idle_up_bps``: of each coming hour, as the device says it; ``line_up_bps``: what its line is believed to
+    carry. ``routed_bps``: what consumers were sent to it for and is not over, as far as is known; ``routed_requests``:
+    since the heartbeat, which therefore does not show them. ``rests``: its household took back what was promised a
+    while ago, and nothing is for now.
     """
 
     device_id: str
-    owner: str
     state: str
     heartbeat_age_s: float
     service_urls: tuple[str, ...]
-    services: Set[str]
+    services: Collection[str]
     idle_up_bps: int
-    own_up_bps: int
     forecast_idle_up_bps: Sequence[int]
-    disk_free_bytes: int
-    disk_quota_bytes: int
-    spare_percent: int
     connections: int
     connections_max: int
-    temperature_c: int | None = None
-    reachability: str = "unknown"
     held: Set[str] = NOTHING
-    committed_bytes: int = 0
     routed_bps: int = 0
     routed_requests: int = 0
     rests: bool = False
-    place: Place = NOWHERE
     line_up_bps: int = INTEGER_MAX
-
-    @property
-    def foreseen_up_bps(self) -> Sequence[int]:
-        """What is believed of the forecast."""
-        said, most = self.forecast_idle_up_bps, self.line_up_bps
-        return said if max(said, default=0) <= most else [min(one, most) for one in said]
 
     @property
     def remaining_up_bps(self) -> int:
@@ -75,6 +58,33 @@ class DeviceView:
         forecast = self.forecast_idle_up_bps
         likely = min(self.idle_up_bps, forecast[0], self.line_up_bps) if forecast else self.idle_up_bps
         return max(0, bookable_bps(likely) - self.routed_bps)
+
+
+@dataclass(slots=True, kw_only=True)
+class DeviceView(ServingView):
+    """What placement sees of it.
+
+    ``reachability`` says in a word of :data:`fallow_wire.session.REACH` what stands before its addresses, or in the
+    way. ``own_up_bps``: what Fallow itself uses of ``idle_up_bps``. ``disk_free_bytes``: room under the owner's quota
+    and on the disk. ``committed_bytes``: fills that were assigned and are not on the disk yet. ``place``: where its
+    line is.
+    """
+
+    owner: str
+    own_up_bps: int
+    disk_free_bytes: int
+    disk_quota_bytes: int
+    spare_percent: int
+    temperature_c: int | None = None
+    reachability: str = "unknown"
+    committed_bytes: int = 0
+    place: Place = NOWHERE
+
+    @property
+    def foreseen_up_bps(self) -> Sequence[int]:
+        """What is believed of the forecast."""
+        said, most = self.forecast_idle_up_bps, self.line_up_bps
+        return said if max(said, default=0) <= most else [min(one, most) for one in said]
 
     @property
     def disk_room_bytes(self) -> int:
