@@ -19,8 +19,8 @@ class Config:
 
     ``silent_ms_min``, ``silent_rtt_factor``: a device that shows no first byte for so long is dead or overrun, and its
     chunk is asked of another source. ``help_permille``, ``help_chunks_min``: the share of the object that the origin
-    helps with while devices serve, on average over all downloads: of a crowd each consumer waits for slow devices, and together they would trample it
-    (Dean and Barroso, The Tail at Scale, 2013).
+    helps with while devices serve, on average over all downloads: each consumer of a crowd waits for slow devices, and
+    together they would trample it (Dean and Barroso, The Tail at Scale, 2013).
 
     ``help_in_part_permille``: the same share where devices hold the object in part, for what they fetch themselves is
     the origin's too; only when no more than ``help_in_part_pending_max`` are not asked for yet, which few devices have.

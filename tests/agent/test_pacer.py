@@ -282,6 +282,36 @@ def test_an_ended_transfer_keeps_its_part_until_its_socket_is_empty() -> None:
 
 
 @kernel_only
+def test_the_part_of_an_ended_transfer_is_the_others_as_soon_as_its_socket_is_empty() -> None:
+    async def run() -> None:
+        with pair() as (sender, receiver), sockets(1) as (other,):
+            pacer = Pacer()
+            pacer.prepare(sender)
+            pacer.set_rate(8 * 10 * 1_046_000)
+            share = pacer.join(sender, nothing)
+            pacer.join(other, nothing)
+            sender.setblocking(False)
+            taken = 0
+            while True:
+                try:
+                    taken += sender.send(bytes(100_000))
+                except BlockingIOError:
+                    break
+            share.leave()
+            while told(other) != 5_000_000:  # noqa: ASYNC110 - the kernel's option has no event
+                await asyncio.sleep(0)
+            receiver.setblocking(False)
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(PATIENCE_S):
+                while taken:
+                    taken -= len(await loop.sock_recv(receiver, taken))
+                while told(other) != 10_000_000:  # noqa: ASYNC110 - as above; nobody sets the rate anew
+                    await asyncio.sleep(0.001)
+
+    asyncio.run(run())
+
+
+@kernel_only
 def test_what_a_closed_socket_still_had_to_send_is_counted_at_the_budgets_rate() -> None:
     async def run() -> None:
         with pair() as (sender, _):
