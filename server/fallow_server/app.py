@@ -38,8 +38,8 @@ BACKLOG = 1024
 IDLE_S_MAX = 75
 """Between requests, and before the first one: longer than proxies keep theirs, and short against who only holds."""
 THREADS_TURN_S = 0.001
-"""A thread that computes lets the loop go on after so long. With Python's own 5 ms each wake-up of the loop was so late
-for as long as some thread wrote the record of decisions or placed copies."""
+"""A thread that computes lets the loop go on after so long. With Python's own 5 ms each wake-up of the loop is so late
+for as long as some thread makes, say, the JSON of the record of decisions."""
 
 _log = logging.getLogger(__name__)
 

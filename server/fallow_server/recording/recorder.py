@@ -294,7 +294,10 @@ class Recorder:
             while self._fresh:
                 line, object_id = self._fresh.popleft()
                 line["replicas"] = replicas.get(object_id, 0)
-                holders = set(map(self._device, self._devices.some_holders(object_id, HOLDERS_MAX)))
+                named, holders = self._devices.some_holders(object_id, HOLDERS_MAX), set[int]()
+                for first in range(0, len(named), SLICE_DEVICES):
+                    holders.update(map(self._device, named[first : first + SLICE_DEVICES]))
+                    await asyncio.sleep(0)
                 line["held"] = sorted(one for one in holders if (line["object"], one) not in made)
                 await asyncio.sleep(0)
             lines, self._lines = self._lines, []
