@@ -56,7 +56,7 @@ WEB_PORT = 8080
 BUFFER_MS = 100
 WIRE = 1514 / 1448
 """Bytes on the wire for each byte of content: the headers of Ethernet, IPv4 and TCP with time stamps."""
-TICKET_IDLE_S = 30
+TICKET_IDLE_S = 120
 """As servers have it: a consumer of many devices comes back to each after a while."""
 SETTLE_S = 2.0
 """Between two crowds: queues are empty then, and heartbeats have told that the lines are idle."""

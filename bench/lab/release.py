@@ -7,6 +7,7 @@ network is measured. A consumer is a program, or the ``fallow`` command itself, 
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -35,6 +36,7 @@ def crowd(path: str) -> None:
     if any(member["command"][0] == "fallow" for member in wanted["members"]):
         for name in PRELOADED:
             importlib.import_module(name)
+    gc.freeze()  # a collection in each fork would copy all of what they share
     barrier, release = os.pipe()
     ready, here = os.pipe()
     numbers: dict[int, int] = {}

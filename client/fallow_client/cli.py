@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 
@@ -96,7 +95,7 @@ def complain(say: Messages, detail: str, remedy: str) -> None:
 def run(arguments: list[str], environ: dict[str, str]) -> int:
     """Run the command and give its exit code. :param arguments: without the program's name."""
     say = Messages(language_of(environ))
-    program = say.localised(copy.deepcopy(fallow))
+    program = say.localised(fallow)
     context = Context(environ, say)
     try:
         code = program.main(arguments, prog_name="fallow", standalone_mode=False, obj=context)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
@@ -180,7 +181,7 @@ class _Fetcher:
         machine_config = self._config.machine
         if self._sink.ahead_chunks_max is not None:
             machine_config = replace(machine_config, ahead_chunks_max=self._sink.ahead_chunks_max)
-        self._machine = FetchPlan(manifest.size, manifest.chunk_size, held, machine_config)
+        self._machine = FetchPlan(manifest.size, manifest.chunk_size, held, machine_config, random.random())
         if self._observer is not None:
             self._observer.started(name, manifest.size, held_bytes)
         try:

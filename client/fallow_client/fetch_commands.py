@@ -19,14 +19,15 @@ class Config:
 
     ``silent_ms_min``, ``silent_rtt_factor``: a device that shows no first byte for so long is dead or overrun, and its
     chunk is asked of another source. ``help_permille``, ``help_chunks_min``: the share of the object that the origin
-    helps with while devices serve: of a crowd each consumer waits for slow devices, and together they would trample it
-    (Dean and Barroso, The Tail at Scale, 2013).
+    helps with while devices serve, on average over all downloads: each consumer of a crowd waits for slow devices, and
+    together they would trample it (Dean and Barroso, The Tail at Scale, 2013).
 
     ``help_in_part_permille``: the same share where devices hold the object in part, for what they fetch themselves is
     the origin's too; only when no more than ``help_in_part_pending_max`` are not asked for yet, which few devices have.
 
-    ``tie_after_ms``: at the end, a chunk that waits for so long is asked of an idle device too; ``tie_early_after_ms``,
-    ``ties_early_max``: before the end, and so many at once. ``far_after_ms``: by then a chunk is worth to be asked of a
+    ``tie_after_ms``: at the end, a chunk that waits for so long is asked of an idle device too; ``tie_again_after_ms``:
+    of another when it still waits then, up to ``ties_max`` in all. ``tie_early_after_ms``, ``ties_early_max``: the same
+    before the end, once for a chunk, and so many at once. ``far_after_ms``: by then a chunk is worth to be asked of a
     device that would have to fetch it first."""
 
     requests_max: int = 20
@@ -39,11 +40,13 @@ class Config:
     ahead_chunks_max: int | None = None
     silent_ms_min: int = 300
     silent_rtt_factor: int = 2
-    help_permille: int = 80
+    help_permille: int = 90
     help_in_part_permille: int = 40
     help_in_part_pending_max: int = 2
     help_chunks_min: int = 1
     tie_after_ms: int = 500
+    tie_again_after_ms: int = 2000
+    ties_max: int = 4
     tie_early_after_ms: int = 2000
     ties_early_max: int = 5
     far_after_ms: int = 30_000

@@ -8,8 +8,8 @@ clock. The rules:
 2. Devices come first; the origin serves when no device can. Else it helps with a small share of the chunks: where a
    device gives no sign of life, or refuses, or where all are so slow that many must be asking.
 3. When nothing is left to ask for, a slow chunk is asked of a second source, the origin last; the first good answer
-   counts, and only that one is confirmed. Where the first has not begun to send, whichever begins goes on alone, so
-   that nothing is sent twice (tied requests: Dean and Barroso, The Tail at Scale, 2013).
+   counts, and only that one is confirmed. Where none has begun to send, more are asked, and whichever begins goes on
+   alone, so that nothing is sent twice (tied requests: Dean and Barroso, The Tail at Scale, 2013).
 4. A device that sent a wrong chunk is never asked again, in later plans neither.
 5. A device is asked first for the chunk where consumers begin with it, and for those behind it; one that holds the
    object in part for those of its stripe, and for others, which it has to fetch, when nobody else brings them.
@@ -42,10 +42,14 @@ from .fetch_sources import Chunk, Request, Source, Window
 
 
 class FetchPlan:
-    """:param size: bytes of the object. :param done: chunks that are there already."""
+    """:param size: bytes of the object. :param done: chunks that are there already. :param lot: 0 ≤ … < 1, by chance:
+    whether a share of less than a chunk is one."""
 
-    def __init__(self, size: int, chunk_size: int, done: Iterable[int] = (), config: Config | None = None) -> None:
+    def __init__(
+        self, size: int, chunk_size: int, done: Iterable[int] = (), config: Config | None = None, lot: float = 0.0
+    ) -> None:
         self._config = config or Config()
+        self._lot = lot
         self._size = size
         self._chunk_size = chunk_size
         self.chunk_count = -(-size // chunk_size)
@@ -62,8 +66,8 @@ class FetchPlan:
         self._devices: dict[str, Source] = {}
         self._origin = Source(ORIGIN, "")
         self._origin_wrong: Counter[int] = Counter()
-        self._helped = 0
-        """Chunks that the origin, or another device for a silent one, has helped with."""
+        self._helped = 0  # chunks that the origin has helped with
+        self._relieved = 0  # and others that a device was asked for in a silent one's place
         self._window = Window(self._config)
         self._offered = 0
         self._replanning = False
@@ -83,10 +87,10 @@ class FetchPlan:
 
     @property
     def _help_chunks(self) -> int:
-        """How many chunks more the origin may help with while devices serve."""
+        """How many chunks the origin may help with while devices serve; so many may devices, for silent ones."""
         config = self._config
         permille = config.help_in_part_permille if self._in_part else config.help_permille
-        return max(config.help_chunks_min, self.chunk_count * permille // 1000) - self._helped
+        return max(config.help_chunks_min, int(self.chunk_count * permille / 1000 + self._lot))
 
     @property
     def _in_part(self) -> bool:
@@ -107,7 +111,7 @@ class FetchPlan:
         offered = [source for source in sources if source.device_id not in self.banned]
         for old in self._devices.values():
             old.closed = True
-        self._forget_closed()
+        self._devices = {key: source for key, source in self._devices.items() if source.in_flight}
         for source in offered:
             if source.key not in self._devices:
                 self._devices[source.key] = Source.of(source)
@@ -136,7 +140,7 @@ class FetchPlan:
             self._window.began(found.waited_ms)
         aborted = []
         for other in tuple(self._active[found.chunk].requests):
-            if other is not found and (found.tied or other.tied):
+            if other.waited_ms is None and (found.tied or other.tied):
                 self._take(other.number)
                 other.source.requested -= self.chunk_length(found.chunk)  # nothing was sent
                 aborted.append(Abort(other.number))
@@ -150,16 +154,18 @@ class FetchPlan:
         source = found.source
         source.confirmed += self.chunk_length(found.chunk)
         source.failures = 0
-        source.last_ms = now_ms - found.since_ms
+        source.last_ms, source.waited_ms, source.done_ms = now_ms - found.since_ms, found.waited_ms or 0, now_ms
         if source is not self._origin:
             self._barren = 0
             self._window.done(found.waited_ms or 0)
         self._done[found.chunk] = 1
         self._left -= 1
         aborted: list[Command] = []
-        # What the other was sent meanwhile is never confirmed: it stays in its window.
         for other in self._active.pop(found.chunk).requests:
             self._take(other.number)
+            # What has been sent is never confirmed, and stays in its window.
+            if other.waited_ms is None:
+                other.source.requested -= self.chunk_length(found.chunk)
             aborted.append(Abort(other.number))
         return aborted
 
@@ -174,7 +180,7 @@ class FetchPlan:
         if not self._active[found.chunk].requests:
             del self._active[found.chunk]
             insort(self._pending, found.chunk)
-        if found.helping and source is self._origin and failure is Failure.BUSY:
+        if found.helping and failure is Failure.BUSY:
             # It protects itself from a crowd; that is no fault, and the devices have the chunk too.
             source.rest_until_ms = now_ms + min(max(retry_after_ms, config.rest_ms_min), config.rest_ms_max)
             self._helped -= 1
@@ -241,26 +247,21 @@ class FetchPlan:
         return self._pending[found if found < end else 0]
 
     def _behind(self, source: Source, chunk: int) -> int:
-        """How far behind the one where consumers begin with this source. One that holds the object in part has what
-        is near, for others have asked for it."""
+        """How far behind the one where consumers begin with this source."""
         return (chunk - source.first_chunk) % self.chunk_count
 
     def _may_help(self, now_ms: int) -> bool:
         """Whether every device is slow: then many are asking, and the origin has a line too. One chunk at a time."""
-        if self._help_chunks <= 0 or self._origin.in_flight or not self._is_free(self._origin, 0, now_ms):
+        if self._helped >= self._help_chunks or self._origin.in_flight or not self._is_free(self._origin, 0, now_ms):
             return False
         if self._in_part and len(self._pending) > self._config.help_in_part_pending_max:
             return False
-        if self._window.crowded:
-            return True
-        known = [source.last_ms for source in self._devices.values() if source.last_ms is not None]
-        return bool(known) and min(known) >= self._config.slow_chunk_ms
+        known = (source.last_ms for source in self._devices.values() if source.last_ms is not None)
+        return self._window.crowded or min(known, default=0) >= self._config.slow_chunk_ms
 
     def _help_silent(self, now_ms: int) -> Command | None:
         """Another source for a chunk whose device does not answer at all."""
         config = self._config
-        if self._help_chunks <= 0:
-            return None
         for chunk in self._active.values():
             request = chunk.requests[0]
             if len(chunk.requests) > 1 or request.answered_ms is not None or request.source is self._origin:
@@ -269,33 +270,47 @@ class FetchPlan:
             if now_ms - request.since_ms < max(config.silent_ms_min, config.silent_rtt_factor * rtt_ms):
                 continue
             ranked = [one for one in self._ranked(request.chunk, now_ms) if one.device_id != request.source.device_id]
-            if ranked and not ranked[0].in_flight:
-                return self._ask(ranked[0], request.chunk, now_ms, helping=True)
-            if self._is_free(self._origin, 0, now_ms):
+            if ranked and not ranked[0].in_flight and self._relieved < self._help_chunks:
+                self._relieved += 1
+                return self._ask(ranked[0], request.chunk, now_ms)
+            if self._helped < self._help_chunks and self._is_free(self._origin, 0, now_ms):
                 return self._ask(self._origin, request.chunk, now_ms, helping=True)
         return None
 
     def _hedge(self, now_ms: int) -> Command | None:
         """A second source for the chunk that is asked for longest, when there is no other work for it."""
         if self._next_pending() is not None:
-            return self._tie_early(now_ms)
+            return self._tie(now_ms, at_end=False)
         config = self._config
+        if (tie := self._tie(now_ms, at_end=True)) is not None:
+            return tie
         single = [chunk.requests[0] for chunk in self._active.values() if len(chunk.requests) == 1]
         for slow in sorted(single, key=lambda request: (request.since_ms, request.chunk)):
             age_ms = now_ms - slow.since_ms
-            if slow.waited_ms is None and age_ms >= config.tie_after_ms:
-                helper = self._idle_device(slow, now_ms)
-                if helper is not None:
-                    return self._ask(helper, slow.chunk, now_ms, tied=True)
             if age_ms < config.hedge_after_ms_min:
                 continue
             for source in [*self._ranked(slow.chunk, now_ms, far=age_ms >= config.far_after_ms), self._origin]:
                 if source.device_id == slow.source.device_id or not self._is_free(source, slow.chunk, now_ms):
                     continue
-                if source is self._origin and self._help_chunks <= 0:
+                if source is self._origin and self._helped >= self._help_chunks:
                     continue
                 if age_ms >= self._hedge_age_ms(slow.source, source):
                     return self._ask(source, slow.chunk, now_ms, helping=source is self._origin)
+        return None
+
+    def _tie(self, now_ms: int, *, at_end: bool) -> Command | None:
+        """One more source for the chunk that has waited for longest, where a device has nothing of ours to do."""
+        config = self._config
+        first_after_ms = config.tie_after_ms if at_end else config.tie_early_after_ms
+        if not at_end and sum(request.tied for request in self._requests.values()) >= config.ties_early_max:
+            return None
+        for asked in sorted((chunk.requests for chunk in self._active.values()), key=lambda asked: asked[0].number):
+            waits = all(request.waited_ms is None for request in asked) and not asked[0].source.is_origin
+            after_ms = first_after_ms if len(asked) == 1 else config.tie_again_after_ms
+            if waits and len(asked) < (config.ties_max if at_end else 2) and now_ms - asked[-1].since_ms >= after_ms:
+                helper = self._idle_device(asked[0], now_ms)
+                if helper is not None:
+                    return self._ask(helper, asked[0].chunk, now_ms, tied=True)
         return None
 
     def _idle_device(self, slow: Request, now_ms: int) -> Source | None:
@@ -308,21 +323,7 @@ class FetchPlan:
             and self._is_near(source, slow.chunk)
             and self._is_free(source, slow.chunk, now_ms)
         ]
-        return min(idle, key=lambda one: (one.last_ms or 0, self._behind(one, slow.chunk)), default=None)
-
-    def _tie_early(self, now_ms: int) -> Command | None:
-        """A second source for a chunk that waits, where a device has nothing of ours to do."""
-        config = self._config
-        if sum(request.tied for request in self._requests.values()) >= config.ties_early_max:
-            return None
-        firsts = [chunk.requests[0] for chunk in self._active.values() if len(chunk.requests) == 1]
-        for slow in sorted(firsts, key=lambda request: (request.since_ms, request.chunk)):
-            if now_ms - slow.since_ms < config.tie_early_after_ms:
-                return None
-            waits = slow.waited_ms is None and not slow.source.is_origin
-            if waits and (helper := self._idle_device(slow, now_ms)) is not None:
-                return self._ask(helper, slow.chunk, now_ms, tied=True)
-        return None
+        return min(idle, key=lambda one: (one.expected_ms(now_ms), self._behind(one, slow.chunk)), default=None)
 
     def _hedge_age_ms(self, slow: Source, helper: Source) -> int:
         """A device helps when it would have been done twice over; the origin, when the slow one is slow for itself."""
@@ -361,7 +362,7 @@ class FetchPlan:
         """Free devices that are for the chunk, the least busy first, then the fastest. :param far: the others too."""
         free = (source for source in self._devices.values() if self._is_free(source, chunk, now_ms))
         fit = [source for source in free if far or self._is_near(source, chunk)]
-        return sorted(fit, key=lambda one: (not self._is_near(one, chunk), one.in_flight, one.last_ms or 0))
+        return sorted(fit, key=lambda one: (not self._is_near(one, chunk), one.in_flight, one.expected_ms(now_ms)))
 
     def _is_near(self, source: Source, chunk: int) -> bool:
         """Whether it is for the chunk: another would have to fetch it from the origin first."""
@@ -372,14 +373,15 @@ class FetchPlan:
 
     def _free_device(self, chunk: int, now_ms: int) -> Source | None:
         free = [source for source in self._devices.values() if self._is_free(source, chunk, now_ms)]
-        best = min(free, key=self._cost, default=None)
+        best = min(free, key=lambda source: self._cost(source, now_ms), default=None)
         far = best is not None and not self._is_near(best, self._chunk_for(best))
         return None if far and self._requests else best
 
-    def _cost(self, source: Source) -> tuple[bool, int, int, int]:
+    def _cost(self, source: Source, now_ms: int) -> tuple[bool, int, int, int]:
         """Who is for what it would be asked for, then the least busy, the fastest, and who begins there."""
         chunk = self._chunk_for(source)
-        return not self._is_near(source, chunk), source.in_flight, source.last_ms or 0, self._behind(source, chunk)
+        far = not self._is_near(source, chunk)
+        return far, source.in_flight, source.expected_ms(now_ms), self._behind(source, chunk)
 
     def _free_origin(self, now_ms: int) -> Source | None:
         """The origin, when no device serves and no plan is under way."""
@@ -428,9 +430,6 @@ class FetchPlan:
             self._active[request.chunk].requests.remove(request)
         return request
 
-    def _forget_closed(self) -> None:
-        self._devices = {key: source for key, source in self._devices.items() if not source.closed or source.in_flight}
-
     def check(self) -> None:
         """:raises LocalError: when the machine contradicts itself; tests call it after every event."""
         pending = set(self._pending)
@@ -442,8 +441,9 @@ class FetchPlan:
         if sum(len(active.requests) for active in self._active.values()) != len(self._requests):
             raise LocalError("requests and chunks do not agree")
         for source in (*self._devices.values(), self._origin):
-            if source.in_flight != sum(request.source is source for request in self._requests.values()):
-                raise LocalError(f"{source.key} does not know its requests")
+            requests = sum(request.source is source for request in self._requests.values())
+            if source.in_flight != requests or source.requested < source.confirmed:
+                raise LocalError(f"{source.key} does not know what it was asked for")
             if source is not self._origin and source.requested - source.confirmed > unacknowledged_bytes_max(
                 source.confirmed
             ):

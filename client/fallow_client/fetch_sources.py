@@ -14,7 +14,8 @@ ORIGIN_REQUESTS_MAX = 2
 
 @dataclass(slots=True)
 class Source:
-    """A ticket, or the origin. ``requested`` and ``confirmed`` are bytes; ``last_ms``: what its last chunk took."""
+    """A ticket, or the origin. ``requested`` and ``confirmed`` are bytes; ``last_ms``: what its last chunk took, of
+    which ``waited_ms`` until its first byte; it was there at ``done_ms``."""
 
     key: str
     device_id: str
@@ -29,6 +30,8 @@ class Source:
     failures: int = 0
     rest_until_ms: int = 0
     last_ms: int | None = None
+    waited_ms: int = 0
+    done_ms: int = 0
     closed: bool = False
 
     @classmethod
@@ -53,6 +56,10 @@ class Source:
         if self.closed or self.rest_until_ms > now_ms or self.in_flight >= self.depth(config):
             return False
         return self.is_origin or self.fits(length)
+
+    def expected_ms(self, now_ms: int) -> int:
+        """What a chunk would take: as much as the last one, but the queue that stood before that is shorter by now."""
+        return (self.last_ms or 0) - min(self.waited_ms, now_ms - self.done_ms)
 
     def depth(self, config: Config) -> int:
         """Requests at once: few at a slow source, so that little waits behind it at the end."""

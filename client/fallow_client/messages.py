@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from inspect import cleandoc
@@ -376,9 +377,11 @@ class Messages:
         return self(first) + blank + "\n".join(lines)
 
     def localised(self, command: C) -> C:
-        """``command`` and all below it, their help translated in place: give it a copy."""
-        if not self._catalogue:
-            return command
+        """``command`` and all below it with their help translated; itself where it is in this language already."""
+        return self._localise(copy.deepcopy(command)) if self._catalogue else command
+
+    def _localise(self, command: C) -> C:
+        """In place."""
         if command.help:
             command.help = self.help_text(command.help)
         for parameter in command.params:
@@ -393,5 +396,5 @@ class Messages:
             command.params.append(_help_option(self("Show this message and exit.")))
         if isinstance(command, click.Group):
             for inner in command.commands.values():
-                self.localised(inner)
+                self._localise(inner)
         return command

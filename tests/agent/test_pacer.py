@@ -64,8 +64,9 @@ def test_equal_shares_follow_comings_goings_and_the_rate() -> None:
             pacer.set_rate(8 * 1_046_000)
             first = pacer.join(a, nothing)
             assert told(a) == 1_000_000
-            pacer.join(b, nothing)
-            assert told(b) == module.PACED_BYTES_PER_S_MIN  # nothing is left until the budget is divided anew
+            second = pacer.join(b, nothing)
+            # Nothing is left until the budget is divided anew, and the kernel would hold the transfer up for longer.
+            assert (second.allowance(1000, 0.0), told(b)) == (0, UNPACED)
             pacer.set_rate(8 * 1_046_000)  # divides at once, as the timer would
             assert (told(a), told(b)) == (500_000, 500_000)
             pacer.set_rate(8 * 523_000)
@@ -276,6 +277,36 @@ def test_an_ended_transfer_keeps_its_part_until_its_socket_is_empty() -> None:
                 taken -= len(receiver.recv(taken))
             pacer.set_rate(8 * 1_046_000)
             assert told(other) == told(newcomer) == 500_000
+
+    asyncio.run(run())
+
+
+@kernel_only
+def test_the_part_of_an_ended_transfer_is_the_others_as_soon_as_its_socket_is_empty() -> None:
+    async def run() -> None:
+        with pair() as (sender, receiver), sockets(1) as (other,):
+            pacer = Pacer()
+            pacer.prepare(sender)
+            pacer.set_rate(8 * 10 * 1_046_000)
+            share = pacer.join(sender, nothing)
+            pacer.join(other, nothing)
+            sender.setblocking(False)
+            taken = 0
+            while True:
+                try:
+                    taken += sender.send(bytes(100_000))
+                except BlockingIOError:
+                    break
+            share.leave()
+            while told(other) != 5_000_000:  # noqa: ASYNC110 - the kernel's option has no event
+                await asyncio.sleep(0)
+            receiver.setblocking(False)
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(PATIENCE_S):
+                while taken:
+                    taken -= len(await loop.sock_recv(receiver, taken))
+                while told(other) != 10_000_000:  # noqa: ASYNC110 - as above; nobody sets the rate anew
+                    await asyncio.sleep(0.001)
 
     asyncio.run(run())
 

@@ -299,6 +299,17 @@ def test_a_silent_device_is_passed_over_after_two_round_trips_and_once_in_a_whil
     machine.check()
 
 
+def test_a_device_in_a_silent_ones_place_costs_nothing_of_the_origins_help() -> None:
+    machine = machine_of(2, ticket("a"), ticket("b"), config=Config(requests_first=1, help_permille=0))
+    (first,) = fetches(machine.poll(0))
+    (instead,) = fetches(machine.poll(300))
+    assert (instead.chunk, {first.source, instead.source}) == (first.chunk, {"a", "b"})
+    machine.answered(instead.request, 310)
+    machine.began(instead.request, 20_000)  # a crowd: it had others to serve
+    assert ORIGIN in [command.source for command in fetches(machine.poll(20_001))]
+    machine.check()
+
+
 def test_an_origin_that_cannot_help_now_is_not_at_fault_and_is_asked_again() -> None:
     machine = machine_of(2, ticket("a"), config=Config(help_chunks_min=1))
     machine.poll(0)
@@ -415,14 +426,18 @@ def test_whatever_sources_do_no_chunk_is_lost_and_it_ends(data: st.DataObject) -
                 active[command.request] = command
                 chunk_asks = sum(other.chunk == command.chunk for other in active.values())
                 assert command.chunk not in verified
-                assert chunk_asks <= 2
-                if data.draw(st.booleans(), "a first byte"):
+                assert chunk_asks <= config.ties_max
+                if data.draw(st.booleans(), "a head"):
                     machine.answered(command.request, now_ms)
                 if ahead is not None:
                     missing = next(c for c in range(chunks) if c not in verified)
                     assert command.chunk < missing + ahead
             elif isinstance(command, Abort):
                 raise AssertionError("poll aborts nothing")
+        machine.check()
+        if active and turn < 300 and data.draw(st.booleans(), "a first byte"):
+            for abort in machine.began(data.draw(st.sampled_from(sorted(active)), "of"), now_ms):
+                del active[abort.request]
         machine.check()
         assert len(active) == machine.in_flight <= config.requests_max
         if Finish() in commands:
@@ -450,3 +465,53 @@ def test_whatever_sources_do_no_chunk_is_lost_and_it_ends(data: st.DataObject) -
                 wrong_devices += outcome is Failure.WRONG
                 machine.failed(number, outcome, now_ms)
     raise AssertionError("it did not end")
+
+
+def test_what_a_source_was_asked_for_in_vain_before_it_began_is_taken_off_its_window() -> None:
+    machine = machine_of(1, ticket("a"), ticket("b"), ticket("c"))
+    (first,) = fetches(machine.poll(0))
+    machine.answered(first.request, 10)
+    (tied,) = fetches(machine.poll(600))
+    assert machine.verified(tied.request, 5000) == [Abort(first.request)]
+    assert (machine.unconfirmed(first.source), machine.unconfirmed(tied.source)) == (0, 0)
+    machine.check()
+
+
+def test_who_has_begun_goes_on_though_another_begins() -> None:
+    machine = machine_of(1, ticket("a"), ticket("b"), ticket("c"))
+    (first,) = fetches(machine.poll(0))
+    machine.answered(first.request, 10)
+    (tied,) = fetches(machine.poll(600))
+    assert machine.began(tied.request, 700) == [Abort(first.request)]
+    (third,) = fetches(machine.poll(20_000))  # it sends, but takes too long
+    assert machine.began(third.request, 20_100) == []
+    assert machine.verified(third.request, 21_000) == [Abort(tied.request)]
+    assert machine.unconfirmed(tied.source) == MIB  # some of it was sent, and is never confirmed
+    machine.check()
+
+
+def test_a_chunk_that_nobody_begins_with_is_asked_of_one_device_more_every_two_seconds() -> None:
+    machine = machine_of(1, *(ticket(name) for name in "abcdef"))
+    asked = fetches(machine.poll(0))
+    for now_ms in range(100, 10_000, 100):
+        for command in fetches(machine.poll(now_ms)):
+            assert now_ms - machine._requests[asked[-1].request].since_ms >= (500 if len(asked) == 1 else 2000)
+            asked.append(command)
+        machine.answered(asked[-1].request, now_ms)
+    assert len({command.source for command in asked}) == len(asked) == Config().ties_max
+    assert machine.began(asked[2].request, 10_000) == [Abort(asked[number].request) for number in (0, 1, 3)]
+    machine.check()
+
+
+def test_a_queue_that_was_long_is_not_held_against_a_device_for_good() -> None:
+    machine = machine_of(4, ticket("a"), ticket("b"), ticket("c"), config=Config(requests_first=2, requests_max=2))
+    slow, quick = fetches(machine.poll(0))
+    for command, waited_ms in ((slow, 20_000), (quick, 12_000)):
+        machine.answered(command.request, 0)
+        machine.began(command.request, waited_ms)
+    machine.verified(quick.request, 20_000)  # it sent for 8 s, the other for 4
+    machine.verified(slow.request, 24_000)
+    # By then the queue that stood before the slow one is gone, and it is the faster one.
+    sources = {one.key: one for one in machine._devices.values()}
+    assert sources[slow.source].expected_ms(24_000) > sources[quick.source].expected_ms(24_000)
+    assert sources[slow.source].expected_ms(60_000) < sources[quick.source].expected_ms(60_000)

@@ -17,8 +17,9 @@ AT_ONCE_MIN = 4
 """Transfers: the consumer of one may read slowly, or be between two requests; the others fill the line."""
 TRANSFER_BPS = 2_000_000
 """A chunk takes four seconds then, and a film plays."""
-SLOW_S = 4.0
-"""Who takes longer makes room for one more, and goes on: it may be the consumer that is slow."""
+SLOW_S = 8.0
+"""Twice what a chunk takes. Whoever takes longer makes room for one more, and goes on: it may be the consumer that is
+slow."""
 WAIT_S_MAX = 30.0
 """Whoever still waits then is better served elsewhere."""
 

@@ -43,6 +43,9 @@ DIVIDE_INTERVAL_S = 0.05
 call for every other transfer. Until then a newcomer has what the others leave: a crowd that comes at one instant,
 such as for a chunk that has just arrived, would else burst into the line."""
 
+DRAINED_S_MIN = 0.010
+"""Sockets of ended transfers are not looked at more often."""
+
 
 def payload_bytes_per_s(rate_bps: int, transfers: int) -> int:
     """One transfer's share of ``rate_bps`` on the wire, in payload bytes per second."""
@@ -111,6 +114,14 @@ class Share:
     def _burst(self) -> float:
         return max(BURST_BYTES_MIN, self._bytes_per_s * BURST_S)
 
+    def hold(self) -> None:
+        """Nothing may be sent until a rate comes. For :class:`Pacer`.
+
+        The kernel, which has nothing of the transfer yet, is told nothing: a lowered rate stays until something has
+        been acknowledged at it, 1.5 s later.
+        """
+        self._bytes_per_s = 0
+
     def apply(self, bytes_per_s: int) -> None:
         """Take a new rate. For :class:`Pacer`."""
         if bytes_per_s == self._bytes_per_s:
@@ -140,6 +151,7 @@ class Pacer:
         share. They keep their part until then, or all together would send more than the budget."""
         self._by_socket: weakref.WeakKeyDictionary[socket.socket, Share] = weakref.WeakKeyDictionary()
         self._timer: asyncio.TimerHandle | None = None
+        self._drained: asyncio.TimerHandle | None = None
         self._sent_bytes = 0
         self._counted: dict[Share, None] = {}
         """Transfers under way, and ended ones whose sockets still send."""
@@ -187,7 +199,10 @@ class Pacer:
             given = sum(other.bytes_per_s for other in (*self._shares, *self._draining) if other is not share)
             left, part = payload_bytes_per_s(self._rate_bps, 1) - given, self._part()
             # Its part or nothing: after each packet the kernel waits for as long as that takes at the rate of then.
-            share.apply(part if left >= part else 0)
+            if left >= part:
+                share.apply(part)
+            else:
+                share.hold()
         self._divide_soon()
         return share
 
@@ -256,6 +271,18 @@ class Pacer:
         part = self._part()
         for share in (*self._shares, *self._draining):
             share.apply(part)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """When the first socket of an ended transfer is likely to be empty: its part is the others' from then on."""
+        if self._drained is not None:
+            self._drained.cancel()
+            self._drained = None
+        counted = ((share.counted, share.bytes_per_s) for share in self._draining)
+        waits_s = [sent.waiting_bytes / rate for sent, rate in counted if sent is not None and rate > 0]
+        if waits_s:
+            delay_s = max(DRAINED_S_MIN, min(waits_s))
+            self._drained = asyncio.get_running_loop().call_later(delay_s, self._divide)
 
     def _part(self) -> int:
         return payload_bytes_per_s(self._rate_bps, len(self._shares) + len(self._draining))

@@ -11,8 +11,9 @@ from fallow_wire.session import HEARTBEAT_S, VERSION, AgentAdvice
 @dataclass(frozen=True, slots=True)
 class PolicyConfig:
     heartbeat_s: int = HEARTBEAT_S
-    ticket_idle_s: int = 30
-    """A countersigned ticket without traffic for so long is closed, and its proof goes to the ledger."""
+    ticket_idle_s: int = 120
+    """A countersigned ticket without traffic for so long is closed, and its proof goes to the ledger. A consumer of a
+    crowd comes back to each of sixteen devices after half a minute to a minute and a half."""
     agent_version: str = ""
     """The version that devices are advised to have, where their package sources have it; empty: none."""
     agent_percent: int = 100
