@@ -41,7 +41,7 @@ class Config:
     silent_ms_min: int = 300
     silent_rtt_factor: int = 2
     help_permille: int = 90
-    help_in_part_permille: int = 40
+    help_in_part_permille: int = 32
     help_in_part_pending_max: int = 2
     help_chunks_min: int = 1
     tie_after_ms: int = 500

@@ -48,8 +48,7 @@ class FetchPlan:
     def __init__(
         self, size: int, chunk_size: int, done: Iterable[int] = (), config: Config | None = None, lot: float = 0.0
     ) -> None:
-        self._config = config or Config()
-        self._lot = lot
+        self._config, self._lot = config or Config(), lot
         self._size = size
         self._chunk_size = chunk_size
         self.chunk_count = -(-size // chunk_size)
@@ -89,8 +88,9 @@ class FetchPlan:
     def _help_chunks(self) -> int:
         """How many chunks the origin may help with while devices serve; so many may devices, for silent ones."""
         config = self._config
-        permille = config.help_in_part_permille if self._in_part else config.help_permille
-        return max(config.help_chunks_min, int(self.chunk_count * permille / 1000 + self._lot))
+        if self._in_part:
+            return int(self.chunk_count * config.help_in_part_permille / 1000 + self._lot)
+        return max(config.help_chunks_min, int(self.chunk_count * config.help_permille / 1000 + self._lot))
 
     @property
     def _in_part(self) -> bool:
