@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from edge_world import DEVICE, MIB, Caller, World, manifest_of, put, some_bytes, world
-from fallow_agent.edge import pulling
+from fallow_agent.edge import pulling, service
 from fallow_agent.edge.filling import FillConfig, Filler, FillFailed, filling_session
 from fallow_agent.edge.pulling import Pulls
 from fallow_wire.session import Source, Task
+from support import PATIENCE_S
 
 DATA = some_bytes(5 * MIB + 7, seed=5)
 SIGNED = manifest_of(DATA)
@@ -48,11 +49,12 @@ class Device:
     def task(self) -> Task:
         return Task("t", "pull", OBJECT, SIGNED.token, (Source(self.origin.url),))
 
-    async def ask(self, first: int, last: int) -> bytes:
+    async def ask(self, first: int, last: int, *, confirms: bool = False) -> bytes:
         """Bytes of a range, by a consumer of its own. :raises IncompleteReadError: the answer was cut."""
         caller = await Caller.connect(self.here.port)
         try:
-            answer = await caller.call(self.here.url(self.here.ticket(OBJECT)), Range=f"bytes={first}-{last}")
+            ticket = self.here.ticket(OBJECT, countersigned=confirms)
+            answer = await caller.call(self.here.url(ticket), Range=f"bytes={first}-{last}")
             assert answer.status == 206, answer
             assert "repr-digest" not in answer.fields or self.here.content.has(OBJECT)
             return answer.body
@@ -201,5 +203,21 @@ def test_what_nobody_asks_for_is_dropped_and_only_so_many_are_held(
             assert one.pulls.ids() == ()
             assert [held for _, held in one.told] == [True, False, True, False]
             assert one.here.content.usage_bytes() == 0
+
+    asyncio.run(run())
+
+
+def test_ordinary_programs_wait_for_a_chunk_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "PULL_S_MAX", 0.05)
+    monkeypatch.setattr(service, "LEGACY_PULL_S_MAX", PATIENCE_S)
+
+    async def run() -> None:
+        async with device(tmp_path) as one:
+            one.origin.open.clear()
+            ordinary = asyncio.create_task(one.ask(0, 9))
+            with pytest.raises(asyncio.IncompleteReadError):
+                await one.ask(0, 9, confirms=True)
+            one.origin.open.set()
+            assert await ordinary == DATA[:10]
 
     asyncio.run(run())

@@ -34,7 +34,10 @@ PARTIAL_MAX = 16
 IDLE_S_MAX = 3600.0
 """A crowd that has gone does not come back in pieces: what nobody asks for any more is dropped."""
 PULL_S_MAX = 14.0
-"""How long a consumer waits for a chunk; by then another has it."""
+"""How long a consumer that asks chunk by chunk waits for one; by then another device has it."""
+LEGACY_PULL_S_MAX = 45.0
+"""The same for ordinary programs, which take what is cut short for a fault and go to the origin for all that is left:
+a little less than such programs wait for a byte."""
 FAILED_REST_S = 2.0
 """After a source failed nothing is fetched for so long; who asks meanwhile is sent elsewhere."""
 
@@ -172,7 +175,9 @@ class Pulls:
         now = self._clock.monotonic()
         return partial.fill.holds(index) or (self._allowed() and now >= partial.rest_until)
 
-    async def arrival(self, partial: Partial, index: int, connection: Connection, stall_s: float) -> None:
+    async def arrival(
+        self, partial: Partial, index: int, connection: Connection, stall_s: float, patience_s: float = PULL_S_MAX
+    ) -> None:
         """Until the chunk is there.
 
         :raises PullFailed: it does not come.
@@ -186,8 +191,8 @@ class Pulls:
             self._work(partial)
             if partial.fill.holds(index):
                 return
-            until = now + PULL_S_MAX
-            connection.deadline = asyncio.get_running_loop().time() + PULL_S_MAX + stall_s
+            until = now + patience_s
+            connection.deadline = asyncio.get_running_loop().time() + patience_s + stall_s
             while not partial.fill.holds(index):
                 left = until - self._clock.monotonic()
                 if left <= 0 or partial.fill.closed or not self.gives_now(partial, index):

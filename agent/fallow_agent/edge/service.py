@@ -36,7 +36,7 @@ from .content import ContentStore
 from .dial_back import DialBackNonces
 from .fill import Gone, StoredObject
 from .http1 import BadRequest, Request
-from .pulling import Partial, PullFailed, Pulls
+from .pulling import LEGACY_PULL_S_MAX, PULL_S_MAX, Partial, PullFailed, Pulls
 from .register import SAVE_INTERVAL_S, Register
 from .server import EdgeConfig, Server
 from .turns import Turns
@@ -347,8 +347,9 @@ class EdgeService:
         """Chunk by chunk as they come, after the head. Who waits for a chunk takes no part of the budget."""
         assert self._pulls is not None
         await connection.write(head)
+        patience_s = PULL_S_MAX if progress.account.countersigned else LEGACY_PULL_S_MAX
         for index, piece in partial.pieces(span):
-            await self._pulls.arrival(partial, index, connection, sending.STALL_S_MAX)
+            await self._pulls.arrival(partial, index, connection, sending.STALL_S_MAX, patience_s)
             await self._send(connection, descriptor, piece, progress, b"")
 
     def _check_pull(self, object_id: str, span: Span) -> None:
