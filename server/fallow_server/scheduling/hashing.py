@@ -13,6 +13,8 @@ LOAD_FACTOR = 1.25
 most on average, at the bound, and as few keys move when one leaves."""
 STEPS_MAX = 256
 """Devices that are asked for one key, those that ``fits`` refuses included."""
+NO_KEYS: frozenset[str] = frozenset()
+"""One for all devices that have none, as most: an empty set of its own takes 0.2 KiB."""
 
 
 class Ring:
@@ -24,7 +26,7 @@ class Ring:
         assert load_factor > 1
         self._load_factor = load_factor
         self._circle: list[tuple[int, str]] = []
-        self._keys: dict[str, set[str]] = {}
+        self._keys: dict[str, frozenset[str]] = {}
         self._placed: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -37,14 +39,14 @@ class Ring:
     def add(self, device_id: str) -> None:
         """Nothing moves: a new device gets new keys."""
         if device_id not in self._keys:
-            self._keys[device_id] = set()
+            self._keys[device_id] = NO_KEYS
             insort(self._circle, (_hash(device_id), device_id))
 
-    def remove(self, device_id: str) -> set[str]:
+    def remove(self, device_id: str) -> frozenset[str]:
         """:returns: the keys that were on it and are on no device now."""
         keys = self._keys.pop(device_id, None)
         if keys is None:
-            return set()
+            return NO_KEYS
         del self._circle[bisect_left(self._circle, (_hash(device_id), device_id))]
         for key in keys:
             del self._placed[key]
@@ -66,7 +68,7 @@ class Ring:
         for step in range(min(len(self._circle), STEPS_MAX)):
             device_id = self._circle[(start + step) % len(self._circle)][1]
             if len(self._keys[device_id]) < room and fits(device_id):
-                self._keys[device_id].add(key)
+                self._keys[device_id] |= {key}
                 self._placed[key] = device_id
                 return device_id
         return None
@@ -75,7 +77,7 @@ class Ring:
         """The key needs no device any longer."""
         device_id = self._placed.pop(key, None)
         if device_id is not None:
-            self._keys[device_id].discard(key)
+            self._keys[device_id] = self._keys[device_id] - {key} or NO_KEYS
 
     def device_of(self, key: str) -> str | None:
         return self._placed.get(key)
