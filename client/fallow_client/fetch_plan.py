@@ -25,9 +25,6 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable
 
-from fallow_wire.errors import LocalError
-from fallow_wire.tickets import unacknowledged_bytes_max
-
 from .fetch_commands import ORIGIN as ORIGIN
 from .fetch_commands import Abort as Abort
 from .fetch_commands import Command as Command
@@ -86,10 +83,15 @@ class FetchPlan:
 
     @property
     def _help_chunks(self) -> int:
-        """How many chunks the origin may help with while devices serve; so many may devices, for silent ones."""
-        config = self._config
+        """How many chunks the origin may help with while devices serve."""
         if self._in_part:
-            return int(self.chunk_count * config.help_in_part_permille / 1000 + self._lot)
+            return int(self.chunk_count * self._config.help_in_part_permille / 1000 + self._lot)
+        return self._relief_chunks
+
+    @property
+    def _relief_chunks(self) -> int:
+        """How many a device may be asked for in a silent one's place."""
+        config = self._config
         return max(config.help_chunks_min, int(self.chunk_count * config.help_permille / 1000 + self._lot))
 
     @property
@@ -142,7 +144,7 @@ class FetchPlan:
         for other in tuple(self._active[found.chunk].requests):
             if other.waited_ms is None and (found.tied or other.tied):
                 self._take(other.number)
-                other.source.requested -= self.chunk_length(found.chunk)  # nothing was sent
+                self._give_back(other)
                 aborted.append(Abort(other.number))
         return aborted
 
@@ -165,7 +167,7 @@ class FetchPlan:
             self._take(other.number)
             # What has been sent is never confirmed, and stays in its window.
             if other.waited_ms is None:
-                other.source.requested -= self.chunk_length(found.chunk)
+                self._give_back(other)
             aborted.append(Abort(other.number))
         return aborted
 
@@ -175,17 +177,17 @@ class FetchPlan:
         if found is None:
             return
         source, config = found.source, self._config
-        if failure in (Failure.BUSY, Failure.GONE):
-            source.requested -= self.chunk_length(found.chunk)
+        unsent = found.answered_ms is not None and found.waited_ms is None and failure is Failure.BROKEN
+        if unsent or failure in (Failure.BUSY, Failure.GONE):
+            self._give_back(found)
         if not self._active[found.chunk].requests:
             del self._active[found.chunk]
             insort(self._pending, found.chunk)
         if found.helping and failure is Failure.BUSY:
             # It protects itself from a crowd; that is no fault, and the devices have the chunk too.
             source.rest_until_ms = now_ms + min(max(retry_after_ms, config.rest_ms_min), config.rest_ms_max)
-            self._helped -= 1
             return
-        if found.tied and failure is Failure.BUSY and found.chunk in self._active:  # nothing was lost
+        if found.tied and (unsent or failure is Failure.BUSY) and found.chunk in self._active:  # nothing was lost
             source.rest_until_ms = now_ms + min(max(retry_after_ms, config.tie_early_after_ms), config.rest_ms_max)
             return
         source.failures += 1
@@ -266,14 +268,15 @@ class FetchPlan:
             request = chunk.requests[0]
             if len(chunk.requests) > 1 or request.answered_ms is not None or request.source is self._origin:
                 continue
-            rtt_ms = request.source.rtt_ms or 0
-            if now_ms - request.since_ms < max(config.silent_ms_min, config.silent_rtt_factor * rtt_ms):
+            rtt_ms, age_ms = request.source.rtt_ms or 0, now_ms - request.since_ms
+            if age_ms < max(config.silent_ms_min, config.silent_rtt_factor * rtt_ms):
                 continue
             ranked = [one for one in self._ranked(request.chunk, now_ms) if one.device_id != request.source.device_id]
-            if ranked and not ranked[0].in_flight and self._relieved < self._help_chunks:
+            if ranked and not ranked[0].in_flight and self._relieved < self._relief_chunks:
                 self._relieved += 1
                 return self._ask(ranked[0], request.chunk, now_ms)
-            if self._helped < self._help_chunks and self._is_free(self._origin, 0, now_ms):
+            helps = self._helped < self._help_chunks or (not ranked and age_ms >= config.hedge_origin_after_ms_min)
+            if helps and self._is_free(self._origin, 0, now_ms):
                 return self._ask(self._origin, request.chunk, now_ms, helping=True)
         return None
 
@@ -308,22 +311,23 @@ class FetchPlan:
             waits = all(request.waited_ms is None for request in asked) and not asked[0].source.is_origin
             after_ms = first_after_ms if len(asked) == 1 else config.tie_again_after_ms
             if waits and len(asked) < (config.ties_max if at_end else 2) and now_ms - asked[-1].since_ms >= after_ms:
-                helper = self._idle_device(asked[0], now_ms)
+                helper = self._idle_device(asked, now_ms)
                 if helper is not None:
                     return self._ask(helper, asked[0].chunk, now_ms, tied=True)
         return None
 
-    def _idle_device(self, slow: Request, now_ms: int) -> Source | None:
-        """One that has nothing of ours to do and is for the chunk."""
+    def _idle_device(self, asked: list[Request], now_ms: int) -> Source | None:
+        """One more that has nothing of ours to do and is for their chunk."""
+        chunk, known = asked[0].chunk, {request.source.device_id for request in asked}
         idle = [
             source
             for source in self._devices.values()
-            if source.device_id != slow.source.device_id
+            if source.device_id not in known
             and not source.in_flight
-            and self._is_near(source, slow.chunk)
-            and self._is_free(source, slow.chunk, now_ms)
+            and self._is_near(source, chunk)
+            and self._is_free(source, chunk, now_ms)
         ]
-        return min(idle, key=lambda one: (one.expected_ms(now_ms), self._behind(one, slow.chunk)), default=None)
+        return min(idle, key=lambda one: (one.expected_ms(now_ms), self._behind(one, chunk)), default=None)
 
     def _hedge_age_ms(self, slow: Source, helper: Source) -> int:
         """A device helps when it would have been done twice over; the origin, when the slow one is slow for itself."""
@@ -420,6 +424,11 @@ class FetchPlan:
         usable = any(not source.closed for source in self._devices.values())
         return self._origin.closed and not usable and not self._replanning
 
+    def _give_back(self, request: Request) -> None:
+        """Nothing was sent for it."""
+        request.source.requested -= self.chunk_length(request.chunk)
+        self._helped -= request.helping
+
     def _take(self, number: int) -> Request | None:
         """Forget a request; None when it was aborted before."""
         request = self._requests.pop(number, None)
@@ -429,22 +438,3 @@ class FetchPlan:
         if request.chunk in self._active:
             self._active[request.chunk].requests.remove(request)
         return request
-
-    def check(self) -> None:
-        """:raises LocalError: when the machine contradicts itself; tests call it after every event."""
-        pending = set(self._pending)
-        for chunk in range(self.chunk_count):
-            if bool(self._done[chunk]) + (chunk in pending) + (chunk in self._active) != 1:
-                raise LocalError(f"chunk {chunk} is lost or known twice")
-        if len(pending) != len(self._pending) or any(not active.requests for active in self._active.values()):
-            raise LocalError("a chunk waits twice, or for nobody")
-        if sum(len(active.requests) for active in self._active.values()) != len(self._requests):
-            raise LocalError("requests and chunks do not agree")
-        for source in (*self._devices.values(), self._origin):
-            requests = sum(request.source is source for request in self._requests.values())
-            if source.in_flight != requests or source.requested < source.confirmed:
-                raise LocalError(f"{source.key} does not know what it was asked for")
-            if source is not self._origin and source.requested - source.confirmed > unacknowledged_bytes_max(
-                source.confirmed
-            ):
-                raise LocalError(f"{source.key} is asked for more than its window")

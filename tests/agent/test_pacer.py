@@ -79,6 +79,9 @@ def test_equal_shares_follow_comings_goings_and_the_rate() -> None:
             pacer.set_rate(0)
             assert told(b) == module.PACED_BYTES_PER_S_MIN  # never 0, which the kernel takes for no limit
             pacer.join(c, nothing)
+            assert told(c) == UNPACED  # as above
+            pacer.set_rate(8 * 1_046_000)
+            assert told(c) == told(b) == 500_000
 
     asyncio.run(run())
 

@@ -16,6 +16,7 @@ from fallow_client.fetch_plan import (
     Replan,
     TicketSource,
 )
+from fallow_wire.tickets import unacknowledged_bytes_max
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,22 @@ def machine_of(chunks: int, *sources: TicketSource, config: Config | None = None
     machine = FetchPlan(chunks * MIB, MIB, config=config)
     machine.planned(sources, now_ms)
     return machine
+
+
+def check(machine: FetchPlan) -> None:
+    """The machine does not contradict itself."""
+    pending = set(machine._pending)
+    for chunk in range(machine.chunk_count):
+        assert bool(machine._done[chunk]) + (chunk in pending) + (chunk in machine._active) == 1, f"chunk {chunk}"
+    assert len(pending) == len(machine._pending)
+    assert all(active.requests for active in machine._active.values())
+    assert sum(len(active.requests) for active in machine._active.values()) == len(machine._requests)
+    for source in (*machine._devices.values(), machine._origin):
+        requests = list(machine._requests.values())
+        assert source.in_flight == sum(request.source is source for request in requests), source.key
+        assert source.requested >= source.confirmed, f"{source.key} brought more than it was asked for"
+        if source is not machine._origin:
+            assert source.requested - source.confirmed <= unacknowledged_bytes_max(source.confirmed), source.key
 
 
 def test_an_empty_object_is_finished_at_once() -> None:
@@ -136,7 +153,7 @@ def test_devices_that_hold_it_in_part_are_asked_for_their_stripes() -> None:
     assert sorted((one.source, one.chunk) for one in asked) == [
         ("a", 0), ("a", 1), ("b", 2), ("b", 3), ("c", 4), ("c", 5), ("d", 6), ("d", 7),
     ]  # fmt: skip
-    machine.check()
+    check(machine)
 
 
 def test_a_chunk_of_nobody_here_is_asked_for_when_nothing_else_is_under_way() -> None:
@@ -181,12 +198,12 @@ def test_before_the_end_too_a_chunk_that_waits_is_asked_of_an_idle_device_a_few_
     assert machine.poll(4000) == []
     assert machine.began(tied.request, 4100) == [Abort(first.request)]
     assert machine.unconfirmed(first.source) == 0
-    machine.check()
+    check(machine)
     # The one that goes on still counts until it is there; then the other that waits has its turn.
     machine.verified(tied.request, 5000)
     again = fetches(machine.poll(5000))
     assert second.chunk in [one.chunk for one in again] or len(again) == 1
-    machine.check()
+    check(machine)
 
 
 def test_a_device_that_is_too_busy_for_a_second_request_is_no_worse_for_it() -> None:
@@ -199,7 +216,7 @@ def test_a_device_that_is_too_busy_for_a_second_request_is_no_worse_for_it() -> 
         (tied,) = fetches(machine.poll(now_ms))
         assert tied.source == "b"
         machine.failed(tied.request, Failure.BUSY, now_ms + 10, 3000)
-        machine.check()
+        check(machine)
         assert machine.poll(now_ms + 2000) == []
     assert machine.unconfirmed("b") == 0
     machine.verified(waits.request, 60_000)
@@ -219,7 +236,7 @@ def test_where_devices_hold_it_in_part_the_origin_helps_at_the_end_alone() -> No
             machine.verified(one.request, now_ms)
         active = fetches(machine.poll(now_ms))
         helped_at = now_ms if ORIGIN in [one.source for one in active] else 0
-        machine.check()
+        check(machine)
     assert helped_at == 15_000  # six are there, two asked for, and two left
 
 
@@ -237,7 +254,7 @@ def crowd_machine(waited_ms: int, rounds: int, config: Config | None = None) -> 
         for command in active:
             machine.verified(command.request, now_ms)
         active = fetches(machine.poll(now_ms))
-        machine.check()
+        check(machine)
     return machine
 
 
@@ -267,7 +284,7 @@ def test_at_the_end_a_chunk_that_waits_is_asked_of_an_idle_device_too_and_whiche
         both = (waiting, tied)
         assert machine.began(both[first].request, 700) == [Abort(both[1 - first].request)]
         assert machine.unconfirmed(both[1 - first].source) == 0  # it sent nothing, so there is nothing to confirm
-        machine.check()
+        check(machine)
         assert machine.verified(both[first].request, 1500) == []
         machine.verified(other.request, 1500)
         assert machine.poll(1501) == [Finish()]
@@ -281,7 +298,7 @@ def test_the_origin_helps_beside_the_requests_that_wait_where_all_devices_are_sl
         machine.began(command.request, 4000)
     machine.verified(active[0].request, 5000)
     assert [command.source for command in fetches(machine.poll(5000))] == ["5", ORIGIN]
-    machine.check()
+    check(machine)
 
 
 def test_a_silent_device_is_passed_over_after_two_round_trips_and_once_in_a_while_only() -> None:
@@ -296,7 +313,7 @@ def test_a_silent_device_is_passed_over_after_two_round_trips_and_once_in_a_whil
     assert [type(one) for one in machine.verified(help_.request, 3100)] == [Abort]
     assert ORIGIN not in [command.source for command in fetches(machine.poll(3900))]
     machine.answered(second.request, 4000)
-    machine.check()
+    check(machine)
 
 
 def test_a_device_in_a_silent_ones_place_costs_nothing_of_the_origins_help() -> None:
@@ -307,18 +324,18 @@ def test_a_device_in_a_silent_ones_place_costs_nothing_of_the_origins_help() -> 
     machine.answered(instead.request, 310)
     machine.began(instead.request, 20_000)  # a crowd: it had others to serve
     assert ORIGIN in [command.source for command in fetches(machine.poll(20_001))]
-    machine.check()
+    check(machine)
 
 
 def test_an_origin_that_cannot_help_now_is_not_at_fault_and_is_asked_again() -> None:
-    machine = machine_of(2, ticket("a"), config=Config(help_chunks_min=1))
+    machine = machine_of(1, ticket("a"), config=Config(help_chunks_min=1))
     machine.poll(0)
     for attempt in range(20):
         (help_,) = fetches(machine.poll(1000 + 3000 * attempt))
         assert help_.source == ORIGIN
         machine.failed(help_.request, Failure.BUSY, 1001 + 3000 * attempt, retry_after_ms=2000)
         assert machine.poll(1500 + 3000 * attempt) == []
-        machine.check()
+        check(machine)
 
 
 def test_where_all_devices_are_slow_the_origin_takes_its_share_one_chunk_at_a_time() -> None:
@@ -334,7 +351,7 @@ def test_where_all_devices_are_slow_the_origin_takes_its_share_one_chunk_at_a_ti
         helped += len(origin)
         for command in commands:
             machine.verified(command.request, 5000 * turn + 4900)
-        machine.check()
+        check(machine)
         if machine.finished:
             break
     assert machine.finished
@@ -419,7 +436,7 @@ def test_whatever_sources_do_no_chunk_is_lost_and_it_ends(data: st.DataObject) -
     wrong_devices = 0
     active: dict[int, Fetch] = {}
     for turn in range(3000):
-        machine.check()
+        check(machine)
         commands = machine.poll(now_ms)
         for command in commands:
             if isinstance(command, Fetch):
@@ -434,11 +451,11 @@ def test_whatever_sources_do_no_chunk_is_lost_and_it_ends(data: st.DataObject) -
                     assert command.chunk < missing + ahead
             elif isinstance(command, Abort):
                 raise AssertionError("poll aborts nothing")
-        machine.check()
+        check(machine)
         if active and turn < 300 and data.draw(st.booleans(), "a first byte"):
             for abort in machine.began(data.draw(st.sampled_from(sorted(active)), "of"), now_ms):
                 del active[abort.request]
-        machine.check()
+        check(machine)
         assert len(active) == machine.in_flight <= config.requests_max
         if Finish() in commands:
             assert verified == set(range(chunks))
@@ -474,7 +491,7 @@ def test_what_a_source_was_asked_for_in_vain_before_it_began_is_taken_off_its_wi
     (tied,) = fetches(machine.poll(600))
     assert machine.verified(tied.request, 5000) == [Abort(first.request)]
     assert (machine.unconfirmed(first.source), machine.unconfirmed(tied.source)) == (0, 0)
-    machine.check()
+    check(machine)
 
 
 def test_who_has_begun_goes_on_though_another_begins() -> None:
@@ -487,7 +504,7 @@ def test_who_has_begun_goes_on_though_another_begins() -> None:
     assert machine.began(third.request, 20_100) == []
     assert machine.verified(third.request, 21_000) == [Abort(tied.request)]
     assert machine.unconfirmed(tied.source) == MIB  # some of it was sent, and is never confirmed
-    machine.check()
+    check(machine)
 
 
 def test_a_chunk_that_nobody_begins_with_is_asked_of_one_device_more_every_two_seconds() -> None:
@@ -500,7 +517,7 @@ def test_a_chunk_that_nobody_begins_with_is_asked_of_one_device_more_every_two_s
         machine.answered(asked[-1].request, now_ms)
     assert len({command.source for command in asked}) == len(asked) == Config().ties_max
     assert machine.began(asked[2].request, 10_000) == [Abort(asked[number].request) for number in (0, 1, 3)]
-    machine.check()
+    check(machine)
 
 
 def test_a_queue_that_was_long_is_not_held_against_a_device_for_good() -> None:
@@ -515,3 +532,36 @@ def test_a_queue_that_was_long_is_not_held_against_a_device_for_good() -> None:
     sources = {one.key: one for one in machine._devices.values()}
     assert sources[slow.source].expected_ms(24_000) > sources[quick.source].expected_ms(24_000)
     assert sources[slow.source].expected_ms(60_000) < sources[quick.source].expected_ms(60_000)
+
+
+def test_a_device_that_breaks_off_before_its_first_byte_has_its_window_back() -> None:
+    machine = machine_of(2, ticket("a"), config=Config(failures_max=9))
+    now_ms = 0
+    for _ in range(4):
+        for command in fetches(machine.poll(now_ms)):
+            if command.source == "a":
+                machine.answered(command.request, now_ms + 10)
+                machine.failed(command.request, Failure.BROKEN, now_ms + 14_000)
+        assert machine.unconfirmed("a") == 0
+        check(machine)
+        now_ms += 60_000
+
+
+def test_silent_devices_that_hold_it_in_part_do_not_keep_a_small_object_from_the_origin() -> None:
+    machine = machine_of(4, in_part("a", 0, 4), in_part("b", 0, 4))
+    asked = fetches(machine.poll(0))
+    for now_ms in range(100, 5000, 100):
+        asked += fetches(machine.poll(now_ms))
+    assert ORIGIN in [command.source for command in asked]
+    check(machine)
+
+
+def test_a_device_with_a_ticket_of_an_older_plan_too_is_asked_once_for_a_chunk() -> None:
+    machine = machine_of(1, ticket("a1", "fd-a"), ticket("b1", "fd-b"))
+    (first,) = fetches(machine.poll(0))
+    machine.answered(first.request, 10)
+    (tied,) = fetches(machine.poll(600))
+    machine.answered(tied.request, 610)
+    machine.planned([ticket("a2", "fd-a"), ticket("b2", "fd-b")], 700)
+    assert fetches(machine.poll(5000)) == []
+    check(machine)

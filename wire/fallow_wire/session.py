@@ -45,6 +45,7 @@ from .tickets import SERVICES
 
 SUBPROTOCOL = "fallow.v1"
 HEARTBEAT_S = 15
+TICKET_IDLE_S = 120
 TASK_KINDS = ("fill", "drop", "probe", "live", "pull")
 
 _NONCE = matching(re.compile(r"[A-Za-z0-9_-]{16,64}\Z"), "16 to 64 characters of base64url", 64)
@@ -234,7 +235,7 @@ class Policy:
     jwks: Annotated[JwkSet, record(JwkSet)]
     ledger: Annotated[str, text(256, 1)]
     heartbeat_s: Annotated[int, integer(1, 3600)] = HEARTBEAT_S
-    ticket_idle_s: Annotated[int, integer(1, 900)] = 30
+    ticket_idle_s: Annotated[int, integer(1, 900)] = TICKET_IDLE_S
     now: Annotated[int | None, integer()] = None
     agent: Annotated[AgentAdvice | None, record(AgentAdvice)] = None
 

@@ -36,8 +36,8 @@ IDLE_S_MAX = 3600.0
 PULL_S_MAX = 14.0
 """How long a consumer that asks chunk by chunk waits for one; by then another device has it."""
 LEGACY_PULL_S_MAX = 45.0
-"""The same for ordinary programs, which take what is cut short for a fault and go to the origin for all that is left:
-a little less than such programs wait for a byte."""
+"""The same for ordinary programs, which come by Metalink. They take what is cut short for a fault and go to the origin
+for all that is left; aria2 waits 60 s for a byte."""
 FAILED_REST_S = 2.0
 """After a source failed nothing is fetched for so long; who asks meanwhile is sent elsewhere."""
 

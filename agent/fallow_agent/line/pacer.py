@@ -39,7 +39,7 @@ BURST_BYTES_MIN = 1448
 """One packet, or slow shares would never send."""
 SLICE_BYTES_MAX = 512 * 1024
 DIVIDE_INTERVAL_S = 0.05
-"""Shares are divided anew at most so often: with many small transfers, each start and end would else cost a system
+"""Comings and goings are gathered for so long: with many small transfers, each start and end would else cost a system
 call for every other transfer. Until then a newcomer has what the others leave: a crowd that comes at one instant,
 such as for a chunk that has just arrived, would else burst into the line."""
 
@@ -199,7 +199,7 @@ class Pacer:
             given = sum(other.bytes_per_s for other in (*self._shares, *self._draining) if other is not share)
             left, part = payload_bytes_per_s(self._rate_bps, 1) - given, self._part()
             # Its part or nothing: after each packet the kernel waits for as long as that takes at the rate of then.
-            if left >= part:
+            if left >= part > 0:
                 share.apply(part)
             else:
                 share.hold()
@@ -274,15 +274,23 @@ class Pacer:
         self._look_again()
 
     def _look_again(self) -> None:
-        """When the first socket of an ended transfer is likely to be empty: its part is the others' from then on."""
+        """When the first socket of an ended transfer is likely to be empty, if anybody else is there to get its part.
+        Where its consumer has stopped to read it is not, and whoever divides next looks again."""
         if self._drained is not None:
             self._drained.cancel()
             self._drained = None
         counted = ((share.counted, share.bytes_per_s) for share in self._draining)
         waits_s = [sent.waiting_bytes / rate for sent, rate in counted if sent is not None and rate > 0]
-        if waits_s:
+        if waits_s and self._shares:
             delay_s = max(DRAINED_S_MIN, min(waits_s))
-            self._drained = asyncio.get_running_loop().call_later(delay_s, self._divide)
+            self._drained = asyncio.get_running_loop().call_later(delay_s, self._divide_drained)
+
+    def _divide_drained(self) -> None:
+        draining = tuple(self._draining)
+        for share in draining:
+            self._count(share)
+        if len(self._draining) < len(draining):
+            self._divide()
 
     def _part(self) -> int:
         return payload_bytes_per_s(self._rate_bps, len(self._shares) + len(self._draining))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fallow_wire.errors import LocalError, Malformed
-from fallow_wire.session import HEARTBEAT_S, VERSION, AgentAdvice
+from fallow_wire.session import HEARTBEAT_S, TICKET_IDLE_S, VERSION, AgentAdvice
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyConfig:
     heartbeat_s: int = HEARTBEAT_S
-    ticket_idle_s: int = 120
+    ticket_idle_s: int = TICKET_IDLE_S
     """A countersigned ticket without traffic for so long is closed, and its proof goes to the ledger. A consumer of a
     crowd comes back to each of sixteen devices after half a minute to a minute and a half."""
     agent_version: str = ""

@@ -102,6 +102,7 @@ async def reckoned(problem: Problem) -> Answer:
         raise ReckoningFailed(f"the process that reckons gave no answer in {RECKONING_S_MAX} s") from None
     finally:
         process.kill()  # which ends the thread as well, unless both have ended
+        process.wait()  # the thread may not have begun
     found = pickle.loads(told)  # from our own process
     assert isinstance(found, Answer)
     return found
