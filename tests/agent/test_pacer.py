@@ -42,6 +42,17 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield sender, receiver
 
 
+def filled(sender: socket.socket) -> int:
+    """Bytes that the socket has taken, until it took no more."""
+    taken = 0
+    sender.setblocking(False)
+    while True:
+        try:
+            taken += sender.send(bytes(100_000))
+        except BlockingIOError:
+            return taken
+
+
 def told(sock: socket.socket) -> int:
     raw = sock.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 4)
     return int(struct.unpack("=I", raw)[0])
@@ -259,13 +270,7 @@ def test_an_ended_transfer_keeps_its_part_until_its_socket_is_empty() -> None:
             pacer.set_rate(8 * 1_046_000)
             pacer.join(other, nothing)
             share = pacer.join(sender, nothing)
-            taken = 0
-            sender.setblocking(False)
-            while True:
-                try:
-                    taken += sender.send(bytes(100_000))
-                except BlockingIOError:
-                    break
+            taken = filled(sender)
             share.leave()
             assert pacer.transfers == 1
             pacer.set_rate(8 * 1_046_000)
@@ -293,13 +298,7 @@ def test_the_part_of_an_ended_transfer_is_the_others_as_soon_as_its_socket_is_em
             pacer.set_rate(8 * 10 * 1_046_000)
             share = pacer.join(sender, nothing)
             pacer.join(other, nothing)
-            sender.setblocking(False)
-            taken = 0
-            while True:
-                try:
-                    taken += sender.send(bytes(100_000))
-                except BlockingIOError:
-                    break
+            taken = filled(sender)
             share.leave()
             while told(other) != 5_000_000:  # noqa: ASYNC110 - the kernel's option has no event
                 await asyncio.sleep(0)

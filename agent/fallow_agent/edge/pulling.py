@@ -176,7 +176,7 @@ class Pulls:
         return partial.fill.holds(index) or (self._allowed() and now >= partial.rest_until)
 
     async def arrival(
-        self, partial: Partial, index: int, connection: Connection, stall_s: float, patience_s: float = PULL_S_MAX
+        self, partial: Partial, index: int, connection: Connection, stall_s: float, patience_s: float
     ) -> None:
         """Until the chunk is there.
 
